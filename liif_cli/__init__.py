@@ -1,0 +1,33 @@
+"""liif: any image at any size, with a Local Implicit Image Function (Chen, Liu, Wang; CVPR 2021).
+
+    from liif_cli import load_model, upscale
+
+Importing this module is cheap: torch is loaded when a function is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["LiifError", "__version__", "load_model", "upscale"]
+
+if TYPE_CHECKING:
+    from liif_cli.checkpoints import load_model
+    from liif_cli.errors import LiifError
+    from liif_cli.upscale import upscale
+
+_HOMES = {"load_model": "checkpoints", "upscale": "upscale", "LiifError": "errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,93 @@
+"""The exceptions of liif and the exit codes they stand for.
+
+    LiifError
+    ├── UsageError        2   options that make no sense, or not together
+    ├── InputError        3   a picture that cannot be read
+    ├── OutputError       4   an output that exists or cannot be written
+    ├── ModelNotFound     5   no such model, or no network to fetch it
+    ├── CheckpointError   6   a checkpoint that is corrupt, unsafe or not what it says
+    ├── OutOfMemory       7   not even the smallest tile fits
+    ├── DeviceError       8   a device that is not there or failed
+    └── LimitError        9   more pixels than allowed, or than the file format holds
+
+Only `liif_cli.cli.main` catches them; it prints `Error: ...` and, where there is one, `Hint: ...`.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process returns. The numbers are an API: they do not change."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    INPUT = 3
+    OUTPUT = 4
+    MODEL = 5
+    CHECKPOINT = 6
+    MEMORY = 7
+    DEVICE = 8
+    LIMIT = 9
+    INTERRUPTED = 130
+
+
+class LiifError(Exception):
+    """Base of all errors that liif raises on purpose.
+
+    `message` is one sentence for a person; `hint`, where there is one, says what would help.
+    """
+
+    exit_code = ExitCode.SOME_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(LiifError):
+    """Options that make no sense, or not together."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputError(LiifError):
+    """A picture that cannot be read."""
+
+    exit_code = ExitCode.INPUT
+
+
+class OutputError(LiifError):
+    """An output that exists already or cannot be written."""
+
+    exit_code = ExitCode.OUTPUT
+
+
+class ModelNotFound(LiifError):
+    """No such model (or data set), or no network to fetch it with."""
+
+    exit_code = ExitCode.MODEL
+
+
+class CheckpointError(LiifError):
+    """A checkpoint that is corrupt, unsafe, or does not hold what it says."""
+
+    exit_code = ExitCode.CHECKPOINT
+
+
+class OutOfMemory(LiifError):
+    """Not even the smallest tile fits into memory."""
+
+    exit_code = ExitCode.MEMORY
+
+
+class DeviceError(LiifError):
+    """A device that is not there, or that failed."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class LimitError(LiifError):
+    """More pixels than the caller allows, or than the file format can hold."""
+
+    exit_code = ExitCode.LIMIT
