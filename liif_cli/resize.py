@@ -1,0 +1,113 @@
+"""Resampling of pictures: Pillow's filters, and MATLAB's `imresize` bit for bit.
+
+Two libraries made nearly all of the field's low-resolution pictures, and their bicubics differ: both use the
+kernel with a = -0.5 and widen it when shrinking, but MATLAB rounds to 8 bits between its two passes.
+Pillow's is Pillow itself, in 8 bits or in float32; MATLAB's is written out here, since no Python library is exact.
+"""
+
+import math
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Filter = Literal["box", "bicubic", "lanczos"]
+Floats = NDArray[np.float64]
+Pixels = NDArray[Any]
+
+_PILLOW = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+_SUPPORT = {"box": 0.5, "bicubic": 2.0, "lanczos": 3.0}
+_CUBIC_SUPPORT = 2.0
+
+
+def resample(
+    image: Pixels,
+    height: int,
+    width: int,
+    filter: Filter = "bicubic",
+    box: tuple[float, float, float, float] | None = None,
+) -> Pixels:
+    """Resize (H, W, C) to (height, width, C) with one of Pillow's filters; shrinking is antialiased.
+
+    uint8 in [0, 255] goes through Pillow's 8-bit arithmetic (C = 1 or 3) and stays uint8; float32, any range and any
+    C, stays float32 and is **not clipped**: bicubic and Lanczos overshoot. An axis that keeps its size is left as
+    it is. `box` (top, left, bottom, right), in pixels of the image and not necessarily whole, is the part to map onto
+    the output; pixels outside it are still read by the kernel, so bands cut with `reach` pixels of margin come out as
+    the whole picture would. Raises ValueError for another dtype or shape.
+    """
+    if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
+        raise ValueError(f"resample takes (H, W, C) in uint8 or float32, not {image.shape} in {image.dtype}")
+    part = None if box is None else (box[1], box[0], box[3], box[2])
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(Image.fromarray(image).resize((width, height), _PILLOW[filter], part))
+    out = np.empty((height, width, image.shape[2]), image.dtype)
+    for channel in range(image.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+        out[..., channel] = plane.resize((width, height), _PILLOW[filter], part)
+    return out
+
+
+def reduce(image: NDArray[np.float32], height: int, width: int, filter: Filter = "bicubic") -> NDArray[np.float32]:
+    """Shrink the axes of (H, W, C) that are longer than (height, width), antialiased; leave the others alone.
+
+    float32 in [0, 1] in and out, clipped; the result is (min(H, height), min(W, width), C).
+    """
+    height, width = min(height, image.shape[0]), min(width, image.shape[1])
+    if (height, width) == image.shape[:2]:
+        return image
+    out = resample(image, height, width, filter)
+    return np.clip(out, 0.0, 1.0, out=out)
+
+
+def reach(length: int, target: int, filter: Filter = "bicubic") -> int:
+    """Pixels of the source, of `length`, that one output pixel of `target` reads at most on each side of its centre."""
+    return math.ceil(_SUPPORT[filter] * max(length / target, 1.0)) + 1
+
+
+def matlab_bicubic(image: Pixels, height: int, width: int) -> Pixels:
+    """Resize (H, W, C) to (height, width, C) as MATLAB's `imresize(..., 'bicubic')`, antialiased when shrinking.
+
+    uint8 gives uint8, rounded (half away from zero) after each of the two passes, bit for bit what MATLAB writes.
+    Floats are computed in float64, neither rounded nor clipped, and returned in their own dtype.
+    The axis with the smaller scale goes first, rows first where both are the same; the border is clamped.
+    """
+    scales = (height / image.shape[0], width / image.shape[1])
+    axes = (0, 1) if scales[0] <= scales[1] else (1, 0)
+    for axis in axes:
+        image = _matlab_pass(image, (height, width)[axis], axis)
+    return image
+
+
+def _matlab_pass(image: Pixels, length: int, axis: int) -> Pixels:
+    indices, weights = _matlab_taps(image.shape[axis], length)
+    lines = np.moveaxis(image, axis, 0)
+    total = np.zeros((length, *lines.shape[1:]))
+    for tap in range(indices.shape[1]):  # tap by tap, not a matrix product: the order of the sum is part of the result
+        total += weights[:, tap, None, None] * lines[indices[:, tap]]
+    if image.dtype == np.uint8:
+        total = np.clip(np.floor(total + 0.5), 0, 255)
+    return cast(Pixels, np.moveaxis(total, 0, axis).astype(image.dtype))
+
+
+def _matlab_taps(source: int, target: int) -> tuple[NDArray[np.intp], Floats]:
+    """Indices and weights, both (target, taps), of MATLAB's `contributions` for one axis."""
+    scale = target / source
+    stretch = min(scale, 1.0)  # below 1 the kernel widens
+    width = 2 * _CUBIC_SUPPORT / stretch
+    centre = (np.arange(1, target + 1)) / scale + 0.5 * (1 - 1 / scale)  # 1-based, as MATLAB counts
+    left = np.floor(centre - width / 2)
+    indices = left[:, None] + np.arange(math.ceil(width) + 2)
+    weights = stretch * _cubic(stretch * (centre[:, None] - indices))
+    weights /= weights.sum(axis=1, keepdims=True)
+    used = weights.any(axis=0)
+    clamped = np.clip(indices, 1, source).astype(np.intp) - 1
+    return clamped[:, used], weights[:, used]
+
+
+def _cubic(x: Floats) -> Floats:
+    """Keys' cubic convolution kernel with a = -0.5 (IEEE Trans. ASSP 29, 1981, equation 15)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x**2 + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return cast(Floats, np.where(x <= 1, near, np.where(x <= 2, far, 0.0)))
