@@ -1,0 +1,110 @@
+"""A super-resolution model: an encoder, a decoder, and the normalisation that both were trained with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.config import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
+from liif_cli.coords import Axis
+from liif_cli.errors import CheckpointError
+from liif_cli.networks.edsr import EDSR
+from liif_cli.networks.liif import LIIF, Field
+from liif_cli.networks.rdn import RDN
+
+ENCODERS: dict[str, Any] = {"edsr": EDSR, "rdn": RDN}
+DECODERS: dict[str, Any] = {"liif": LIIF}
+
+PRESETS: dict[str, ModelConfig] = {
+    "edsr-baseline-liif": ModelConfig(EDSRConfig(), LIIFConfig()),
+    "edsr-baseline-liif-c": ModelConfig(EDSRConfig(), LIIFConfig(cell_decoding=False)),
+    "edsr-baseline-liif-u": ModelConfig(EDSRConfig(), LIIFConfig(feature_unfolding=False)),
+    "edsr-baseline-liif-e": ModelConfig(EDSRConfig(), LIIFConfig(local_ensemble=False)),
+    "edsr-baseline-liif-d": ModelConfig(EDSRConfig(), LIIFConfig(hidden=(256, 256))),
+    "rdn-liif": ModelConfig(RDNConfig(), LIIFConfig()),
+}
+
+
+class SRModel(nn.Module):
+    """Encoder and decoder. Holds no state between calls; images and colours are RGB in [0, 1], normalised inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ENCODERS[config.encoder.name](**_arguments(config.encoder))
+        self.decoder = DECODERS[config.decoder.name](self.encoder.out_channels, **_arguments(config.decoder))
+        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+
+    @property
+    def halo(self) -> int:
+        """LR pixels around a tile's codes that change what is rendered from them (encoder's radius and the decoder's)."""
+        return int(self.encoder.receptive_radius) + int(self.decoder.halo)
+
+    def normalise(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> what the encoder sees."""
+        return (rgb - self.mean.view(3, 1, 1)) / self.std.view(3, 1, 1)
+
+    def denormalise(self, colours: Tensor) -> Tensor:
+        """(..., 3) as the decoder gives them -> RGB, nominally in [0, 1], not clamped."""
+        return colours * self.std + self.mean
+
+    def encode(self, image: Tensor, origin: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Field:
+        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field."""
+        field: Field = self.decoder.prepare(self.encoder(self.normalise(image)), origin, size)
+        return field
+
+    def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
+        """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""
+        return self.denormalise(self.decoder.query(field, position, cell))
+
+    def render(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
+        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid."""
+        return self.denormalise(self.decoder.render(field, rows, columns).float())
+
+    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) in the same unit.
+
+        The paper's own interface: a pixel of an H x W output has the cell (2 / H, 2 / W).
+        """
+        size = torch.tensor(image.shape[2:], dtype=torch.float64, device=image.device)
+        position = (coord.double() + 1) * size / 2 - 0.5
+        return self.query(self.encode(image), position, cell.double() * size / 2)
+
+    def export(self) -> dict[str, Tensor]:
+        """Parameters by the authors' names: `encoder.*`, and the decoder's without their prefix (`imnet.*`)."""
+        return {name.removeprefix("decoder."): tensor for name, tensor in self.state_dict().items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take parameters by the authors' names, all or none.
+
+        Raises `CheckpointError` when a name is missing or unknown, or a shape or a value (NaN, inf) is wrong.
+        """
+        own = self.export()
+        _check_names(set(own), set(tensors))
+        for name, tensor in tensors.items():
+            if tensor.shape != own[name].shape:
+                raise CheckpointError(f"{name} has the shape {_shape(tensor)}, its config asks for {_shape(own[name])}")
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(f"{name} holds NaN or infinite values")
+        prefixed = {name if name.startswith("encoder.") else f"decoder.{name}": t for name, t in tensors.items()}
+        self.load_state_dict(prefixed)
+
+
+def _arguments(config: EDSRConfig | RDNConfig | LIIFConfig) -> dict[str, Any]:
+    return {key: value for key, value in vars(config).items() if key != "name"}
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _check_names(own: set[str], given: set[str]) -> None:
+    for names, what in ((own - given, "lacks"), (given - own, "has the unknown")):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"the checkpoint {what} tensor {min(names)}{others}")

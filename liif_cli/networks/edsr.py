@@ -1,0 +1,43 @@
+"""EDSR without its up-sampler (Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", 2017)."""
+
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a ReLU between them, added to their input."""
+
+    def __init__(self, features: int, scale: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return x + (out if self.scale == 1 else out * self.scale)
+
+
+class EDSR(nn.Module):
+    """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). EDSR-baseline: 64 features, 16 blocks, no mean shift.
+
+    `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution on the
+    longest path (34 for the baseline).
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
+        super().__init__()
+        self.out_channels = features
+        self.receptive_radius = 2 * blocks + 2
+        self.head = nn.Sequential(nn.Conv2d(3, features, 3, padding=1))
+        self.body = nn.Sequential(
+            *(ResidualBlock(features, residual_scale) for _ in range(blocks)),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.head(image)
+        features: Tensor = self.body(x) + x
+        return features

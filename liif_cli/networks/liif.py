@@ -1,0 +1,141 @@
+"""The LIIF decoder: latent codes around a position -> the colour there (paper, section 3).
+
+Its first layer is linear, so its three kinds of input are taken apart, exactly: the features' part (with feature unfolding a
+3x3 convolution) is computed once for each latent code by `prepare`; the relative coordinate's and the cell's parts are added
+for each query.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from liif_cli.coords import Axis
+from liif_cli.networks.mlp import MLP
+
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+QUERIES_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Field:
+    """What queries read: the first layer's share of each latent code of a tile.
+
+    codes: (B, h, w, width of the first layer). origin: (y, x) of the tile's first code in the whole image. size: (height,
+    width) of the whole image, to which codes are clamped; it is the image's, never the tile's.
+    """
+
+    codes: Tensor
+    origin: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of the tile in latent codes."""
+        return self.codes.shape[1], self.codes.shape[2]
+
+
+class LIIF(nn.Module):
+    """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
+
+    `halo`: latent codes that a query reads beyond the code it lies in, for unfolding and the ensemble's neighbour. Queries are
+    independent of one another: any chunking gives the same colours.
+    """
+
+    queries_are_independent = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: tuple[int, ...] = (256, 256, 256, 256),
+        local_ensemble: bool = True,
+        feature_unfolding: bool = True,
+        cell_decoding: bool = True,
+    ) -> None:
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.cell_decoding = cell_decoding
+        self.kernel = 3 if feature_unfolding else 1
+        self.in_channels = in_channels
+        self.halo = int(feature_unfolding) + int(local_ensemble)
+        self.imnet = MLP(in_channels * self.kernel**2 + 2 + 2 * cell_decoding, 3, hidden)
+
+    def split_first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The first layer as (kernel, bias, coord weight, cell weight).
+
+        kernel: (width, in_channels, k, k), since unfolding orders its channels `c * 9 + k`. coord weight and cell weight:
+        (width, 2) in (y, x) order; the cell's is None without cell decoding.
+        """
+        first = self.imnet.linears[0]
+        n = self.in_channels * self.kernel**2
+        kernel = first.weight[:, :n].unflatten(1, (self.in_channels, self.kernel, self.kernel))
+        cell = first.weight[:, n + 2 :] if self.cell_decoding else None
+        return kernel, first.bias, first.weight[:, n : n + 2], cell
+
+    def prepare(self, features: Tensor, origin: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Field:
+        """Features (B, in_channels, h, w) of a tile at `origin` of an image of `size` (default: the tile) -> its field.
+
+        Zero padding outside the tile is the paper's own at the image's border; elsewhere the tile's outermost codes are wrong
+        by it, which is what `halo` allows for.
+        """
+        kernel, bias, _, _ = self.split_first_layer()
+        codes = F.conv2d(features, kernel, bias, padding=self.kernel // 2)
+        height, width = size or (features.shape[2], features.shape[3])
+        return Field(codes.permute(0, 2, 3, 1).contiguous(), origin, (height, width))
+
+    def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
+        """Colours at any positions.
+
+        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels.
+        Returns (B, Q, 3) in the normalised space of the model, not clamped.
+        """
+        _, _, coord_weight, cell_weight = self.split_first_layer()
+        codes = field.codes.flatten(0, 2)
+        index, relative, weight = zip(*self._corners(field, position), strict=True)
+        hidden = codes[torch.stack(index)] + F.linear(torch.stack(relative), coord_weight)
+        if cell_weight is not None:
+            hidden = hidden + F.linear((2 * cell).to(relative[0].dtype), cell_weight)
+        colours = self._after_first(hidden)
+        return (colours * torch.stack(weight).unsqueeze(-1)).sum(0)
+
+    def _corners(self, field: Field, position: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each corner of the ensemble: flat index of its code (B, Q), relative coord (B, Q, 2), weight (B, Q)."""
+        size = torch.tensor(field.size, device=position.device)
+        origin = torch.tensor(field.origin, device=position.device)
+        _, height, width, _ = field.codes.shape
+        image = torch.arange(position.shape[0], device=position.device).unsqueeze(1) * (height * width)
+        lower = position.floor()
+        fraction = position - lower
+        for corner in CORNERS if self.local_ensemble else ((0, 0),):
+            # Without the ensemble the reference rounds to the nearest code, ties to the even one, as torch.round does.
+            code = lower + torch.tensor(corner, device=position.device) if self.local_ensemble else position.round()
+            code = torch.minimum(code.clamp(min=0).long(), size - 1)
+            relative = 2 * (position - code)
+            share = torch.stack([fraction[..., i] if upper else 1 - fraction[..., i] for i, upper in enumerate(corner)])
+            weight = share.prod(0) if self.local_ensemble else torch.ones_like(fraction[..., 0])
+            y, x = (code - origin).unbind(-1)
+            yield image + y * width + x, relative.float(), weight.float()
+
+    def _after_first(self, hidden: Tensor) -> Tensor:
+        """The layers behind the first."""
+        for layer in self.imnet.linears[1:]:
+            hidden = layer(F.relu(hidden))
+        return hidden
+
+    def render(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
+        """Colours of a regular grid, (B, len(rows), len(columns), 3), normalised, not clamped; the same numbers as `query`."""
+        out = field.codes.new_empty(field.codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
+        step = max(1, QUERIES_AT_ONCE // len(columns))
+        for first in range(0, len(rows), step):
+            part = rows.part(rows.start + first, min(rows.start + first + step, rows.stop))
+            out[:, first : first + len(part)] = self._render_rows(field, part, columns)
+        return out
+
+    def _render_rows(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
+        device, batch = field.codes.device, field.codes.shape[0]
+        y, x = (torch.from_numpy(axis.positions()).to(device) for axis in (rows, columns))
+        position = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).expand(batch, -1, 2)
+        cell = torch.tensor((rows.cell, columns.cell), dtype=torch.float64, device=device).expand_as(position)
+        return self.query(field, position, cell).float().unflatten(1, (len(rows), len(columns)))

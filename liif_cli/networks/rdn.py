@@ -1,0 +1,57 @@
+"""RDN without its up-sampler (Zhang et al., "Residual Dense Network for Image Super-Resolution", 2018)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DenseLayer(nn.Module):
+    """A 3x3 convolution with ReLU, whose output is appended to its input channels."""
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(inputs, growth, 3, padding=1), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x, self.conv(x)), 1)
+
+
+class ResidualDenseBlock(nn.Module):
+    """Dense layers, fused by a 1x1 convolution (LFF) and added to the input."""
+
+    def __init__(self, features: int, growth: int, layers: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(DenseLayer(features + i * growth, growth) for i in range(layers)))
+        self.LFF = nn.Conv2d(features + layers * growth, features, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fused: Tensor = self.LFF(self.convs(x))
+        return fused + x
+
+
+class RDN(nn.Module):
+    """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). The defaults are configuration "B" (authors' names).
+
+    `receptive_radius`: one pixel for each 3x3 convolution on the longest path (131 for "B").
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 16, layers: int = 8, growth: int = 64) -> None:
+        super().__init__()
+        self.out_channels = features
+        self.receptive_radius = 3 + blocks * layers
+        self.SFENet1 = nn.Conv2d(3, features, 3, padding=1)
+        self.SFENet2 = nn.Conv2d(features, features, 3, padding=1)
+        self.RDBs = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
+        self.GFF = nn.Sequential(
+            nn.Conv2d(blocks * features, features, 1),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        shallow = self.SFENet1(image)
+        x = self.SFENet2(shallow)
+        outputs = []
+        for block in self.RDBs:
+            x = block(x)
+            outputs.append(x)
+        features: Tensor = self.GFF(torch.cat(outputs, 1)) + shallow
+        return features
