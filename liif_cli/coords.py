@@ -53,8 +53,9 @@ class Axis:
         return self.extent / self.count if self.cell_override is None else self.cell_override
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Integer and fractional part of each position: `floor(p)` (int64, may be -1 or beyond the last code) and `p - floor(p)`
-        in [0, 1) (float64). Exact: a position that is a code has the fraction 0."""
+        """Integer and fractional part of each position: `floor(p)` (int64, may be -1 or beyond the last code) and
+        `p - floor(p)` in [0, 1) (float64). Exact: a position that is a code has the fraction 0.
+        """
         index = np.arange(self.start, self.stop, dtype=np.int64)
         numerator = (2 * index + 1) * self.extent - self.count
         lower, remainder = np.divmod(numerator, 2 * self.count)
@@ -64,12 +65,6 @@ class Axis:
         """The positions as float64, (stop - start,)."""
         lower, fraction = self.split()
         return lower + fraction
-
-    def nearest(self) -> NDArray[np.int64]:
-        """The nearest code of each position, ties to the even code as the reference's grid sampling rounds, clamped."""
-        lower, fraction = self.split()
-        up = (fraction > 0.5) | ((fraction == 0.5) & (lower % 2 != 0))
-        return np.clip(lower + up, 0, self.size - 1)
 
     def codes(self) -> tuple[int, int]:
         """First and one past the last latent code that the local ensemble of these pixels reads."""

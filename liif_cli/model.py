@@ -67,7 +67,7 @@ class SRModel(nn.Module):
         return self.denormalise(self.decoder.render(field, rows, columns).float())
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) in the same unit.
+        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.
 
         The paper's own interface: a pixel of an H x W output has the cell (2 / H, 2 / W).
         """
