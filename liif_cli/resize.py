@@ -34,7 +34,7 @@ def resample(
     C, stays float32 and is **not clipped**: bicubic and Lanczos overshoot. An axis that keeps its size is left as
     it is. `box` (top, left, bottom, right), in pixels of the image and not necessarily whole, is the part to map onto
     the output; pixels outside it are still read by the kernel, so bands cut with `reach` pixels of margin come out as
-    the whole picture would. Raises ValueError for another dtype or shape.
+    the whole picture would (Pillow keeps the box in float32). Raises ValueError for another dtype or shape.
     """
     if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
         raise ValueError(f"resample takes (H, W, C) in uint8 or float32, not {image.shape} in {image.dtype}")
