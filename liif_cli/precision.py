@@ -16,7 +16,7 @@ def fast_bf16_cpu() -> bool:
     """Whether bf16 products on this CPU run on AMX-BF16 or AVX512-BF16, through oneDNN. Never raises."""
     from torch.backends import mkldnn
 
-    onednn: bool = mkldnn.is_available() and mkldnn.enabled  # type: ignore[no-untyped-call]
+    onednn = bool(mkldnn.is_available()) and bool(mkldnn.enabled)  # type: ignore[no-untyped-call]
     return onednn and any(map(_capabilities().get, NATIVE_BF16))
 
 
