@@ -40,6 +40,15 @@ class SRModel(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
         self.register_buffer("std", torch.tensor(config.std), persistent=False)
 
+    @classmethod
+    def from_tensors(cls, config: ModelConfig, tensors: Mapping[str, Tensor]) -> "SRModel":
+        """A model made of parameters by the authors' names, which it keeps, not copies. Raises `CheckpointError` as `load`."""
+        with torch.device("meta"):  # no memory and no random numbers for parameters that are about to be replaced
+            model = cls(config)
+        model.load(tensors, assign=True)
+        model.mean, model.std = torch.tensor(config.mean), torch.tensor(config.std)
+        return model
+
     @property
     def halo(self) -> int:
         """LR pixels around a tile's codes that change what is rendered from them (encoder's radius and the decoder's)."""
@@ -79,8 +88,8 @@ class SRModel(nn.Module):
         """Parameters by the authors' names: `encoder.*`, and the decoder's without their prefix (`imnet.*`)."""
         return {name.removeprefix("decoder."): tensor for name, tensor in self.state_dict().items()}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take parameters by the authors' names, all or none.
+    def load(self, tensors: Mapping[str, Tensor], *, assign: bool = False) -> None:
+        """Take parameters by the authors' names, all or none; copies them, or keeps the tensors themselves (`assign`).
 
         Raises `CheckpointError` when a name is missing or unknown, or a shape or a value (NaN, inf) is wrong.
         """
@@ -92,7 +101,7 @@ class SRModel(nn.Module):
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(f"{name} holds NaN or infinite values")
         prefixed = {name if name.startswith("encoder.") else f"decoder.{name}": t for name, t in tensors.items()}
-        self.load_state_dict(prefixed)
+        self.load_state_dict(prefixed, assign=assign)
 
 
 def _arguments(config: EDSRConfig | RDNConfig | LIIFConfig) -> dict[str, Any]:
