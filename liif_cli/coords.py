@@ -6,9 +6,7 @@ axis has the coord `-1 + (2I + 1) / N`, so its position is `(2I + 1) n / 2N - 1/
 and remainder are exact integer arithmetic at any size. Order is (y, x) everywhere.
 """
 
-from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
-from fractions import Fraction
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +36,28 @@ class Axis:
 
     def part(self, start: int, stop: int) -> "Axis":
         """The pixels `start <= I < stop` of the same grid."""
-        return Axis(self.size, self.count, start, stop, self.offset, self.extent, self.cell_override)
+        return replace(self, start=start, stop=stop)
 
     def with_cell(self, cell: float) -> "Axis":
         """The same pixels, each with a cell of `cell` LR pixels."""
-        return Axis(self.size, self.count, self.start, self.stop, self.offset, self.extent, cell)
+        return replace(self, cell_override=cell)
+
+    def reversed(self) -> "Axis":
+        """The same pixels on the axis seen from its other end."""
+        offset = self.size - self.offset - self.extent
+        return replace(self, start=self.count - self.stop, stop=self.count - self.start, offset=offset)
+
+    def within(self, first: int, last: int) -> "Axis":
+        """Those of these pixels whose centres lie in `[first, last)`, given in whole LR pixels of the image."""
+        # Centre I lies at offset + (2I + 1) extent / 2 count, an LR pixel i covering [i, i + 1).
+        low, high = (_ceil_div(2 * self.count * (edge - self.offset) - self.extent, 2 * self.extent) for edge in (first, last))
+        return self.part(min(max(low, self.start), self.stop), min(max(high, self.start), self.stop))
+
+    def first_from(self, code: int) -> int:
+        """The first pixel of the grid, within start and stop, whose position is at or beyond `code`."""
+        # position(I) = offset + ((2I + 1) extent - count) / 2 count >= code, solved for I in integers.
+        index = _ceil_div(2 * self.count * (code - self.offset) + self.count - self.extent, 2 * self.extent)
+        return min(max(index, self.start), self.stop)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -68,23 +83,31 @@ class Axis:
 
     def codes(self) -> tuple[int, int]:
         """First and one past the last latent code that the local ensemble of these pixels reads."""
-        ends = [Axis.split(self.part(i, i + 1))[0][0] for i in (self.start, self.stop - 1)]
+        ends = [self.part(i, i + 1).split()[0][0] for i in (self.start, self.stop - 1)]
         last = self.size - 1
         return int(min(max(ends[0], 0), last)), int(min(max(ends[1] + 1, 0), last)) + 1
 
 
-def output_size(size: int, scale: str | float | Decimal) -> int:
-    """`size * scale` rounded half up on the decimal as it was typed, at least 1.
-
-    `scale` is best given as the string that was typed: 2.675 * 200 is 535 exactly, which binary floats miss.
-    """
-    product = size * Decimal(str(scale))
-    return max(1, int(product.to_integral_value(rounding=ROUND_HALF_UP)))
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
 
 
-def axis_scale(size: int, count: int) -> Fraction:
-    """The effective scale N/n of an axis."""
-    return Fraction(count, size)
+@dataclass(frozen=True)
+class Grid:
+    """A regular grid of output pixels: its two axes."""
+
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def whole(cls, size: tuple[int, int], count: tuple[int, int]) -> "Grid":
+        """All `count` (height, width) pixels over a whole image of `size` (height, width)."""
+        return cls(Axis.whole(size[0], count[0]), Axis.whole(size[1], count[1]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of what is asked for."""
+        return len(self.rows), len(self.columns)
 
 
 def pixel_centres(n: int) -> NDArray[np.float64]:

@@ -1,0 +1,179 @@
+"""How large the output is: `--scale`, `--size` and `--fit` as users write them, and the grid that follows from them."""
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Literal
+
+from liif_cli.coords import Axis, Grid
+from liif_cli.errors import LimitError, UsageError
+
+Fit = Literal["exact", "contain", "cover"]
+Cell = str
+MAX_PIXELS = 2**31
+ASPECT_TOLERANCE = 0.01
+CLIPPED_CELL = 0.25  # the cell of x4, the largest scale that the published models were trained for
+
+
+@dataclass(frozen=True)
+class Scale:
+    """`7.5`, or `2x3.5` (x by y), kept as decimals so that sizes round as typed."""
+
+    x: Decimal
+    y: Decimal
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Scale":
+        """Read a scale. Raises `UsageError` unless it is one or two finite positive numbers."""
+        parts = text.strip().lower().split("x")
+        numbers = [_positive_decimal(part) for part in parts]
+        if not 1 <= len(numbers) <= 2 or None in numbers:
+            raise UsageError(f"--scale {text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)")
+        x, y = numbers[0], numbers[-1]
+        assert x is not None and y is not None
+        return cls(x, y, text.strip().lower())
+
+    def of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Output (height, width) of an input `size`: n * scale, rounded half up, at least 1."""
+        return _round(size[0] * self.y), _round(size[1] * self.x)
+
+    @property
+    def label(self) -> str:
+        """For file names: `7.5x`, `2x3.5x`."""
+        return f"{self.text}x"
+
+
+@dataclass(frozen=True)
+class Size:
+    """`1920x1080`, `1920x` or `x1080`; None is the side that follows from the input's aspect."""
+
+    width: int | None
+    height: int | None
+    fit: Fit = "exact"
+
+    @classmethod
+    def parse(cls, text: str, fit: Fit = "exact") -> "Size":
+        """Read a size. Raises `UsageError` unless it is WxH, Wx or xH with positive whole numbers."""
+        match = re.fullmatch(r"(\d*)x(\d*)", text.strip().lower())
+        sides = [int(side) if side else None for side in match.groups()] if match else [None, None]
+        if sides == [None, None] or 0 in sides:
+            raise UsageError(f"--size {text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080")
+        return cls(sides[0], sides[1], fit)
+
+    def of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Output (height, width) of an input `size`; `contain` fits inside the box, `cover` covers it."""
+        height, width = size
+        if self.width is None or self.height is None:
+            if self.width is None:
+                assert self.height is not None
+                return self.height, _round(Decimal(width * self.height) / height)
+            return _round(Decimal(height * self.width) / width), self.width
+        if self.fit == "exact":
+            return self.height, self.width
+        wide = self.width * height < self.height * width  # the box is narrower than the picture
+        by_width = wide if self.fit == "contain" else not wide
+        return (Size(self.width, None) if by_width else Size(None, self.height)).of(size)
+
+    @property
+    def label(self) -> str:
+        """For file names where no size is known yet: `1920x1080`, `1920x`, `x1080`."""
+        return f"{self.width or ''}x{self.height or ''}"
+
+
+Target = Scale | Size
+
+
+@dataclass(frozen=True)
+class Region:
+    """A rectangle of whole pixels of the upright input: `X,Y,W,H`."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Region":
+        """Read `X,Y,W,H`. Raises `UsageError` unless these are whole numbers, W and H positive."""
+        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
+        region = cls(*map(int, match.groups())) if match else None
+        if region is None or 0 in (region.width, region.height):
+            raise UsageError(f"--region {text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input")
+        return region
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raises `UsageError` unless the region lies in a picture of `size` (height, width)."""
+        if self.x + self.width > size[1] or self.y + self.height > size[0]:
+            raise UsageError(
+                f"--region {self.x},{self.y},{self.width},{self.height} reaches beyond the picture of {size[1]}x{size[0]}"
+            )
+
+
+def aspect_change(size: tuple[int, int], count: tuple[int, int]) -> float:
+    """By what share an output of `count` stretches a picture of `size`, both (height, width); 0 is not at all."""
+    return abs((count[1] / count[0]) / (size[1] / size[0]) - 1)
+
+
+def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
+    """Raises `LimitError` when an output (height, width) has more than `max_pixels`; nothing has been allocated yet."""
+    if count[0] * count[1] > max_pixels:
+        raise LimitError(
+            f"the output would have {count[1]}x{count[0]} pixels, more than the limit of {max_pixels:,}",
+            hint="--max-pixels raises the limit",
+        )
+
+
+def make_grid(size: tuple[int, int], target: Target, region: Region | None = None, cell: Cell = "raw") -> Grid:
+    """The grid of output pixels over a picture of `size` (height, width).
+
+    A region under a `Scale` keeps those pixels of the whole picture's grid whose centres lie in it; under a `Size` it gets a
+    grid of its own. `cell`: see `with_cell`.
+    """
+    if region is None:
+        return with_cell(Grid.whole(size, target.of(size)), cell)
+    region.check(size)
+    if isinstance(target, Scale):
+        whole = with_cell(Grid.whole(size, target.of(size)), cell)
+        rows = whole.rows.within(region.y, region.y + region.height)
+        columns = whole.columns.within(region.x, region.x + region.width)
+        if not len(rows) or not len(columns):
+            raise UsageError("no pixel centre of the output lies in the region", hint="take a larger region or scale")
+        return Grid(rows, columns)
+    height, width = target.of((region.height, region.width))
+    return with_cell(
+        Grid(
+            Axis(size[0], height, 0, height, region.y, region.height),
+            Axis(size[1], width, 0, width, region.x, region.width),
+        ),
+        cell,
+    )
+
+
+def with_cell(grid: Grid, cell: Cell) -> Grid:
+    """The same pixels with another cell (paper, figure 7).
+
+    `raw`: the shape of the output pixel. `clip`: that, but never below the cell of x4. `1/k`: k-th part of an input pixel.
+    Raises `UsageError` for anything else.
+    """
+    if cell == "raw":
+        return grid
+    if cell == "clip":
+        return Grid(*(axis.with_cell(max(axis.cell, CLIPPED_CELL)) for axis in (grid.rows, grid.columns)))
+    part = _positive_decimal(cell.removeprefix("1/")) if cell.startswith("1/") else None
+    if part is None:
+        raise UsageError(f"--cell {cell!r} is not a cell", hint="raw, clip, or 1/k with a positive k")
+    return Grid(grid.rows.with_cell(float(1 / part)), grid.columns.with_cell(float(1 / part)))
+
+
+def _positive_decimal(text: str) -> Decimal | None:
+    try:
+        number = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and number > 0 else None
+
+
+def _round(value: Decimal) -> int:
+    # min: 1e999999 is a decimal too, and its integer would fill the memory before any limit is looked at.
+    return max(1, int(min(value, Decimal(2**62)).to_integral_value(rounding=ROUND_HALF_UP)))
