@@ -1,0 +1,220 @@
+"""Training data: folders of pictures -> random-scale pairs -> batches of sampled queries (paper, section 5.1).
+
+Pair number i of a run is a pure function of (seed, i): its picture by the epoch's permutation, and its scale, crop, flips and
+queries by a counter-based generator. So a resumed run, any number of workers and any number of processes see the same data.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from liif_cli import degrade
+from liif_cli.errors import InputError
+
+SUFFIXES = frozenset(Image.registered_extensions())
+ORDER, PAIR = 0, 1  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one step.
+
+    lr: (B, 3, L, L) uint8. rgb: (B, Q, 3) uint8, the HR pixels asked for. position: (B, Q, 2) float64, where they lie, (y, x)
+    in LR pixels. cell: (B, Q, 2) float64, their size in LR pixels.
+    """
+
+    lr: Tensor
+    rgb: Tensor
+    position: Tensor
+    cell: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(t.to(device, non_blocking=True) for t in (self.lr, self.rgb, self.position, self.cell)))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What chance decides about one pair: the picture, the HR crop's side and corner (in [0, 1)), and its symmetry."""
+
+    picture: int
+    side: int
+    corner: tuple[float, float]
+    flips: tuple[bool, bool, bool]
+
+
+def find_pictures(folders: Sequence[Path]) -> list[Path]:
+    """All files of a picture's suffix in the folders, recursively, in sorted order; a file among `folders` stands for itself.
+
+    Raises `InputError` for a folder that is not there.
+    """
+    found: set[Path] = set()
+    for folder in folders:
+        if not folder.exists():
+            raise InputError(f"{folder} does not exist")
+        inside = folder.rglob("*") if folder.is_dir() else [folder]
+        found.update(path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(found)
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as upright RGB, (H, W, 3) uint8. Raises `InputError` if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+class Pictures:
+    """The usable pictures of folders, kept decoded in memory or read when asked for.
+
+    Pictures that cannot be read or whose shorter side is under `minimum` pixels are left out; `skipped` holds (path, reason).
+    """
+
+    def __init__(self, folders: Sequence[Path], minimum: int, in_memory: bool = True) -> None:
+        self.paths: list[Path] = []
+        self.skipped: list[tuple[Path, str]] = []
+        self._kept: list[NDArray[np.uint8]] | None = [] if in_memory else None
+        for path in find_pictures(folders):
+            self._try(path, minimum)
+        if not self.paths:
+            raise InputError(f"no usable picture in {', '.join(map(str, folders))}", hint=self._why(minimum))
+
+    def _try(self, path: Path, minimum: int) -> None:
+        try:
+            picture = read_picture(path)
+        except InputError as error:
+            self.skipped.append((path, str(error)))
+            return
+        if min(picture.shape[:2]) < minimum:
+            self.skipped.append((path, f"{path} is {picture.shape[1]}x{picture.shape[0]}, under {minimum} pixels"))
+            return
+        self.paths.append(path)
+        if self._kept is not None:
+            self._kept.append(picture)
+
+    def _why(self, minimum: int) -> str:
+        return self.skipped[0][1] if self.skipped else f"Pictures of {minimum}x{minimum} pixels or more are needed."
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """Picture (H, W, 3) uint8."""
+        return self._kept[index] if self._kept is not None else read_picture(self.paths[index])
+
+
+class Pairs:
+    """The endless sequence of pairs of a run, addressed by their number."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        *,
+        patch: int,
+        scale: tuple[float, float],
+        queries: int,
+        augment: bool = True,
+        degradation: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.pictures = pictures
+        self.patch, self.scale, self.queries, self.augment, self.seed = patch, scale, queries, augment, seed
+        self.degradation = degradation or (lambda hr, size, rng: degrade.clean(hr, size))
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The permutation of the pictures in an epoch."""
+        order = self._orders.get(epoch)
+        if order is None:
+            order = np.random.default_rng((self.seed, ORDER, epoch)).permutation(len(self.pictures))
+            self._orders = {k: v for k, v in self._orders.items() if k >= epoch - 1} | {epoch: order}
+        return order
+
+    def draw(self, number: int) -> tuple[Draw, np.random.Generator]:
+        """Chance's decisions about pair `number`, and the generator in the state after them."""
+        rng = np.random.default_rng((self.seed, PAIR, number))
+        epoch, place = divmod(number, len(self.pictures))
+        low, high = self.scale
+        side = round(self.patch * rng.uniform(low, high))
+        y, x = rng.random(2).tolist()
+        flips = tuple(bool(v) and self.augment for v in rng.integers(0, 2, 3))
+        return Draw(int(self.order(epoch)[place]), side, (y, x), (flips[0], flips[1], flips[2])), rng
+
+    def pair(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64], int]:
+        """LR (L, L, 3), HR pixels (Q, 3), their flat indices in the HR patch (Q,), and the HR patch's side."""
+        draw, rng = self.draw(number)
+        hr = crop(self.pictures[draw.picture], draw.side, draw.corner)
+        lr = turn(self.degradation(hr, self.patch, rng), draw.flips)
+        index = rng.choice(draw.side**2, self.queries, replace=False, shuffle=False)
+        return lr, turn(hr, draw.flips).reshape(-1, 3)[index], index, draw.side
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        """The pairs of these numbers as one batch."""
+        lr, rgb, index, side = zip(*map(self.pair, numbers), strict=True)
+        position, cell = locate(torch.from_numpy(np.stack(index)), torch.tensor(side), self.patch)
+        lr_tensor = torch.from_numpy(np.stack(lr)).permute(0, 3, 1, 2)  # stays channels-last in memory
+        return Batch(lr_tensor, torch.from_numpy(np.stack(rgb)), position, cell)
+
+
+def locate(index: Tensor, side: Tensor, patch: int) -> tuple[Tensor, Tensor]:
+    """Flat indices (B, Q) of pixels of square HR patches of `side` (B,) -> their positions and cells in LR pixels.
+
+    Both (B, Q, 2) float64: pixel I of N over n LR pixels lies at (2I + 1) n / 2N - 1/2.
+    """
+    side = side.unsqueeze(1)
+    pixel = torch.stack([index // side, index % side], -1)
+    position = ((2 * pixel + 1) * patch).double() / (2 * side).unsqueeze(-1) - 0.5
+    cell = (patch / side.double()).unsqueeze(-1).expand_as(position)
+    return position, cell
+
+
+def crop(picture: NDArray[np.uint8], side: int, corner: tuple[float, float]) -> NDArray[np.uint8]:
+    """The `side` x `side` window of a picture whose top-left pixel is `corner` of the way through the possible ones."""
+    top, left = (int(c * (n - side + 1)) for c, n in zip(corner, picture.shape[:2], strict=True))
+    return picture[top : top + side, left : left + side]
+
+
+def turn(pixels: NDArray[np.uint8], flips: tuple[bool, bool, bool]) -> NDArray[np.uint8]:
+    """Flip (H, W, 3) up-down, left-right, and transpose, as told."""
+    if flips[0]:
+        pixels = pixels[::-1]
+    if flips[1]:
+        pixels = pixels[:, ::-1]
+    return pixels.transpose(1, 0, 2) if flips[2] else pixels
+
+
+def numbers_of(step: int, batch: int, rank: int = 0, world: int = 1) -> range:
+    """Numbers of the pairs that process `rank` of `world` takes at a step; together the processes take `batch` in order."""
+    share = batch // world
+    first = step * batch + rank * share
+    return range(first, first + share)
+
+
+def batches(make: Callable[[int], Batch], first: int, last: int, workers: int) -> Iterator[Batch]:
+    """`make(step)` for first <= step < last, in order, prepared ahead by `workers` threads (0: none)."""
+    if workers < 1:
+        yield from map(make, range(first, last))
+        return
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+        ahead: deque[Future[Batch]] = deque(
+            pool.submit(make, step) for step in range(first, min(first + 2 * workers, last))
+        )
+        try:
+            for step in range(first, last):
+                batch = ahead.popleft().result()
+                if (coming := step + 2 * workers) < last:
+                    ahead.append(pool.submit(make, coming))
+                yield batch
+        finally:
+            for future in ahead:
+                future.cancel()

@@ -1,0 +1,170 @@
+"""What a training run is told: a TOML file of these dataclasses, or flags that override its values.
+
+Every value of the paper's recipe (section 5.1) is here. `liif_cli/presets/*.toml` are such files; `read` refuses unknown
+keys and wrong types with their path.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from liif_cli.config import ConfigError, ModelConfig, parse
+from liif_cli.errors import UsageError
+
+FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Pictures and the pairs made of them.
+
+    folders and val: searched recursively. patch: side of the LR patch in pixels. scale: range from which each pair's scale
+    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement. degrade: how LR
+    is made from HR. cache: decode once and keep, or read when needed ("auto": keep if it fits in half of the free memory).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    folders: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    patch: int = 48
+    scale: tuple[float, float] = (1.0, 4.0)
+    queries: int = 2304
+    augment: bool = True
+    degrade: Literal["clean", "photo"] = "clean"
+    cache: Literal["auto", "memory", "lazy"] = "auto"
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam or AdamW. lr: the peak of the schedule. clip: largest gradient norm, 0 for no clipping."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the iterations, as a factor of `OptimiserConfig.lr`; see `schedule.factor`.
+
+    warmup: iterations of a linear rise. multistep: times `gamma` at each of `milestones`. cosine: from 1 to `floor` between
+    the end of warm-up and the end of the run. hold: 1 until the last `decay` iterations, then a cosine to `floor`; such a
+    run can be stopped, continued, or given a short decay of its own at any time.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    name: Literal["constant", "multistep", "cosine", "hold"] = "constant"
+    warmup: int = 0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.5
+    decay: int = 0
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class EMAConfig:
+    """Exponential moving average of the weights; decay 0 means none (the weights themselves are published).
+
+    With `warmup` the decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    decay: float = 0.0
+    warmup: bool = True
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Every how many iterations, at which scales, on how many pictures (their centre, `crop` pixels at most; 0 for all).
+
+    queries: HR pixels sampled of each picture; 0 for all.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    every: int = 1000
+    scales: tuple[float, ...] = (2.0, 3.0, 4.0)
+    pictures: int = 8
+    crop: int = 192
+    queries: int = 0
+    preview_scales: tuple[float, ...] = (2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run. iterations: optimiser steps. batch: patches per step over all processes together.
+
+    loss: of colours in the model's normalised space. precision: of the forward and backward pass; weights stay float32.
+    workers: threads that prepare batches. threads: of torch on the CPU, 0 for its own choice. checkpoint_minutes: the clock
+    on which the run's state is written.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    name: str = "edsr-baseline-liif"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    iterations: int = 1_000_000
+    batch: int = 16
+    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = "auto"
+    workers: int = 2
+    threads: int = 0
+    seed: int = 0
+    checkpoint_minutes: float = 10.0
+    compile: bool = False
+    licence: str = "unknown"
+    tensorboard: bool = False
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(
+        Path(item.name).stem for item in files("liif_cli").joinpath("presets").iterdir() if item.name.endswith(".toml")
+    )
+
+
+def read(source: str, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """The preset named `source`, or the TOML file at that path, with `overrides` (nested dictionaries) laid over it.
+
+    Raises `UsageError` for an unknown preset, a file that is no TOML, and keys or values that `TrainConfig` does not know.
+    """
+    text, origin = _text(source)
+    try:
+        return parse(TrainConfig, merge(tomllib.loads(text), overrides or {}))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin} is not valid TOML: {error}") from None
+    except ConfigError as error:
+        raise UsageError(f"{origin}: {error}") from None
+
+
+def _text(source: str) -> tuple[str, str]:
+    if source in presets():
+        return files("liif_cli").joinpath("presets", f"{source}.toml").read_text("utf-8"), f"preset {source}"
+    path = Path(source)
+    if not path.is_file():
+        raise UsageError(f"no preset and no file is called {source}", hint=f"The presets are {', '.join(presets())}.")
+    return path.read_text("utf-8"), source
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`; tables are merged, everything else is replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return result

@@ -1,0 +1,110 @@
+"""One training step, and the state that makes it repeatable: weights, EMA, optimiser, iteration."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from liif_cli.datasets import Batch
+from liif_cli.model import SRModel
+from liif_cli.objective import Objective
+from liif_cli.recipe import EMAConfig, OptimiserConfig, TrainConfig
+from liif_cli.schedule import factor
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """The model in training. `step` is the whole of one iteration; `state` and `restore` are exact opposites."""
+
+    def __init__(self, config: TrainConfig, model: SRModel, device: torch.device, world: int = 1) -> None:
+        self.config, self.device = config, device
+        self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.objective: nn.Module = Objective(self.model, config.loss, DTYPES[config.precision])
+        self.forward: nn.Module = torch.compile(self.objective) if config.compile else self.objective  # type: ignore[assignment]
+        if world > 1:
+            self.forward = nn.parallel.DistributedDataParallel(self.forward)
+        self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
+        self.ema = make_ema(self.model, config.ema)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.iteration = 0
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device."""
+        self.set_rate()
+        loss, error = self.forward(batch.lr, batch.rgb, batch.position, batch.cell)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        if self.config.optimiser.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.iteration += 1
+        return loss.detach(), error
+
+    def set_rate(self) -> float:
+        """Give the optimiser the schedule's learning rate for the coming step; returns it."""
+        config = self.config
+        rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    @property
+    def published(self) -> SRModel:
+        """The model that a checkpoint shows: the EMA's if there is one."""
+        module: Any = self.ema.module if self.ema is not None else self.model
+        return module  # type: ignore[no-any-return]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on; data order and chance follow from the seed and the iteration."""
+        return {
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take such a state."""
+        self.iteration = state["iteration"]
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None and state["ema"] is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+
+
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or AdamW, fused where torch has it (CPU and CUDA)."""
+    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    parameters = list(parameters)
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return cls(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def make_ema(model: SRModel, config: EMAConfig) -> AveragedModel | None:
+    """The moving average of the model's weights, or None where the config asks for none."""
+    if not config.decay:
+        return None
+
+    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor | int) -> None:
+        n = int(updates)
+        decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+def psnr(error: float) -> float:
+    """PSNR in dB of a mean squared error of values in [0, 1]."""
+    return -10 * math.log10(max(error, 1e-12))
