@@ -1,0 +1,103 @@
+"""Pictures out of archives whose paths are not trusted."""
+
+import gzip
+import os
+import re
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from liif_cli.errors import CheckpointError, OutputError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+MOST_BYTES = 8 * 2**30
+MOST_FILES = 20_000
+_NAME = re.compile(r"\w[\w .()+-]*")
+
+
+def unpack_pictures(archive: Path, folder: Path) -> None:
+    """Put the pictures of a .tar.gz or .zip into the new folder `folder`, flat, all of them or none.
+
+    Nothing but regular files with a picture's suffix is written, under the last part of its name; hidden files are
+    left out. An archive with a path that leads outside, a link, a device, two files of one name, more than 8 GiB or
+    20,000 files, or a damaged one is refused (`CheckpointError`). `OutputError` when the disk does not play along.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
+            inside = Path(temporary) / "pictures"
+            inside.mkdir()
+            _unpack(archive, inside)
+            _move(inside, folder)
+    except OSError as error:
+        raise OutputError(f"{archive.name} cannot be unpacked into {folder}: {error.strerror or error}") from error
+
+
+def _move(inside: Path, folder: Path) -> None:
+    try:
+        inside.replace(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was quicker, with the same pictures
+            raise
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    total = 0
+    try:
+        for number, (name, size, source) in enumerate(_members(archive)):
+            total += size
+            if total > MOST_BYTES or number >= MOST_FILES:
+                raise _unsafe(archive, f"holds more than {MOST_BYTES >> 30} GiB or {MOST_FILES:,} files")
+            target = folder / _plain_name(archive, name)
+            if target.exists():
+                raise _unsafe(archive, f"holds two files called {target.name}")
+            with target.open("xb") as file:
+                shutil.copyfileobj(source, file)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, RuntimeError) as error:
+        raise CheckpointError(f"{archive.name} is damaged: {error}") from error
+    if not any(folder.iterdir()):
+        raise CheckpointError(f"{archive.name} holds no pictures")
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Name, size and contents of every picture, after a look at every member."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as bundle:
+            for entry in bundle.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if _wanted(archive, entry.filename, entry.is_dir(), kind in (0, stat.S_IFREG, stat.S_IFDIR)):
+                    with bundle.open(entry) as source:
+                        yield entry.filename, entry.file_size, source
+        return
+    with tarfile.open(archive, "r|gz") as tape:
+        for member in tape:
+            if _wanted(archive, member.name, member.isdir(), member.isfile() or member.isdir()):
+                contents = tape.extractfile(member)
+                assert contents is not None
+                yield member.name, member.size, contents
+
+
+def _wanted(archive: Path, name: str, is_folder: bool, is_plain: bool) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if not is_plain:
+        raise _unsafe(archive, f"holds {name!r}, which is neither a file nor a folder")
+    if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
+        raise _unsafe(archive, f"holds {name!r}, a path that leads outside")
+    return not is_folder and path.suffix.lower() in PICTURES and not path.name.startswith(".")
+
+
+def _plain_name(archive: Path, name: str) -> str:
+    last = PurePosixPath(name.replace("\\", "/")).name
+    if not _NAME.fullmatch(last) or len(os.fsencode(last)) > 200:
+        raise _unsafe(archive, f"holds {name!r}, a name that not every system takes")
+    return last
+
+
+def _unsafe(archive: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{archive.name} {reason}; nothing was unpacked")
