@@ -62,9 +62,28 @@ class SRModel(nn.Module):
         """(..., 3) as the decoder gives them -> RGB, nominally in [0, 1], not clamped."""
         return colours * self.std + self.mean
 
-    def encode(self, image: Tensor, origin: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Field:
-        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field."""
-        field: Field = self.decoder.prepare(self.encoder(self.normalise(image)), origin, size)
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Bytes per LR pixel that encoding takes at most, in float32: the encoder's live maps, or features and codes."""
+        return max(4 * int(self.encoder.live_channels), 4 * int(self.encoder.out_channels) + 2 * self.code_bytes)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one pixel's code in a field, in float32."""
+        return 4 * int(self.decoder.imnet.linears[0].out_features)
+
+    def encode(
+        self,
+        image: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Field:
+        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
+
+        dtype: what the decoder is to compute in (default: the model's own).
+        """
+        field: Field = self.decoder.prepare(self.encoder(self.normalise(image)), origin, size, dtype)
         return field
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:

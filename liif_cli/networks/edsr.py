@@ -24,13 +24,14 @@ class EDSR(nn.Module):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). EDSR-baseline: 64 features, 16 blocks, no mean shift.
 
     `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution on the
-    longest path (34 for the baseline).
+    longest path (34 for the baseline). `live_channels`: values per pixel that are in memory at once, at most.
     """
 
     def __init__(self, features: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
         super().__init__()
         self.out_channels = features
         self.receptive_radius = 2 * blocks + 2
+        self.live_channels = 6 * features
         self.head = nn.Sequential(nn.Conv2d(3, features, 3, padding=1))
         self.body = nn.Sequential(
             *(ResidualBlock(features, residual_scale) for _ in range(blocks)),

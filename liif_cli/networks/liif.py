@@ -40,8 +40,9 @@ class Field:
 class LIIF(nn.Module):
     """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
 
-    `halo`: latent codes that a query reads beyond the code it lies in, for unfolding and the ensemble's neighbour. Queries are
-    independent of one another: any chunking gives the same colours.
+    `halo`: latent codes that a query reads beyond its lower code, for unfolding and for the ensemble's neighbour (without an
+    ensemble the nearest code may be the next one too). Queries are independent of one another: any chunking gives the same
+    colours.
     """
 
     queries_are_independent = True
@@ -59,7 +60,7 @@ class LIIF(nn.Module):
         self.cell_decoding = cell_decoding
         self.kernel = 3 if feature_unfolding else 1
         self.in_channels = in_channels
-        self.halo = int(feature_unfolding) + int(local_ensemble)
+        self.halo = int(feature_unfolding) + 1
         self.imnet = MLP(in_channels * self.kernel**2 + 2 + 2 * cell_decoding, 3, hidden)
 
     def split_first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -70,12 +71,20 @@ class LIIF(nn.Module):
         """
         first = self.imnet.linears[0]
         n = self.in_channels * self.kernel**2
-        kernel = first.weight[:, :n].unflatten(1, (self.in_channels, self.kernel, self.kernel))
+        kernel = first.weight[:, :n].reshape(-1, self.in_channels, self.kernel, self.kernel)
         cell = first.weight[:, n + 2 :] if self.cell_decoding else None
         return kernel, first.bias, first.weight[:, n : n + 2], cell
 
-    def prepare(self, features: Tensor, origin: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None) -> Field:
+    def prepare(
+        self,
+        features: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Field:
         """Features (B, in_channels, h, w) of a tile at `origin` of an image of `size` (default: the tile) -> its field.
+
+        dtype: of the codes and of the hidden layers in `render`; default: the features' own.
 
         Zero padding outside the tile is the paper's own at the image's border; elsewhere the tile's outermost codes are wrong
         by it, which is what `halo` allows for.
@@ -83,7 +92,11 @@ class LIIF(nn.Module):
         kernel, bias, _, _ = self.split_first_layer()
         codes = F.conv2d(features, kernel, bias, padding=self.kernel // 2)
         height, width = size or (features.shape[2], features.shape[3])
-        return Field(codes.permute(0, 2, 3, 1).contiguous(), origin, (height, width))
+        return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
+
+    def scratch_bytes(self) -> int:
+        """Bytes that `render` takes at most beside its output."""
+        return QUERIES_AT_ONCE * 4 * max(layer.out_features for layer in self.imnet.linears) * 4 * 3
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -138,4 +151,4 @@ class LIIF(nn.Module):
         y, x = (torch.from_numpy(axis.positions()).to(device) for axis in (rows, columns))
         position = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).expand(batch, -1, 2)
         cell = torch.tensor((rows.cell, columns.cell), dtype=torch.float64, device=device).expand_as(position)
-        return self.query(field, position, cell).float().unflatten(1, (len(rows), len(columns)))
+        return self.query(field, position, cell).float().reshape(batch, len(rows), len(columns), 3)

@@ -31,13 +31,15 @@ class ResidualDenseBlock(nn.Module):
 class RDN(nn.Module):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). The defaults are configuration "B" (authors' names).
 
-    `receptive_radius`: one pixel for each 3x3 convolution on the longest path (131 for "B").
+    `receptive_radius`: one pixel for each 3x3 convolution on the longest path (131 for "B"). `live_channels`: values per pixel
+    that are in memory at once, at most: all blocks' outputs, and two stages of one block.
     """
 
     def __init__(self, features: int = 64, blocks: int = 16, layers: int = 8, growth: int = 64) -> None:
         super().__init__()
         self.out_channels = features
         self.receptive_radius = 3 + blocks * layers
+        self.live_channels = 2 * blocks * features + 3 * (features + layers * growth)
         self.SFENet1 = nn.Conv2d(3, features, 3, padding=1)
         self.SFENet2 = nn.Conv2d(features, features, 3, padding=1)
         self.RDBs = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))

@@ -1,0 +1,165 @@
+"""How a picture is cut: tiles of latent codes, and a plan that fits into memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from liif_cli.coords import Axis, Grid
+from liif_cli.errors import OutOfMemory
+from liif_cli.memory import format_bytes
+from liif_cli.model import SRModel
+
+SMALLEST = 16
+COMFORTABLE = 512 * 2**20  # bytes for one tile: beyond it a larger tile gains little speed
+PIECE_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of latent codes, [top, bottom) x [left, right), whose output pixels are rendered together."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows of codes."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns of codes."""
+        return self.right - self.left
+
+    def halves(self) -> tuple["Tile", "Tile"]:
+        """The two halves across the longer side, in the order of reading."""
+        if self.height >= self.width:
+            middle = (self.top + self.bottom) // 2
+            return Tile(self.top, middle, self.left, self.right), Tile(middle, self.bottom, self.left, self.right)
+        middle = (self.left + self.right) // 2
+        return Tile(self.top, self.bottom, self.left, middle), Tile(self.top, self.bottom, middle, self.right)
+
+    def window(self, halo: int, size: tuple[int, int]) -> "Tile":
+        """The tile and `halo` LR pixels around it, within an image of `size` (height, width)."""
+        return Tile(
+            max(0, self.top - halo),
+            min(size[0], self.bottom + halo),
+            max(0, self.left - halo),
+            min(size[1], self.right + halo),
+        )
+
+    def part_of(self, grid: Grid, whole: "Tile") -> Grid:
+        """The pixels of `grid` whose lower code lies in this tile; those before the first and behind the last code of
+        `whole`, the tiles' union, belong to the tiles at its edges."""
+        rows = _part(grid.rows, self.top, self.bottom, whole.top, whole.bottom)
+        return Grid(rows, _part(grid.columns, self.left, self.right, whole.left, whole.right))
+
+
+def _part(axis: Axis, first: int, last: int, edge: int, end: int) -> Axis:
+    start = axis.start if first == edge else axis.first_from(first)
+    stop = axis.stop if last == end else axis.first_from(last)
+    return axis.part(start, max(start, stop))
+
+
+def needed(grids: Sequence[Grid]) -> Tile:
+    """The smallest rectangle of codes that all the grids' pixels read."""
+    rows, columns = [grid.rows.codes() for grid in grids], [grid.columns.codes() for grid in grids]
+    return Tile(
+        min(r[0] for r in rows), max(r[1] for r in rows), min(c[0] for c in columns), max(c[1] for c in columns)
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to render that was found to fit.
+
+    side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most beyond what the
+    process holds before, estimated. budget: bytes it may take.
+    """
+
+    whole: Tile
+    side: int
+    peak: int
+    budget: int
+
+    def tiles(self) -> Iterator[Tile]:
+        """The tiles in the order of reading; sides differ by one pixel at most."""
+        for top, bottom in _cuts(self.whole.top, self.whole.bottom, self.side):
+            for left, right in _cuts(self.whole.left, self.whole.right, self.side):
+                yield Tile(top, bottom, left, right)
+
+    @property
+    def count(self) -> int:
+        """How many tiles there are."""
+        return -(-self.whole.height // self.side) * -(-self.whole.width // self.side)
+
+
+def _cuts(first: int, last: int, side: int) -> list[tuple[int, int]]:
+    count = -(-(last - first) // side)
+    edges = [first + (last - first) * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def make_plan(
+    model: SRModel,
+    size: tuple[int, int],
+    grids: Sequence[Grid],
+    sample_bytes: int,
+    budget: int,
+    side: int | None = None,
+    turns: int = 1,
+) -> Plan:
+    """Choose the tile's side for an image of `size` (height, width), rendering `grids` at once.
+
+    sample_bytes: bytes of one finished output pixel. budget: bytes that may be taken. side: the user's own choice, which is
+    kept. turns: encodings that are held at once. Raises `OutOfMemory` when not even the smallest tile fits.
+    """
+    whole = needed(grids)
+    longest = max(whole.height, whole.width)
+
+    def tile(side: int) -> int:
+        return tile_bytes(model, size, whole, side, turns)
+
+    def peak(side: int) -> int:
+        return tile(side) + band_bytes(grids, whole, side, sample_bytes)
+
+    if side is not None:
+        return Plan(whole, side, peak(side), budget)
+    side = longest
+    while side > SMALLEST and (peak(side) > budget or tile(side) > COMFORTABLE):
+        side = max(SMALLEST, min(side - 1, side * 7 // 8))
+    if peak(side) > budget:
+        raise OutOfMemory(
+            f"not even a tile of {side} pixels fits: it takes {format_bytes(peak(side))} and {format_bytes(budget)} are free",
+            hint="close other programs, raise --memory, or render parts with --region",
+        )
+    side = -(-longest // -(-longest // side))  # the smallest side that needs as few tiles
+    return Plan(whole, side, peak(side), budget)
+
+
+def tile_bytes(model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1) -> int:
+    """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, and the scratch."""
+    height, width = (
+        min(full, min(part, side) + 2 * model.halo)
+        for full, part in zip(size, (whole.height, whole.width), strict=True)
+    )
+    held = (turns - 1) * model.code_bytes
+    return int(height * width * (model.bytes_per_pixel + held) + model.decoder.scratch_bytes())
+
+
+def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:
+    """Bytes of the finished rows that wait for the last tile of their row of tiles, and of one piece in float32."""
+    total = 0
+    for grid in grids:
+        height, width = grid.shape
+        waiting = 0 if side >= whole.width else -(-height * min(side, whole.height) // whole.height) * width
+        piece = piece_rows(width) * width
+        total += waiting * sample_bytes + piece * (3 * 4 * 3 + sample_bytes)
+    return total
+
+
+def piece_rows(width: int) -> int:
+    """Rows of `width` pixels that are rendered at once."""
+    return max(1, PIECE_PIXELS // max(1, width))
