@@ -1,0 +1,252 @@
+"""One picture, file to file; and the same for a picture in memory."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli import images
+from liif_cli.checkpoints import DEFAULT, Checkpoint, find
+from liif_cli.compose import Progress, render_rows
+from liif_cli.coords import Grid
+from liif_cli.devices import Precision, choose_device, choose_precision
+from liif_cli.errors import InputError, UsageError
+from liif_cli.model import SRModel
+from liif_cli.outputs import check_target
+from liif_cli.reduction import is_reduced
+from liif_cli.render import Renderer
+from liif_cli.savers import SaveOptions, Writer
+from liif_cli.sizes import (
+    ASPECT_TOLERANCE,
+    MAX_PIXELS,
+    Cell,
+    Fit,
+    Region,
+    Scale,
+    Size,
+    Target,
+    aspect_change,
+    check_pixels,
+    make_grid,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to render. memory: bytes that may be taken (None: what is free). tile: side in input pixels (None: planned)."""
+
+    cell: Cell = "raw"
+    region: Region | None = None
+    self_ensemble: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    max_pixels: int = MAX_PIXELS
+    memory: int | None = None
+    tile: int | None = None
+    save: SaveOptions = field(default_factory=SaveOptions)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one output. scale: (x, y), effective. seconds: reading to finished file. notes: sentences for the user."""
+
+    input: str
+    output: str
+    width: int
+    height: int
+    scale: tuple[float, float]
+    model: str
+    revision: str | None
+    device: str
+    precision: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return asdict(self)
+
+
+@dataclass
+class Upscaler:
+    """A model, found once and loaded when the first picture needs it, with the options for all pictures."""
+
+    model: str | Path | SRModel = DEFAULT
+    options: Options = field(default_factory=Options)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        """Where the model comes from; None for a model that was given as such."""
+        return None if isinstance(self.model, SRModel) else find(self.model)
+
+    @cached_property
+    def loaded(self) -> SRModel:
+        """The model on its device."""
+        if isinstance(self.model, SRModel):
+            return self.model
+        device = choose_device(self.options.device)
+        assert self.checkpoint is not None
+        return self.checkpoint.load(device)
+
+    @property
+    def name(self) -> str:
+        """The model's name, for people and file names."""
+        return self.checkpoint.name if self.checkpoint else type(self.model).__name__
+
+    def renderer(self, bits: int) -> Renderer:
+        """A renderer for outputs of so many bits a sample."""
+        device = next(self.loaded.parameters()).device
+        precision = choose_precision(self.options.precision, device, bits)
+        return Renderer(self.loaded, device, precision, self.options.self_ensemble)
+
+    def grids(self, size: tuple[int, int], targets: Sequence[Target]) -> list[Grid]:
+        """The grids over a picture of `size` (height, width). Raises `UsageError`, `LimitError`."""
+        grids = [make_grid(size, target, self.options.region, self.options.cell) for target in targets]
+        for grid in grids:
+            check_pixels(grid.shape, self.options.max_pixels)
+        return grids
+
+    def file(
+        self, source: Path, outputs: Sequence[tuple[Target, Path]], progress: Progress = lambda pixels: None
+    ) -> list[Result]:
+        """Upscale the picture in `source` to each (target, path), all from one encoding; a result for each file.
+
+        progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
+        `LimitError`, `UsageError` before any work, and what finding the model and rendering may raise.
+        """
+        started = time.perf_counter()
+        header = images.probe(source)
+        size = (header.height, header.width)
+        grids = self.grids(size, [target for target, _ in outputs])
+        for _, path in outputs:
+            check_target(path, self.options.save.overwrite)
+        picture = images.read(source)
+        renderer = self.renderer(8 * picture.pixels.itemsize)
+        with ExitStack() as files:
+            writers = [
+                files.enter_context(
+                    Writer(
+                        path, *grid.shape, picture.channels, picture.pixels.dtype, picture.metadata, self.options.save
+                    )
+                )
+                for (_, path), grid in zip(outputs, grids, strict=True)
+            ]
+            for index, rows in self.rows(renderer, picture.pixels, grids, progress):
+                writers[index].write(rows)
+        seconds = round(time.perf_counter() - started, 3)
+        return [
+            self._result(source, path, grid, renderer, seconds, (*picture.notes, *grid_notes(size, target, grid)))
+            for (target, path), grid in zip(outputs, grids, strict=True)
+        ]
+
+    def rows(
+        self, renderer: Renderer, pixels: Pixels, grids: Sequence[Grid], progress: Progress = lambda pixels: None
+    ) -> Iterator[tuple[int, Pixels]]:
+        """Finished rows of each grid, within the options' memory; see `compose.render_rows`."""
+        options = self.options
+        return render_rows(renderer, pixels, grids, budget=options.memory, side=options.tile, progress=progress)
+
+    def _result(
+        self, source: Path, path: Path, grid: Grid, renderer: Renderer, seconds: float, notes: Sequence[str]
+    ) -> Result:
+        height, width = grid.shape
+        return Result(
+            input=str(source),
+            output=str(path),
+            width=width,
+            height=height,
+            scale=(grid.columns.count / grid.columns.extent, grid.rows.count / grid.rows.extent),
+            model=self.name,
+            revision=self.checkpoint.revision if self.checkpoint else None,
+            device=str(renderer.device),
+            precision=renderer.precision,
+            seconds=seconds,
+            notes=(*notes, *renderer.notes),
+        )
+
+
+def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[str]:
+    """What a user may not expect of a grid over a picture of `size` (height, width)."""
+    extent = (grid.rows.extent, grid.columns.extent)
+    if isinstance(target, Size) and aspect_change(extent, grid.shape) > ASPECT_TOLERANCE:
+        height, width = grid.shape
+        yield f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}; --fit contain or cover keeps it"
+    shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]
+    if shrunk:
+        yield f"the {' and the '.join(shrunk)} shrank: reduced by an antialiased bicubic filter, not by the network"
+
+
+def default_output(source: Path, target: Target, size: tuple[int, int]) -> Path:
+    """Where the output goes without `-o`: beside the input, `{stem}_7.5x.png` or `{stem}_1920x1080.png`."""
+    height, width = target.of(size)
+    label = target.label if isinstance(target, Scale) else f"{width}x{height}"
+    return source.with_name(f"{source.stem}_{label}.png")
+
+
+def upscale(
+    image: "PILImage | Pixels",
+    *,
+    scale: float | str | None = None,
+    size: tuple[int, int] | str | None = None,
+    fit: Fit = "exact",
+    model: str | Path | SRModel = DEFAULT,
+    region: tuple[int, int, int, int] | None = None,
+    cell: Cell = "raw",
+    self_ensemble: bool = False,
+    device: str = "auto",
+    precision: Precision = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> "PILImage | Pixels":
+    """Show `image` at another size.
+
+    image: a PIL image (converted to L or RGB where it is neither), or an array (H, W), (H, W, 1) or (H, W, 3), uint8, uint16,
+    or floating point in [0, 1]. What comes back is of the same kind; arrays keep their dtype and number of axes.
+    scale: a number, or "2x3.5" (x by y); or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the two.
+    model: a shipped name, a file, a Hub reference, or a model from `load_model` (loading once is faster for many images).
+    region: (x, y, width, height) in pixels of the image. The rest is as on the command line.
+
+    Raises `UsageError` for arguments that make no sense, `LimitError` beyond `max_pixels`, and what loading a model raises.
+    """
+    if (scale is None) == (size is None):
+        raise UsageError("give either a scale or a size")
+    text = size if isinstance(size, str) or size is None else f"{size[0]}x{size[1]}"
+    target: Target = Size.parse(text, fit) if text is not None else Scale.parse(str(scale))
+    part = None if region is None else Region.parse(",".join(map(str, region)))
+    options = Options(cell, part, self_ensemble, device, precision, max_pixels)
+    if not isinstance(image, np.ndarray):
+        return _upscale_pil(image, target, Upscaler(model, options))
+    return _upscale_array(image, target, Upscaler(model, options))
+
+
+def _upscale_pil(image: "PILImage", target: Target, upscaler: Upscaler) -> "PILImage":
+    from PIL import Image
+
+    mode = "L" if image.mode in ("1", "L") else "RGB"
+    return Image.fromarray(_upscale_array(np.asarray(image.convert(mode)), target, upscaler))
+
+
+def _upscale_array(image: Pixels, target: Target, upscaler: Upscaler) -> Pixels:
+    pixels = image[..., None] if image.ndim == 2 else image
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+        raise UsageError(f"an array of shape {image.shape} is not a picture", hint="(H, W), (H, W, 1) or (H, W, 3)")
+    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
+        raise UsageError(f"an array of {image.dtype} is not a picture", hint="uint8, uint16, or floats in [0, 1]")
+    if image.dtype.kind == "f":
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all():
+            raise InputError("the image holds NaN or infinite values")
+    grid = upscaler.grids((pixels.shape[0], pixels.shape[1]), [target])[0]
+    renderer = upscaler.renderer(8 if image.dtype == np.uint8 else 16)
+    rows = np.concatenate([rows for _, rows in upscaler.rows(renderer, pixels, [grid])]).astype(image.dtype, copy=False)
+    return rows[..., 0] if image.ndim == 2 else rows
