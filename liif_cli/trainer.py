@@ -20,17 +20,20 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Trainer:
     """The model in training. `step` is the whole of one iteration; `state` and `restore` are exact opposites."""
 
-    def __init__(self, config: TrainConfig, model: SRModel, device: torch.device, world: int = 1) -> None:
+    def __init__(self, config: TrainConfig, model: SRModel, device: torch.device) -> None:
         self.config, self.device = config, device
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.objective: nn.Module = Objective(self.model, config.loss, DTYPES[config.precision])
         self.forward: nn.Module = torch.compile(self.objective) if config.compile else self.objective  # type: ignore[assignment]
-        if world > 1:
-            self.forward = nn.parallel.DistributedDataParallel(self.forward)
         self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
         self.ema = make_ema(self.model, config.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.iteration = 0
+
+    def distribute(self, world: int) -> None:
+        """Let gradients be averaged over `world` processes, which must all hold the same weights by now."""
+        if world > 1:
+            self.forward = nn.parallel.DistributedDataParallel(self.forward)
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device."""
