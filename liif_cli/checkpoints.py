@@ -5,7 +5,6 @@ provenance. A reference to a model is a shipped name (no slash), an existing fil
 `hf://owner/repo[@revision][/path]`; a bare `owner/repo` is a Hub reference where no such path exists.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from liif_cli.config import ConfigError, ModelConfig, parse, to_dict
 from liif_cli.errors import CheckpointError, ModelNotFound
+from liif_cli.hub import fetch
 from liif_cli.outputs import write_bytes
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT = "edsr-baseline-liif"
 SCHEMA = 1
 HEADER = "liif"
+HUB_FILE = "model.safetensors"
 HUB_REFERENCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/\s]+))?(?:/(?P<path>\S+))?")
 
 
@@ -88,8 +89,8 @@ def find(model: str | Path = DEFAULT) -> Checkpoint:
     match = HUB_REFERENCE.fullmatch(reference.removeprefix("hf://"))
     if match is None:
         raise _unknown(reference)
-    path, revision = _download(match["repo"], match["revision"], match["path"])
-    return _open(match["repo"], path, revision)
+    file = fetch(match["repo"], match["path"] or HUB_FILE, revision=match["revision"])
+    return _open(match["repo"], file.path, file.commit)
 
 
 def shipped() -> dict[str, Path]:
@@ -174,60 +175,3 @@ def _read_tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
 def _corrupt(path: Path, error: Exception) -> CheckpointError:
     reason = str(error).removeprefix("Error while deserializing header: ")
     return CheckpointError(f"{path} is not a whole safetensors file: {reason}", hint="fetch or copy it again")
-
-
-def _download(repo: str, revision: str | None, path: str | None) -> tuple[Path, str]:
-    """Fetch a file of a Hub repository into the Hub's cache; returns its place and the commit it belongs to."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    wanted = path or "model.safetensors"
-    where = f"hf://{repo}" + (f"@{revision}" if revision else "")
-    try:
-        file = Path(hf_hub_download(repo, wanted, revision=revision))
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, HfHubHTTPError) and not isinstance(error, LocalEntryNotFoundError):
-            raise _hub_refusal(where, wanted, error) from error
-        hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, or give a file that is on this machine"
-        raise ModelNotFound(f"{where} is not in the cache and the Hub cannot be reached", hint=hint) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
-        raise _hub_refusal(where, wanted, error) from error
-    except HFValidationError as error:
-        raise ModelNotFound(f"{where} is not a place on the Hub: {error}") from error
-    _check_hash(file)
-    return file, _commit(file)
-
-
-def _hub_refusal(where: str, path: str, error: Exception) -> ModelNotFound:
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if isinstance(error, EntryNotFoundError):
-        return ModelNotFound(f"{where} has no file {path}", hint=f"name the file: {where}/FILE.safetensors")
-    if isinstance(error, RevisionNotFoundError):
-        return ModelNotFound(f"{where}: there is no such revision")
-    if isinstance(error, RepositoryNotFoundError):
-        return ModelNotFound(f"{where}: there is no such repository, or it is private", hint="for a private one set HF_TOKEN")
-    return ModelNotFound(f"{where}: the Hub refused: {str(error).splitlines()[0]}")
-
-
-def _check_hash(file: Path) -> None:
-    """The client checks sizes only. The Hub names a large file's blob by its SHA-256, so we can check the rest."""
-    expected = file.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", expected) and hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-        raise CheckpointError(
-            f"{file.name} from the Hub does not have the SHA-256 that the Hub states",
-            hint=f"delete {file.resolve()} and try again",
-        )
-
-
-def _commit(file: Path) -> str:
-    """The commit from the cache's layout, `snapshots/COMMIT/...`."""
-    parts = file.parts
-    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
