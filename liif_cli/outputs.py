@@ -1,37 +1,56 @@
-"""A file that appears whole or not at all."""
+"""Files that appear whole or not at all, and never harm what was there."""
 
+import contextlib
 import os
-import tempfile
+import secrets
+import shutil
 from pathlib import Path
 
 from liif_cli.errors import OutputError
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """OutputError when `path` exists and may not be overwritten, or its folder does not exist."""
+    """OutputError when `path` exists and may not be overwritten, is a folder, or its folder does not exist."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", hint="name a file in it")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", hint="--overwrite replaces it")
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist", hint="create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"the folder {path.parent} cannot be written to")
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """OutputError when the disk under `folder` has fewer than `needed` bytes free."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be used: {error.strerror}") from error
+    if needed > free:
+        raise OutputError(
+            f"{folder} has {free / 2**20:,.0f} MiB free and this output needs up to {needed / 2**20:,.0f} MiB",
+            hint="free some space, or write to another disk",
+        )
 
 
 class OutputFile:
     """Context manager: a temporary file beside `path` that takes its place on a clean exit and vanishes on any other.
 
     The data is on disk (fsync) before the name changes hands; without `overwrite` a file that appeared meanwhile is
-    left alone (OutputError).
+    left alone (OutputError). The file's mode is what the umask gives a new file; an overwritten file's mode stays.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
         self.path, self.overwrite = path, overwrite
+        self.temporary = path.parent / f".liif-{secrets.token_hex(6)}{path.suffix}"
 
     def __enter__(self) -> Path:
+        check_target(self.path, self.overwrite)
         try:
-            handle, name = tempfile.mkstemp(prefix=".liif-", suffix=self.path.suffix, dir=self.path.parent)
+            self.temporary.open("xb").close()  # not mkstemp, whose files only their owner may read
         except OSError as error:
             raise OutputError(f"{self.path.parent} cannot be written to: {error.strerror}") from error
-        os.close(handle)
-        self.temporary = Path(name)
         return self.temporary
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -39,23 +58,23 @@ class OutputFile:
             if kind is None:
                 self._put_in_place()
         finally:
-            self.temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.temporary.unlink(missing_ok=True)
 
     def _put_in_place(self) -> None:
-        with self.temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        check_target(self.path, self.overwrite)
-        mask = os.umask(0)
-        os.umask(mask)
-        self.temporary.chmod(0o666 & ~mask)
         try:
+            with self.temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            check_target(self.path, self.overwrite)
+            if self.path.exists():
+                shutil.copymode(self.path, self.temporary)
             self.temporary.replace(self.path)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` at once, making its folder where needed. Raises `OutputError`."""
+    """Replace `path` by `data` at once, making its folder where needed. Raises `OutputError`. (For checkpoints and reports.)"""
     path.parent.mkdir(parents=True, exist_ok=True)
     with OutputFile(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
