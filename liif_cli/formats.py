@@ -33,13 +33,14 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "png": Format("png", (".png", ".apng"), 2**31 - 1, (8, 16), True, True, True, True),
-    "jpeg": Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, (8,), False, False, True, False),
+    "jpeg": Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, (8,), False, False, True, False),
     "tiff": Format("tiff", (".tif", ".tiff"), 2**31 - 1, (8, 16), True, False, True, True),
     "webp": Format("webp", (".webp",), 16_383, (8,), True, True, False, True),
-    "avif": Format("avif", (".avif",), 16_384, (8, 12), True, False, False, True),
+    "avif": Format("avif", (".avif",), 16_384, (8, 10, 12), True, False, False, True),
     "gif": Format("gif", (".gif",), 65_535, (8,), True, True, False, False),
 }
-"""Output formats by name. GIF is written for animations and stills alike, from a palette of 256 colours."""
+"""Output formats by name. JPEG itself holds 65,535 pixels a side, libjpeg 65,500; AVIF is bounded by libvips. GIF, for
+animations and stills, comes with a palette of 256 colours."""
 
 READABLE = ("png", "jpeg", "tiff", "webp", "gif", "bmp", "ppm", "avif", "heic")
 """Formats that `images.read` takes."""

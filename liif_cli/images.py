@@ -1,29 +1,30 @@
-"""Pictures from files: upright, in sRGB's tone curve, with everything that is to travel on.
+"""Pictures from files: upright, in sRGB's tone curve, with everything that is to travel on."""
 
-libvips reads; only the loader of the format that the content shows is ever called.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyvips
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from PIL import UnidentifiedImageError
 
+from liif_cli import colour, icc
 from liif_cli.errors import InputError
 from liif_cli.formats import HEAD_BYTES, sniff
+from liif_cli.loaders import Loaded, Source, load
 from liif_cli.metadata import Metadata
-
-pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
 
 
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture.
 
-    pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha).
-    metadata: what travels on to the output. format: the input's, by content. notes: sentences for the user.
+    pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha);
+    in a space whose tone curve is near sRGB's. metadata: what travels on to the output. format: the input's, by
+    content. notes: sentences for the user.
     """
 
     pixels: NDArray[Any]
@@ -51,10 +52,16 @@ class Picture:
         """Whether the last channel is alpha."""
         return self.channels in (2, 4)
 
+    @property
+    def depth(self) -> DTypeLike:
+        """The dtype that an output needs in order to lose nothing: uint8, or uint16 for more than 8 bits."""
+        return np.uint16 if self.metadata.bits > 8 else np.uint8
+
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels are decoded: size after orientation, channels, bits a sample, frames."""
+    """What a file says before its pixels are decoded: size after orientation, channels, bits a sample, frames of an
+    animation, pages of a TIFF."""
 
     format: str
     width: int
@@ -62,56 +69,106 @@ class Header:
     channels: int
     bits: int
     frames: int = 1
+    pages: int = 1
 
 
-def probe(source: Path | bytes) -> Header:
-    """Header of a picture file, without decoding it. InputError when it is none."""
-    form, image = _open(source)
-    turned = image.get_typeof("orientation") != 0 and image.get("orientation") > 4
-    width, height = (image.height, image.width) if turned else (image.width, image.height)
-    return Header(form, width, height, image.bands, 16 if image.format == "ushort" else 8)
+def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Header:
+    """Header of a picture file, without decoding it (palette pictures are). InputError when it is none."""
+    with _readable(Source(source)) as form:
+        loaded = load(Source(source), form, page, frame)
+    turned = loaded.metadata.orientation > 4
+    width, height = (loaded.height, loaded.width) if turned else (loaded.width, loaded.height)
+    return Header(form, width, height, loaded.channels, loaded.metadata.bits, loaded.frames, loaded.pages)
 
 
-def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Picture:
-    """Decode a picture. InputError, naming the file, when it cannot be read."""
-    form, image = _open(source)
+def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
+    """Decode a picture: a file by its path, or a file's bytes.
+
+    page (TIFF) and frame (animations) count from 1; without them the first is read and a note says that there are
+    more. to_srgb converts the colours to sRGB for good. InputError, naming the file, when it cannot be read.
+    """
+    with _readable(Source(source)) as form:
+        loaded = load(Source(source), form, page, frame)
+        pixels = loaded.decode()
+    notes = loaded.notes + _more(loaded, page, frame)
+    pixels = oriented(pixels, loaded.metadata.orientation)
+    pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
+    return Picture(pixels, metadata, form, notes + said)
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[str]:
+    """The format by content; whatever the decoders raise becomes an InputError that names the file."""
+    with source.open() as file:
+        head = file.read(HEAD_BYTES)
     try:
-        pixels = np.ascontiguousarray(image.autorot().numpy())
+        yield sniff(head)
+    except InputError as error:
+        if str(error).startswith(source.name):
+            raise
+        raise InputError(f"{source.name}: {error}", hint=error.hint) from error
     except pyvips.Error as error:
-        raise InputError(f"{_called(source)}: {_first_line(error)}") from error
-    return Picture(pixels.reshape(image_shape(pixels)), Metadata(), form)
-
-
-def image_shape(pixels: NDArray[Any]) -> tuple[int, int, int]:
-    """(H, W, C) of an array that may lack the channel axis."""
-    return (*pixels.shape, 1)[:3]
-
-
-def _open(source: Path | bytes) -> tuple[str, Any]:
-    form = sniff(_head(source))
-    loader = {"png": "pngload", "jpeg": "jpegload", "tiff": "tiffload", "webp": "webpload"}[form]
-    name = loader if isinstance(source, Path) else f"{loader}_buffer"
-    try:
-        return form, getattr(pyvips.Image, name)(
-            str(source) if isinstance(source, Path) else source, fail_on="truncated"
-        )
-    except pyvips.Error as error:
-        raise InputError(f"{_called(source)}: {_first_line(error)}") from error
-
-
-def _head(source: Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[:HEAD_BYTES]
-    try:
-        with source.open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError as error:
-        raise InputError(f"{source} cannot be read: {error.strerror}") from error
-
-
-def _called(source: Path | bytes) -> str:
-    return str(source) if isinstance(source, Path) else "the input"
+        if "not been built in" in str(error):
+            hint = "convert it to JPEG, PNG or AVIF first, or install a libvips that reads HEIC"
+            raise InputError(f"{source.name} is HEIC, and libvips has no HEVC decoder here", hint=hint) from error
+        raise InputError(f"{source.name}: {_first_line(error)}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{source.name} cannot be decoded: {error}") from error
 
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "it cannot be decoded")
+
+
+def _more(loaded: Loaded, page: int | None, frame: int | None) -> tuple[str, ...]:
+    if loaded.pages > 1 and page is None:
+        return (f"the first of {loaded.pages} pages is read; --page picks another",)
+    if loaded.frames > 1 and frame is None:
+        return (f"the first of {loaded.frames} frames is read; --frame picks another",)
+    return ()
+
+
+def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels (H, W, C) as stored, turned and mirrored as EXIF's Orientation 1 to 8 says (CIPA DC-008, 4.6.5.1.4)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _for_network(
+    pixels: NDArray[Any], metadata: Metadata, to_srgb: bool
+) -> tuple[NDArray[Any], Metadata, tuple[str, ...]]:
+    """Pixels in the tone curve that the network sees, metadata that knows the way back, and notes."""
+    profile = metadata.icc
+    if profile is None:
+        return pixels, metadata, ()
+    gray = pixels.shape[2] < 3
+    if icc.space(profile) != ("GRAY" if gray else "RGB"):
+        kind = icc.space(profile) or "broken"
+        return pixels, replace(metadata, icc=None), (f"dropped, as it does not fit the pixels: a {kind} profile",)
+    try:
+        if to_srgb:
+            return _converted(pixels, metadata, profile, gray)
+        curve = colour.far_curve(profile)
+    except pyvips.Error:
+        return pixels, replace(metadata, icc=None), ("dropped, as it is broken: the ICC profile",)
+    if curve is None:
+        return pixels, metadata, ()
+    return colour.to_network(pixels, curve), replace(metadata, curve=curve), ()
+
+
+def _converted(
+    pixels: NDArray[Any], metadata: Metadata, profile: bytes, gray: bool
+) -> tuple[NDArray[Any], Metadata, tuple[str, ...]]:
+    note = (f"converted to sRGB from {icc.name(profile) or 'its profile'}",)
+    if gray:
+        wide = colour.to_network(pixels, colour.tone_curve(profile))
+        return wide, replace(metadata, icc=None), note
+    deep = pixels.dtype == np.uint16
+    image = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16" if deep else "srgb")
+    image, srgb = colour.to_srgb(image, profile)
+    return image.numpy().reshape(pixels.shape), replace(metadata, icc=srgb), note

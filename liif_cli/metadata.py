@@ -1,21 +1,55 @@
 """What travels with a picture besides its pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli import exif, xmp
 
 
 @dataclass(frozen=True)
 class Metadata:
     """What an input said about itself, kept for the output.
 
-    `icc` is the profile of the pixels as they are written; `exif` the TIFF structure without the `Exif` marker, its
-    orientation already reset; `xmp` and `iptc` are raw packets; `dpi` is dots per inch, x then y; `text` holds PNG text
-    chunks as (keyword, text); `bits` is the depth of the input's samples.
+    icc: profile of the pixels as the file holds them. exif: TIFF structure without the `Exif` marker. xmp: the packet.
+    photoshop: image resource blocks (8BIM), IPTC among them, no thumbnail. dpi: dots per inch, (x, y). text: PNG text
+    as (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: PNG's coding-independent code points, kept
+    where they say HDR. bits: depth of the input's samples. stale: what was left out on reading because it describes
+    the old pixels, as words for a note. curve: how stored values became what the network sees (`colour.to_network`), to
+    be undone on writing.
     """
 
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
-    iptc: bytes | None = None
+    photoshop: bytes | None = None
     dpi: tuple[float, float] | None = None
     text: tuple[tuple[str, str], ...] = ()
+    cicp: bytes | None = None
     bits: int = 8
+    stale: tuple[str, ...] = ()
+    curve: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def orientation(self) -> int:
+        """How the stored pixels are to be turned, 1 (not at all) to 8: EXIF's word, else XMP's."""
+        return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
+
+    def for_size(self, width: int, height: int) -> tuple["Metadata", tuple[str, ...]]:
+        """This, for an upright picture of width x height pixels, and notes on what had to go."""
+        notes = [f"dropped, as it shows the old pixels: {what}" for what in self.stale]
+        blob, packet = self.exif, self.xmp
+        if blob is not None:
+            blob, thumbnail = exif.updated(blob, width, height)
+            if thumbnail:
+                notes.append("dropped, as it shows the old pixels: the thumbnail in EXIF")
+            if blob is None:
+                notes.append("dropped, as it is broken: EXIF")
+        if packet is not None:
+            packet = xmp.updated(packet, width, height)
+        return replace(self, exif=blob, xmp=packet, stale=()), tuple(notes)
+
+    def stripped(self) -> "Metadata":
+        """Only what the pixels need to be seen in the right colours: the profile, code points and depth."""
+        return Metadata(icc=self.icc, cicp=self.cicp, bits=self.bits, curve=self.curve)

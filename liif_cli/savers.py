@@ -1,25 +1,35 @@
 """The streaming writer: a picture leaves memory row by row, and its file appears whole or not at all."""
 
+import contextlib
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
-import pyvips
 from numpy.typing import DTypeLike, NDArray
 
-from liif_cli.errors import OutputError
+from liif_cli import colour
+from liif_cli.encoding import Coding, encode
+from liif_cli.errors import UsageError
 from liif_cli.formats import Format, check_limits, format_of
 from liif_cli.metadata import Metadata
 from liif_cli.outputs import OutputFile, check_target
 from liif_cli.scratch import Scratch
 
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """How to write: `format` by name (else the suffix decides), `quality` 1 to 100 for lossy formats, `lossless` for
-    WebP and AVIF, `strip` drops all metadata but the colour profile, `background` is (r, g, b) in 0..255 that alpha is
-    flattened on where the format has none, `overwrite` allows an existing file to be replaced."""
+    """How to write.
+
+    format: by name, else the suffix decides. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
+    loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
+    background: (r, g, b) in 0..255 that a picture with alpha is flattened on where the format has none. overwrite: allow
+    an existing file to be replaced.
+    """
 
     format: str | None = None
     quality: int | None = None
@@ -30,16 +40,20 @@ class SaveOptions:
 
 
 class Writer:
-    """Context manager that takes a picture's rows from the top and leaves a finished file at `path`.
+    """Context manager that takes a picture's rows from the top and leaves a finished file.
 
-    height, width, channels, dtype: of the picture; float32 rows in [0, 1] are taken too and rounded once to `dtype`
-    (uint8 or uint16). Raises UsageError, OutputError or LimitError before any work where the file cannot be written. A
-    clean exit leaves the whole file; any other leaves nothing behind and an existing output as it was.
+    path: where to, or a binary stream to write to (then `options.format` is needed). height, width, channels: of the
+    rows, 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`).
+    metadata: the input's; orientation and dimensions in it are brought up to date.
+
+    Raises UsageError, OutputError or LimitError at once where the file cannot be written. A clean exit leaves the whole
+    file; any other leaves nothing behind and an existing output as it was. `notes` says, after the exit, what the
+    format could not keep.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | BinaryIO,
         height: int,
         width: int,
         channels: int,
@@ -47,82 +61,148 @@ class Writer:
         metadata: Metadata | None = None,
         options: SaveOptions | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = path
         self.options = options or SaveOptions()
-        self.format = format_of(self.path, self.options.format)
         self.metadata = metadata or Metadata()
+        self.format = format_of(path if isinstance(path, Path) else None, self.options.format)
         self.notes: list[str] = []
+        self.channels = channels
         check_limits(self.format, width, height)
-        check_target(self.path, self.options.overwrite)
-        self.dtype = np.dtype(dtype)
-        self._scratch = Scratch(self.path.parent, height, width, channels, dtype)
+        check_options(self.format, self.options)
+        if isinstance(path, Path):
+            check_target(path, self.options.overwrite)
+        self._stored, self._top = self._depth(np.dtype(dtype))
+        self._flat = channels in (2, 4) and not self.format.alpha
+        self._transparent = False
+        folder = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
+        kept = channels - 1 if self._flat else channels
+        room = file_bytes(self.format, height, width, kept, self._stored)
+        self._scratch = Scratch(folder, height, width, kept, self._stored, extra=room)
+
+    def _depth(self, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
+        """The dtype of what is handed to the encoder, and its largest value before any shift."""
+        bits = 8 if dtype == np.uint8 else self.metadata.bits if 8 < self.metadata.bits < 16 else 16
+        fitting = [depth for depth in self.format.depths if depth >= bits] or [self.format.depths[-1]]
+        self._bits = fitting[0]
+        if bits > self._bits:
+            self.notes.append(f"{bits} bits a sample became {self._bits}: {self.format.name.upper()} holds no more")
+        return np.dtype(np.uint8 if self._bits == 8 else np.uint16), 2**self._bits - 1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
+        with self._scratch:
             if kind is None:
                 self._save()
-        finally:
-            self._scratch.close()
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Take the next rows, (h, width, channels): the dtype given, or float32 in [0, 1]."""
-        self._scratch.append(quantize(rows, self.dtype))
+        """Take the next rows, (h, width, channels): float32 in [0, 1] (rounded once, here), uint8 or uint16 of full
+        range, in the colours that the network sees."""
+        self.append(self.finish(rows))
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Take the next rows as `finish` gave them. OutputError when the disk is full."""
+        self._scratch.append(rows)
+
+    def finish(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Any piece of the picture, (h, w, channels) as `write` takes it, as it will be stored: flattened where the
+        format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
+        if rows.ndim != 3 or rows.shape[2] != self.channels:
+            raise ValueError(f"rows of shape {rows.shape} for a picture of {self.channels} channels")
+        plain = not self._flat and self.metadata.curve is None and self._bits in (8, 16)
+        if plain and rows.dtype == self._stored:
+            return rows
+        rows = as_floats(rows)
+        if self._flat:
+            rows = self._flattened(rows)
+        if self.metadata.curve is not None:
+            rows = colour.from_network(rows, self.metadata.curve)
+        return to_levels(rows, self._top) << (self._stored.itemsize * 8 - self._bits)
+
+    def _flattened(self, rows: NDArray[Any]) -> NDArray[Any]:
+        alpha = rows[..., -1:]
+        self._transparent = self._transparent or bool(alpha.min(initial=1) < 1)
+        paper = np.array(self.options.background, dtype=np.float32) / 255
+        if rows.shape[2] == 2:
+            paper = np.array([paper @ LUMA], dtype=np.float32)
+        flat: NDArray[Any] = rows[..., :-1] * alpha + paper * (1 - alpha)
+        return flat
 
     def _save(self) -> None:
         image = self._scratch.image()
-        with OutputFile(self.path, self.options.overwrite) as temporary:
-            save_image(image, temporary, self.format, self.options)
+        height, width, _ = self._scratch.shape
+        if self._transparent:
+            shade = "#{:02x}{:02x}{:02x}".format(*self.options.background)
+            self.notes.append(f"flattened on {shade}: {self.format.name.upper()} holds no transparency")
+        metadata, notes = self.metadata.for_size(width, height)
+        if self.options.strip:
+            metadata, notes = Metadata(), ()
+        self.notes += notes
+        coding = Coding(self.options.quality, self.options.lossless, self._bits)
+        with self._target() as temporary:
+            self.notes += encode(image, temporary, self.format, coding, metadata)
+
+    def _target(self) -> contextlib.AbstractContextManager[Path]:
+        if isinstance(self.path, Path):
+            return OutputFile(self.path, self.options.overwrite)
+        return _through_file(self.path, self.format)
+
+
+@contextlib.contextmanager
+def _through_file(stream: BinaryIO, form: Format) -> Any:
+    """A temporary file whose bytes go to the stream at the end: TIFF cannot be written to a pipe."""
+    with tempfile.TemporaryDirectory(prefix="liif-") as folder:
+        temporary = Path(folder) / f"output{form.suffixes[0]}"
+        yield temporary
+        with temporary.open("rb") as file:
+            shutil.copyfileobj(file, stream)
+        stream.flush()
+
+
+def check_options(form: Format, options: SaveOptions) -> None:
+    """UsageError where the options ask the format for what it does not do."""
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        raise UsageError(f"a quality of {options.quality} is not between 1 and 100")
+    if options.quality is not None and form.name in ("png", "tiff", "gif"):
+        raise UsageError(f"{form.name.upper()} has no quality", hint="--quality is for JPEG, WebP and AVIF")
+    if options.lossless and not form.lossless:
+        raise UsageError(f"{form.name.upper()} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
+    if options.lossless and options.quality is not None:
+        raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
+
+
+def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:
+    """How large the file may become, in bytes: the raw samples and a hundredth where coding is lossless, half of them
+    where it is lossy."""
+    raw = height * width * channels * np.dtype(dtype).itemsize
+    return raw // 2 + 2**16 if form.name in ("jpeg", "webp", "avif") else raw + raw // 100 + 2**16
+
+
+def as_floats(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Integer rows of full range as float32 in [0, 1]; floats as float32."""
+    if rows.dtype.kind == "f":
+        return rows.astype(np.float32, copy=False)
+    return rows.astype(np.float32) / np.float32(np.iinfo(rows.dtype).max)
 
 
 def quantize(rows: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
-    """Float rows in [0, 1] as `dtype` (uint8 or uint16), rounded half to even, clamped; integer rows as they are."""
-    dtype = np.dtype(dtype)
-    if rows.dtype.kind != "f":
-        return rows
-    top = np.iinfo(dtype).max
-    rounded: NDArray[Any] = np.rint(np.clip(rows, 0, 1) * top).astype(dtype)
-    return rounded
+    """Float rows in [0, 1] as `dtype` (uint8 or uint16): rounded half to even, clamped."""
+    return to_levels(rows, int(np.iinfo(np.dtype(dtype)).max))
 
 
-def save_image(image: Any, path: Path, form: Format, options: SaveOptions) -> None:
-    """Encode a pyvips image into `path`. OutputError when the encoder or the disk fails."""
-    bands, deep = image.bands, image.format == "ushort"
-    gray, colour = ("grey16", "rgb16") if deep else ("b-w", "srgb")
-    image = image.copy(interpretation=gray if bands < 3 else colour)
-    if bands in (2, 4) and not form.alpha:
-        image = image.flatten(background=list(options.background) if bands == 4 else [options.background[0]])
-    if deep and 16 not in form.depths:
-        image = image.cast("uchar", shift=True)
-    saver, extra = _saver(form, options)
-    try:
-        getattr(image, saver)(str(path), **extra)
-    except pyvips.Error as error:
-        raise OutputError(f"{path.name} could not be written: {str(error).strip()}") from error
-
-
-def _saver(form: Format, options: SaveOptions) -> tuple[str, dict[str, Any]]:
-    quality = options.quality or {"jpeg": 95, "webp": 95, "avif": 90}.get(form.name, 95)
-    match form.name:
-        case "png":
-            return "pngsave", {"keep": "icc"}
-        case "jpeg":
-            return "jpegsave", {"Q": quality, "subsample_mode": "off", "optimize_coding": True, "keep": "icc"}
-        case "webp":
-            return "webpsave", {"Q": quality, "lossless": options.lossless, "exact": True}
-        case "tiff":
-            return "tiffsave", {"compression": "deflate", "predictor": "horizontal", "bigtiff": False}
-        case _:
-            return "heifsave", {"Q": quality, "lossless": options.lossless, "compression": "av1"}
+def to_levels(rows: NDArray[Any], top: int) -> NDArray[Any]:
+    """Float rows in [0, 1] as integers 0..top: rounded half to even, clamped. uint8 for top 255, else uint16."""
+    levels: NDArray[Any] = np.rint(np.clip(rows, 0, 1) * np.float32(top)).astype(np.uint8 if top <= 255 else np.uint16)
+    return levels
 
 
 def write(
-    path: Path, pixels: NDArray[Any], metadata: Metadata | None = None, options: SaveOptions | None = None
-) -> None:
-    """Write a whole picture, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits)."""
+    path: Path | BinaryIO, pixels: NDArray[Any], metadata: Metadata | None = None, options: SaveOptions | None = None
+) -> tuple[str, ...]:
+    """Write a whole picture, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
     height, width, channels = pixels.shape
     dtype = np.uint8 if pixels.dtype.kind == "f" else pixels.dtype
     with Writer(path, height, width, channels, dtype, metadata, replace(options or SaveOptions())) as writer:
         writer.write(pixels)
+    return tuple(writer.notes)

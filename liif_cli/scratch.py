@@ -10,6 +10,7 @@ import pyvips
 from numpy.typing import DTypeLike, NDArray
 
 from liif_cli.errors import OutputError
+from liif_cli.outputs import check_room
 
 STRIP_ROWS = 512
 IN_MEMORY = 64 * 2**20
@@ -93,16 +94,3 @@ class Scratch:
         self._memory = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def check_room(folder: Path, needed: int) -> None:
-    """OutputError when the disk under `folder` has fewer than `needed` bytes free."""
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be used: {error.strerror}") from error
-    if needed > free:
-        raise OutputError(
-            f"{folder} has {free / 2**20:,.0f} MiB free and this output needs up to {needed / 2**20:,.0f} MiB",
-            hint="free some space, or write to another disk",
-        )

@@ -1,0 +1,131 @@
+"""TIFF's image file directories as values: parsed from either byte order and from BigTIFF, written little-endian.
+
+TIFF 6.0 section 2; the BigTIFF design (Aware Systems); the sub-directories of EXIF (CIPA DC-008, 4.6.3).
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+SUB_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # Exif, GPS, Interoperability
+WORD = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 18: 8}
+SIZE = {**dict.fromkeys((1, 2, 6, 7), 1), **WORD, 5: 8, 10: 8}
+MOST = 2**26
+"""A longer value than this is left out: it is pixels of some kind, not metadata."""
+
+
+@dataclass
+class Directory:
+    """tags: number -> (type, count, little-endian bytes). subs: number -> the directory that the tag points to."""
+
+    tags: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
+    subs: dict[int, "Directory"] = field(default_factory=dict)
+
+    def numbers(self, tag: int) -> list[int]:
+        """The tag's unsigned values; empty where it is absent or of another type."""
+        kind, count, data = self.tags.get(tag, (0, 0, b""))
+        form = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
+        return list(struct.unpack(f"<{count}{form}", data)) if form else []
+
+    def number(self, tag: int, default: int) -> int:
+        """The first of `numbers`, or the default."""
+        return next(iter(self.numbers(tag)), default)
+
+    def ratio(self, tag: int) -> float | None:
+        """The tag's first RATIONAL."""
+        kind, _, data = self.tags.get(tag, (0, 0, b""))
+        if kind != 5 or len(data) < 8:
+            return None
+        over, under = struct.unpack("<II", data[:8])
+        return over / under if under else None
+
+
+class Reader:
+    """Directories of a TIFF structure that starts at byte 0 of `file`. ValueError when it is none."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        file.seek(0)
+        head = file.read(16)
+        if head[:2] not in (b"II", b"MM"):
+            raise ValueError("no TIFF structure")
+        self.order = "<" if head[:2] == b"II" else ">"
+        self.big = self._number("H", head[2:4]) == 43
+        self.first = self._number("Q", head[8:16]) if self.big else self._number("I", head[4:8])
+
+    def _number(self, form: str, data: bytes) -> int:
+        return int(struct.unpack(self.order + form, data)[0])
+
+    def pages(self, most: int = 100_000) -> list[int]:
+        """Offsets of the directories in the main chain."""
+        found: list[int] = []
+        at = self.first
+        while at and at not in found and len(found) < most:
+            found.append(at)
+            count, start, step = self._count(at)
+            self.file.seek(start + count * step)
+            at = self._number("Q", self.file.read(8)) if self.big else self._number("I", self.file.read(4))
+        return found
+
+    def _count(self, at: int) -> tuple[int, int, int]:
+        self.file.seek(at)
+        if self.big:
+            return self._number("Q", self.file.read(8)), at + 8, 20
+        return self._number("H", self.file.read(2)), at + 2, 12
+
+    def directory(self, at: int, depth: int = 0) -> Directory:
+        """The directory at an offset, with EXIF's sub-directories. ValueError or struct.error when it is broken."""
+        count, start, step = self._count(at)
+        if count > 4096:
+            raise ValueError("a directory of more than 4,096 tags")
+        self.file.seek(start)
+        block = self.file.read(count * step)
+        found = Directory()
+        for i in range(0, count * step, step):
+            self._take(found, block[i : i + step], depth)
+        return found
+
+    def _take(self, found: Directory, entry: bytes, depth: int) -> None:
+        tag, kind = self._number("H", entry[:2]), self._number("H", entry[2:4])
+        count = self._number("Q", entry[4:12]) if self.big else self._number("I", entry[4:8])
+        inline = entry[12:] if self.big else entry[8:]
+        size = SIZE.get(kind, 0) * count
+        if not size or size > MOST:
+            return
+        where = self._number("Q" if self.big else "I", inline)
+        if tag in SUB_DIRECTORIES and depth < 3:
+            found.subs[tag] = self.directory(where, depth + 1)
+            return
+        if size > len(inline):
+            self.file.seek(where)
+            inline = self.file.read(size)
+        if len(inline) >= size:
+            found.tags[tag] = kind, count, self._little(kind, inline[:size])
+
+    def _little(self, kind: int, data: bytes) -> bytes:
+        word = WORD.get(kind, 1)
+        if self.order == "<" or word == 1:
+            return data
+        return b"".join(data[i : i + word][::-1] for i in range(0, len(data), word))
+
+
+def written(directory: Directory, offset: int, *, big: bool = False) -> bytes:
+    """The directory as bytes that are to stand at `offset` of a little-endian file, its values and sub-directories
+    behind it; no next directory."""
+    count = len(directory.tags) + len(directory.subs)
+    inline, head, step, last = (8, 8, 20, 8) if big else (4, 2, 12, 4)
+    form = "<HHQ" if big else "<HHI"
+    entries = bytearray(count.to_bytes(head, "little"))
+    tail = bytearray()
+    start = offset + head + count * step + last
+    for tag in sorted({**directory.tags, **directory.subs}):
+        if tag in directory.subs:
+            kind, number, data = (18, 1, b"") if big else (4, 1, b"")
+            payload = written(directory.subs[tag], start + len(tail), big=big)
+        else:
+            kind, number, data = directory.tags[tag]
+            payload = data if len(data) > inline else b""
+        entries += struct.pack(form, tag, kind, number)
+        entries += (start + len(tail)).to_bytes(inline, "little") if payload else data.ljust(inline, b"\0")
+        tail += payload + b"\0" * (-len(payload) % 8)
+    return bytes(entries) + bytes(last) + bytes(tail)

@@ -1,0 +1,37 @@
+"""Photoshop's image resource blocks (8BIM), the box that IPTC travels in.
+
+Adobe, "Photoshop File Formats Specification", image resource blocks.
+"""
+
+from collections.abc import Iterator
+
+IPTC = 0x0404
+THUMBNAILS = (0x0409, 0x040C)
+
+
+def blocks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(resource number, payload, whole block) of each block; stops at what is none."""
+    at = 0
+    while data[at : at + 4] == b"8BIM":
+        number = int.from_bytes(data[at + 4 : at + 6])
+        name = (data[at + 6] if at + 6 < len(data) else 0) + 1
+        start = at + 6 + name + name % 2
+        size = int.from_bytes(data[start : start + 4])
+        end = start + 4 + size + size % 2
+        yield number, data[start + 4 : start + 4 + size], data[at:end]
+        at = end
+
+
+def without_thumbnail(data: bytes) -> bytes:
+    """The blocks without the thumbnails, which show the old pixels."""
+    return b"".join(whole for number, _, whole in blocks(data) if number not in THUMBNAILS)
+
+
+def iptc(data: bytes) -> bytes | None:
+    """The IPTC-IIM records in the blocks, or None."""
+    return next((payload for number, payload, _ in blocks(data) if number == IPTC), None)
+
+
+def from_iptc(records: bytes) -> bytes:
+    """One block that holds IPTC-IIM records."""
+    return b"8BIM\x04\x04\0\0" + len(records).to_bytes(4) + records + b"\0" * (len(records) % 2)
