@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from liif_cli.coords import Axis
+from liif_cli.networks.grid import QUERIES, render_grid, scratch_bytes
 from liif_cli.networks.mlp import MLP
 
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-QUERIES_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class LIIF(nn.Module):
         height, width = size or (features.shape[2], features.shape[3])
         return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
 
-    def scratch_bytes(self) -> int:
-        """Bytes that `render` takes at most beside its output."""
-        return QUERIES_AT_ONCE * 4 * max(layer.out_features for layer in self.imnet.linears) * 4 * 3
+    def scratch_bytes(self, queries: int = QUERIES) -> int:
+        """Bytes that `render` takes at most beside its result."""
+        return scratch_bytes(max(layer.out_features for layer in self.imnet.linears), queries)
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -137,18 +137,9 @@ class LIIF(nn.Module):
             hidden = layer(F.relu(hidden))
         return hidden
 
-    def render(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
-        """Colours of a regular grid, (B, len(rows), len(columns), 3), normalised, not clamped; the same numbers as `query`."""
-        out = field.codes.new_empty(field.codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
-        step = max(1, QUERIES_AT_ONCE // len(columns))
-        for first in range(0, len(rows), step):
-            part = rows.part(rows.start + first, min(rows.start + first + step, rows.stop))
-            out[:, first : first + len(part)] = self._render_rows(field, part, columns)
-        return out
+    def render(self, field: Field, rows: Axis, columns: Axis, queries: int = QUERIES) -> Tensor:
+        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
 
-    def _render_rows(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
-        device, batch = field.codes.device, field.codes.shape[0]
-        y, x = (torch.from_numpy(axis.positions()).to(device) for axis in (rows, columns))
-        position = torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1).expand(batch, -1, 2)
-        cell = torch.tensor((rows.cell, columns.cell), dtype=torch.float64, device=device).expand_as(position)
-        return self.query(field, position, cell).float().reshape(batch, len(rows), len(columns), 3)
+        queries: how many pixels are worked on at once; the colours do not depend on it. No gradients pass.
+        """
+        return render_grid(self, field, rows, columns, queries)

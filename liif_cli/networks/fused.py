@@ -1,0 +1,81 @@
+"""The hidden layers as one product each: bias and ReLU inside oneDNN's packed linear, where this build of torch has it.
+
+The operators are those that torch's own compiler emits. They are private: whether they are there, and right, is tried once
+for each dtype, and without them the same layers run on torch's public functions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Layer = Callable[[Tensor], Tensor]
+
+
+def pack(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[list[Layer], Layer]:
+    """The linear layers ready for products in `dtype`: those with a ReLU behind them, and the last one.
+
+    The hidden ones map (M, inputs) of `dtype` to (M, outputs) of `dtype`, accumulating in float32; the last one's result is
+    float32, not rounded to `dtype` on the way. No gradients pass. What a row becomes does not depend on how many there are.
+    """
+    fused = linears[0].weight.device.type == "cpu" and works(dtype)
+    make_hidden, make_last = (_fused_hidden, _fused_last) if fused else (_plain_hidden, _plain_last)
+    parameters = [(linear.weight.detach(), linear.bias.detach()) for linear in linears]
+    return [make_hidden(weight.to(dtype), bias.to(dtype)) for weight, bias in parameters[:-1]], make_last(
+        parameters[-1][0].to(dtype), parameters[-1][1].float()
+    )
+
+
+def _plain_hidden(weight: Tensor, bias: Tensor) -> Layer:
+    return lambda x: F.linear(x, weight, bias).relu_()
+
+
+def _plain_last(weight: Tensor, bias: Tensor) -> Layer:
+    weight = weight.float()
+    return lambda x: F.linear(x.float(), weight, bias)
+
+
+def _fused_hidden(weight: Tensor, bias: Tensor) -> Layer:
+    operators = torch.ops.mkldnn
+    packed = operators._reorder_linear_weight(weight, None)
+
+    def hidden(x: Tensor) -> Tensor:
+        result: Tensor = operators._linear_pointwise(x, packed, bias, "relu", [], "")
+        return result
+
+    return hidden
+
+
+def _fused_last(weight: Tensor, bias: Tensor) -> Layer:
+    operators = torch.ops.mkldnn
+    packed = operators._reorder_linear_weight(weight, None)
+
+    def product(x: Tensor) -> Tensor:
+        result: Tensor = operators._linear_pointwise(x, packed, None, "none", [], "")
+        return result
+
+    def precise(x: Tensor) -> Tensor:
+        # The product is accumulated in float32 but comes out in 16 bits. A second one, from which the first result is
+        # taken before it is rounded, gives what rounding lost: cheaper than turning all of `x` into float32.
+        coarse = product(x)
+        rest = operators._linear_pointwise.binary(x, -coarse, packed, None, "add")
+        return torch.add(bias, coarse).add_(rest)
+
+    return precise if weight.dtype != torch.float32 else lambda x: product(x).add_(bias)
+
+
+@cache
+def works(dtype: torch.dtype) -> bool:
+    """Whether the fused operators exist on this machine and give what the public functions give. Never raises."""
+    random = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(shape, generator=random).to(dtype) for shape in ((48, 64), (32, 64)))
+    bias = torch.randn(32, generator=random).to(dtype)
+    hidden, last = F.linear(x.float(), weight.float(), bias.float()).relu(), F.linear(x.float(), weight.float())
+    step, fine = torch.finfo(dtype).eps, max(torch.finfo(dtype).eps ** 2, 1e-6)
+    try:
+        close = torch.allclose(_fused_hidden(weight, bias)(x).float(), hidden, rtol=step, atol=step)
+        return close and torch.allclose(_fused_last(weight, torch.zeros(32))(x), last, rtol=fine, atol=64 * fine)
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return False

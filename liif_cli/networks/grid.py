@@ -1,0 +1,142 @@
+"""The LIIF decoder on a regular grid of pixels (paper, eq. 2 to 4), without a gather or a coordinate for each query.
+
+What the first layer makes of the coordinates is a sum of one vector for the pixel's row and one for its column. So the
+features' share and the column's are added once for each row of *codes*, and each row of pixels adds one vector to two such
+sums. Positions are formed in exact integers and float64, the hidden layers in the codes' dtype, the ensemble in float32.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from liif_cli.coords import Axis
+from liif_cli.networks.fused import Layer, pack
+
+if TYPE_CHECKING:
+    from liif_cli.networks.liif import LIIF, Field
+
+QUERIES = 2048  # pixels at once: few enough that the hidden layers stay in the processor's second-level caches
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """One axis's share of the local ensemble, for each pixel of the axis.
+
+    code: (neighbours, n), the latent codes' indices in the tile; two neighbours, or the nearest one without an ensemble.
+    relative: (neighbours, n) float32, the relative coord of the pixel. share: (n,) float32, the second neighbour's weight.
+    """
+
+    code: NDArray[np.int64]
+    relative: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, axis: Axis, origin: int, ensemble: bool, device: torch.device) -> "Neighbours":
+        """The neighbours of an axis's pixels in a tile that begins at code `origin`."""
+        lower, fraction = axis.split()
+        # Without an ensemble the reference takes the nearest code, ties to the even one.
+        upper = (fraction > 0.5) | ((fraction == 0.5) & (lower % 2 == 1))
+        code = np.stack([lower, lower + 1] if ensemble else [lower + upper]).clip(0, axis.size - 1)
+        relative = 2 * ((lower - code) + fraction)
+        tensors = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (relative, fraction))
+        return cls(code - origin, *tensors)
+
+    def __len__(self) -> int:
+        return self.code.shape[1]
+
+    def part(self, start: int, stop: int) -> "Neighbours":
+        """Those of the pixels [start, stop)."""
+        return Neighbours(self.code[:, start:stop], self.relative[:, start:stop], self.share[start:stop])
+
+
+class Strip:
+    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of codes."""
+
+    def __init__(self, codes: Tensor, columns: Neighbours, weight: Tensor) -> None:
+        """codes: (h, w, width). weight: (width,) float32, what the first layer makes of the relative x."""
+        self.codes = codes
+        self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
+        self.terms = columns.relative.reshape(-1, 1) * weight
+        self.sums: dict[int, Tensor] = {}
+
+    def sum(self, row: int) -> Tensor:
+        """(neighbours * n, width) of a row of codes. The latest two are kept: pixels go from top to bottom."""
+        if row not in self.sums:
+            while len(self.sums) > 1:
+                del self.sums[next(iter(self.sums))]
+            features = self.codes[row].index_select(0, self.index)
+            self.sums[row] = (features.float() + self.terms).to(self.codes.dtype)
+        return self.sums[row]
+
+
+class Decoding:
+    """One decoder's layers, ready to turn rows of a strip into colours."""
+
+    def __init__(self, decoder: "LIIF", dtype: torch.dtype, cell: tuple[float, float]) -> None:
+        """cell: (y, x) in LR pixels. dtype: what the hidden layers are computed in."""
+        _, _, coord, cell_weight = decoder.split_first_layer()
+        self.y_weight, self.x_weight = coord.detach().float().unbind(1)
+        self.constant = torch.zeros_like(self.y_weight)
+        if cell_weight is not None:
+            self.constant = cell_weight.detach().float() @ (2 * torch.tensor(cell, device=coord.device))
+        self.hidden: list[Layer]
+        self.hidden, self.last = pack(decoder.imnet.linears[1:], dtype)
+
+    def colours(self, strip: Strip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
+        """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: room for the first
+        layer's results, at least (len(rows), neighbours of rows, neighbours of columns * n, width)."""
+        terms = (rows.relative.unsqueeze(-1) * self.y_weight + self.constant).to(into.dtype)
+        for row in range(len(rows)):
+            for corner, codes in enumerate(rows.code[:, row].tolist()):
+                torch.add(strip.sum(codes), terms[corner, row], out=into[row, corner])
+        values = into[: len(rows)].flatten(0, 2).relu_()
+        for layer in self.hidden:
+            values = layer(values)
+        corners = self.last(values).view(len(rows), rows.code.shape[0], -1, len(share), 3)
+        return _blend(corners, rows.share, share)
+
+
+def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(r, neighbours, neighbours, n, 3) -> (r, n, 3): the local ensemble; the area weights are products of linear ones."""
+    if corners.shape[1] == 1:
+        return corners[:, 0, 0]
+    lines = torch.lerp(corners[:, 0], corners[:, 1], rows.view(-1, 1, 1, 1))
+    return torch.lerp(lines[:, 0], lines[:, 1], columns.unsqueeze(-1))
+
+
+@torch.no_grad()
+def render_grid(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, queries: int = QUERIES) -> Tensor:
+    """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
+
+    queries: how many pixels are worked on at once; it does not change the colours. Takes `scratch_bytes` beside its result.
+    """
+    codes = field.codes
+    out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
+    if not out.numel():
+        return out
+    ensemble = decoder.local_ensemble
+    y, x = (Neighbours.of(a, o, ensemble, codes.device) for a, o in zip((rows, columns), field.origin, strict=True))
+    decoding = Decoding(decoder, codes.dtype, (rows.cell, columns.cell))
+    width = -(-len(x) // -(-len(x) // queries))
+    height = min(len(y), max(1, queries // width))
+    for left in range(0, len(x), width):
+        part = x.part(left, left + width)
+        into = codes.new_empty(height, len(y.code), part.code.size, codes.shape[3])
+        for image, result in zip(codes, out[:, :, left : left + width], strict=True):
+            strip = Strip(image, part, decoding.x_weight)
+            for top in range(0, len(y), height):
+                band = y.part(top, top + height)
+                result[top : top + height] = decoding.colours(strip, band, part.share, into)
+    return out
+
+
+def scratch_bytes(width: int, queries: int = QUERIES) -> int:
+    """Bytes that `render_grid` takes at most beside its result and the arrays of a number or two for each row and column.
+
+    width: of the widest layer. Three copies of the corners' hidden layer and four rows of sums, in float32.
+    """
+    return 4 * width * queries * (4 * 3 + 2 * 4)
