@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from liif_cli import __version__
+from liif_cli.commands.eval import eval_
 from liif_cli.commands.upscale import upscale
 from liif_cli.errors import ExitCode, LiifError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(upscale)
+app.command("eval")(eval_)
 
 
 def _print_version(wanted: bool) -> None:

@@ -33,7 +33,7 @@ def fetch(repo: str, name: str, *, kind: Kind = "model", revision: str | None = 
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # its warning for each try is said once, by our own error
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its warning for each try is said once, by our own error
     try:
         path = Path(hf_hub_download(repo, name, repo_type=kind, revision=revision))
         etag = _cached_etag(path) or _ask_etag(repo, name, kind, _commit(path))

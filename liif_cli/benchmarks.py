@@ -1,0 +1,269 @@
+"""The benchmark sets: which pictures, where from, and by which protocol they are measured.
+
+A set comes from a folder in the usual layout (`Set14/HR/*.png`, `Set14/LR_bicubic/X2/*x2.png`) or from the Hugging
+Face Hub, unpacked once into the Hub client's cache. Any other folder of pictures is a set of its own.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from liif_cli import hub
+from liif_cli.archives import PICTURES, unpack_pictures
+from liif_cli.errors import InputError, ModelNotFound, UsageError
+from liif_cli.resize import resample
+
+Bytes = NDArray[np.uint8]
+SCALES = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 24.0, 30.0)
+"""The scales of the paper's and MMEditing's tables, together."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a set of a given name lies: folders in the usual layouts, a repository on the Hub, its protocol.
+
+    digest: `pixel_digest` of the pictures that the published numbers were measured on, where we know them.
+    """
+
+    folders: tuple[str, ...]
+    repo: str
+    archive: str
+    pictures: int
+    digest: str = ""
+    protocol: str = "benchmark"
+    high: tuple[str, ...] = ("HR",)
+    low: tuple[str, ...] = ("LR_bicubic",)
+
+
+SOURCES = {
+    "set5": Source(
+        ("Set5",), "eugenesiow/Set5", "Set5", 5, "d9b9c4724a47072f9e9d8091abad6111a203cb8438e7b6c1408e8156c1fb69d2"
+    ),
+    "set14": Source(
+        ("Set14",), "eugenesiow/Set14", "Set14", 14, "eb39c0ed3f4d0076fa5d3b7dccc94d4fd5340cf8254589f5daf8290b77128b01"
+    ),
+    "b100": Source(("B100", "BSD100", "BSDS100"), "eugenesiow/BSD100", "BSD100", 100),
+    "urban100": Source(("Urban100",), "eugenesiow/Urban100", "Urban100", 100),
+    "div2k": Source(
+        ("DIV2K", "Div2k"),
+        "eugenesiow/Div2k",
+        "DIV2K_valid",
+        100,
+        "",
+        "div2k",
+        ("DIV2K_valid_HR", "HR"),
+        ("DIV2K_valid_LR_bicubic", "LR_bicubic"),
+    ),
+}
+NAMES = (*SOURCES, "celebahq")
+FACES = ((64, 128), (32, 256))
+"""Sides of the paper's face pairs (section 5.3): input, ground truth."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A set that was found.
+
+    images: the files, sorted by name. low: the folder that holds `X2`, `X3` ... where the set has LR files.
+    sides: (input, truth) where every picture is a square pair of its own (faces); `low` is then the inputs' folder
+    itself. scales: those that are asked of it. origin: where it is from; notes: what is odd about it, for people.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    protocol: str = "benchmark"
+    low: Path | None = None
+    sides: tuple[int, int] | None = None
+    origin: str = ""
+    scales: tuple[float, ...] = SCALES
+    notes: tuple[str, ...] = ()
+
+    def low_scales(self) -> tuple[float, ...]:
+        """The scales that the set has LR files for."""
+        if self.sides is not None:
+            return self.scales
+        folders = self.low.glob("X*") if self.low else ()
+        return tuple(sorted(float(folder.name[1:]) for folder in folders if folder.name[1:].isdecimal()))
+
+    def high_picture(self, image: Path) -> Bytes:
+        """The truth, (H, W, 3) uint8."""
+        return read_rgb(image) if self.sides is None else _square(read_rgb(image), self.sides[1], image)
+
+    def low_picture(self, image: Path, scale: float) -> Bytes:
+        """The set's own LR picture at `scale`, (h, w, 3) uint8. InputError where it has none."""
+        if self.sides is not None:
+            return _square(read_rgb(self.low / image.name if self.low else image), self.sides[0], image)
+        folder = None if self.low is None else self.low / f"X{scale:g}"
+        names = [] if folder is None else [folder / f"{image.stem}x{scale:g}.png", folder / f"{image.stem}.png"]
+        for file in names:
+            if file.is_file():
+                return read_rgb(file)
+        where = f"there is no {names[0]}" if names else "the set has no LR_bicubic folder"
+        raise InputError(f"{self.name} has no x{scale:g} file for {image.name}: {where}", hint="--lr matlab makes it")
+
+
+def read_rgb(path: Path) -> Bytes:
+    """A picture as 8-bit RGB, (H, W, 3), gray repeated, its bytes untouched by colour management. InputError."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"{path} has more than 8 bits a channel", hint="benchmarks compare 8-bit pictures")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float] = ()) -> list[Benchmark]:
+    """The set of that name, or a folder or one file as a set; `celebahq` gives two, one for each pair of sizes.
+
+    data_dir: where to look for a named set; without it the Hub's cache and then the Hub. low_scales: the scales whose
+    LR files are wanted too. Raises UsageError (no such set), ModelNotFound (the set is neither here nor to be had)
+    and CheckpointError (what came from the Hub is not what it should be).
+    """
+    key = name.lower()
+    if key == "celebahq":
+        return _faces(data_dir)
+    if key in SOURCES:
+        found = _in_folder(key, data_dir) if data_dir else _from_hub(key, low_scales)
+    elif Path(name).is_dir():
+        found = _any_folder(Path(name))
+    elif Path(name).is_file():
+        found = Benchmark(Path(name).stem, (Path(name),), origin=name)
+    else:
+        raise UsageError(f"there is no set, folder or file {name!r}", hint=f"sets: {', '.join(NAMES)}")
+    return [found]
+
+
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The picture files of a folder (not of those inside it), sorted by name; hidden ones are left out."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def _any_folder(folder: Path) -> Benchmark:
+    high = folder / "HR" if (folder / "HR").is_dir() else folder
+    images = pictures_in(high)
+    if not images:
+        raise InputError(f"{folder} holds no pictures")
+    low = folder / "LR_bicubic"
+    return Benchmark(folder.resolve().name, images, low=low if low.is_dir() else None, origin=str(folder))
+
+
+def _in_folder(key: str, data_dir: Path) -> Benchmark:
+    source = SOURCES[key]
+    homes = [place / name for place in (data_dir, data_dir / "benchmark") for name in source.folders]
+    if data_dir.name.lower() in (name.lower() for name in source.folders):
+        homes.insert(0, data_dir)
+    for home in homes:
+        for high in source.high:
+            if (home / high).is_dir() and (images := pictures_in(home / high)):
+                low = next((home / name for name in source.low if (home / name).is_dir()), None)
+                return Benchmark(key, images, source.protocol, low, origin=str(home), notes=_oddities(key, images))
+    wanted = data_dir / source.folders[0] / source.high[0]
+    raise ModelNotFound(
+        f"the set {key} is not in {data_dir}: there are no pictures in {wanted}",
+        hint=f"put them there, or leave --data-dir out to fetch it: liif eval --dataset {key}",
+    )
+
+
+def _from_hub(key: str, low_scales: Sequence[float]) -> Benchmark:
+    from huggingface_hub import cached_assets_path, constants
+
+    source = SOURCES[key]
+    home = cached_assets_path("liif", key, "pictures", assets_dir=constants.HF_ASSETS_CACHE)
+    _ensure(home / "HR", key, "HR")
+    for scale in low_scales:
+        if scale in (2, 3, 4):
+            _ensure(home / "LR_bicubic" / f"X{scale:g}", key, f"LR_x{scale:g}")
+    low = home / "LR_bicubic"
+    images, origin = pictures_in(home / "HR"), f"{source.repo} on the Hugging Face Hub"
+    there = low if low.is_dir() else None
+    return Benchmark(key, images, source.protocol, there, origin=origin, notes=_oddities(key, images))
+
+
+def pixel_digest(images: Sequence[Path]) -> str:
+    """SHA-256 over the pictures' pixels, whatever their names, order and file format."""
+    each = sorted(hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest() for rgb in map(read_rgb, images))
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
+def _oddities(key: str, images: Sequence[Path]) -> tuple[str, ...]:
+    """Sentences about a set that is not what published numbers were measured on, as far as we can tell."""
+    source = SOURCES[key]
+    if len(images) != source.pictures:
+        return (f"{key} has {source.pictures} pictures, and {len(images)} were found",)
+    if source.digest and pixel_digest(images) != source.digest:
+        return (f"these pictures are not those that published numbers for {key} were measured on",)
+    return ()
+
+
+def _ensure(folder: Path, key: str, part: str) -> None:
+    """Fetch and unpack one archive of a set, unless its folder is there: folders appear whole or not at all."""
+    if folder.is_dir():
+        return
+    source = SOURCES[key]
+    try:
+        file = hub.fetch(source.repo, _archive_name(source, part), kind="dataset")
+    except ModelNotFound as error:
+        raise ModelNotFound(
+            f"the set {key} is not on this machine: {error}",
+            hint=f"with a network `liif eval --dataset {key}` fetches it; without, give its folder: "
+            f"`liif eval --dataset {key} --data-dir DIR` with DIR/{source.folders[0]}/{source.high[0]}/*.png",
+        ) from error
+    unpack_pictures(file.path, folder)
+
+
+def _archive_name(source: Source, part: str) -> str:
+    """`data/Set14_HR.tar.gz`; DIV2K's files are looked up, since their names are not those of the other sets."""
+    usual = f"data/{source.archive}_{part}.tar.gz"
+    if source.protocol != "div2k":
+        return usual
+    number = part.removeprefix("LR_x")
+    ends = ("hr",) if part == "HR" else (f"lr_x{number}", f"lr_bicubic_x{number}")
+    archives = [name for name in hub.list_files(source.repo, kind="dataset") if name.endswith((".tar.gz", ".zip"))]
+    fitting = [name for name in archives if _stem(name).endswith(ends) and "train" not in _stem(name)]
+    return next((name for name in fitting if "valid" in _stem(name)), (*fitting, usual)[0])
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].lower().removesuffix(".tar.gz").removesuffix(".zip")
+
+
+def _faces(data_dir: Path | None) -> list[Benchmark]:
+    """Pairs from `DIR/128/*` and `DIR/64/*` (or `DIR/celebAHQ/...`); where a size is absent, shrunk from larger files."""
+    if data_dir is None:
+        raise ModelNotFound(
+            "the set celebahq is not on the Hub in a form that can be used",
+            hint="liif eval --dataset celebahq --data-dir DIR, with DIR/64, DIR/128, DIR/32 and DIR/256, or large faces",
+        )
+    homes = [home for home in (data_dir / "celebAHQ", data_dir / "celebahq", data_dir) if home.is_dir()]
+    if not homes:
+        raise ModelNotFound(f"the folder {data_dir} does not exist", hint="--data-dir names the folder of faces")
+    return [_face_pair(homes[0], low, high) for low, high in FACES]
+
+
+def _face_pair(home: Path, low: int, high: int) -> Benchmark:
+    images = next((found for side in (str(high), "1024", ".") if (found := _if_folder(home / side))), ())
+    if not images:
+        raise InputError(f"{home} holds no faces", hint=f"put them into {home / str(high)}, or larger ones into {home}")
+    inputs = home / str(low)
+    origin, scale = str(home), high / low
+    name = f"celebahq-{low}-{high}"
+    return Benchmark(name, images, "celebahq", inputs if inputs.is_dir() else None, (low, high), origin, (scale,))
+
+
+def _if_folder(folder: Path) -> tuple[Path, ...]:
+    return pictures_in(folder) if folder.is_dir() else ()
+
+
+def _square(pixels: Bytes, side: int, image: Path) -> Bytes:
+    """Shrink a square picture to side x side with Pillow's bicubic, as the paper's folders were made."""
+    height, width = pixels.shape[:2]
+    if height != width or height < side:
+        raise InputError(f"{image} is {width}x{height}; a square of {side} pixels or more is needed")
+    return pixels if height == side else resample(np.ascontiguousarray(pixels), side, side)

@@ -1,0 +1,113 @@
+"""What a benchmark compares: ways to bring a low-resolution picture to a size."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli.protocols import Protocol
+from liif_cli.resize import resample
+
+if TYPE_CHECKING:
+    from liif_cli.devices import Precision
+    from liif_cli.model import SRModel
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name and a function: (h, w, 3) uint8, height, width -> (height, width, 3) float, nominally in [0, 1].
+
+    scales: the only ones it can do, None for any.
+    """
+
+    name: str
+    upscale: Callable[[Bytes, int, int], Floats]
+    scales: tuple[float, ...] | None = None
+
+    def takes(self, scale: float) -> bool:
+        """Whether it can do `scale`."""
+        return self.scales is None or scale in self.scales
+
+
+def bicubic(protocol: Protocol) -> Method:
+    """The baseline of every table: the bicubic that the protocol names."""
+    return Method("bicubic", protocol.bicubic)
+
+
+def network(
+    model: "SRModel",
+    name: str,
+    *,
+    cell: str = "raw",
+    self_ensemble: bool = False,
+    precision: "Precision" = "fp32",
+) -> Method:
+    """A model, on the device where its parameters are. cell: as `liif_cli.sizes.with_cell` has it.
+
+    A model of one scale takes part at that scale alone.
+    """
+    from liif_cli.coords import Grid
+    from liif_cli.render import render_image
+    from liif_cli.sizes import with_cell
+
+    def upscale(low: Bytes, height: int, width: int) -> Floats:
+        grid = with_cell(Grid.whole((low.shape[0], low.shape[1]), (height, width)), cell)
+        return render_image(model, low, grid, precision=precision, self_ensemble=self_ensemble)
+
+    scale = getattr(model.decoder, "scale", None)
+    return Method(name, upscale, None if scale is None else (float(scale),))
+
+
+def lanczos_from(method: Method, factor: int = 4) -> Method:
+    """x4 by `method`, and from there to the size by Pillow's Lanczos (antialiased where that is smaller)."""
+
+    def upscale(low: Bytes, height: int, width: int) -> Floats:
+        large = method.upscale(low, factor * low.shape[0], factor * low.shape[1]).astype(np.float32)
+        return np.clip(resample(large, height, width, "lanczos"), 0.0, 1.0)
+
+    return Method(f"x{factor}-lanczos", upscale)
+
+
+def networks(
+    references: Sequence[str],
+    device: str = "auto",
+    *,
+    cell: str = "raw",
+    self_ensemble: bool = False,
+    precision: "Precision" = "fp32",
+) -> list[Method]:
+    """Load models by name, file or Hub reference. Two of one name are told apart by their references.
+
+    Raises `ModelNotFound`, `CheckpointError`, `DeviceError`, and `UsageError` for a cell that is none.
+    """
+    from liif_cli.checkpoints import find
+    from liif_cli.coords import Grid
+    from liif_cli.devices import choose_device
+    from liif_cli.sizes import with_cell
+
+    with_cell(Grid.whole((1, 1), (1, 1)), cell)
+    place = choose_device(device)
+    checkpoints = [find(reference) for reference in dict.fromkeys(references)]
+    seen = Counter(checkpoint.name for checkpoint in checkpoints)
+    return [
+        network(
+            checkpoint.load(place),
+            checkpoint.name if seen[checkpoint.name] == 1 else reference,
+            cell=cell,
+            self_ensemble=self_ensemble,
+            precision=precision,
+        )
+        for reference, checkpoint in zip(dict.fromkeys(references), checkpoints, strict=True)
+    ]
+
+
+def compared(models: Sequence[Method], protocol: Protocol) -> list[Method]:
+    """What stands in a table: bicubic, x4 by the first model of any scale and Lanczos from there, and the models."""
+    free = [model for model in models if model.scales is None][:1]
+    return [bicubic(protocol), *map(lanczos_from, free), *models]
