@@ -18,10 +18,12 @@ from liif_cli.coords import Grid
 from liif_cli.devices import Precision, choose_precision, exact_float32, free_memory, or_none_without_memory
 from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.model import SRModel
+from liif_cli.tally import Tally
 from liif_cli.tiles import SMALLEST, Plan, Tile, make_plan, piece_rows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Image = NDArray[Any]
+NOT_NUMBERS = DeviceError("the network gave values that are not numbers, in fp32 too", hint="try --device cpu")
 HEADROOM = 0.8  # share of the free memory that is planned with; the rest is for what no plan sees
 
 
@@ -30,6 +32,7 @@ class Renderer:
     """A model on its device with the choices that hold for a whole picture.
 
     precision: what the decoder computes in, never "auto" (see `choose_precision`). notes: sentences for the user, collected.
+    tally: takes the plans, and how long encoding and decoding took.
     """
 
     model: SRModel
@@ -37,6 +40,7 @@ class Renderer:
     precision: str = "fp32"
     self_ensemble: bool = False
     notes: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def turns(self) -> range:
@@ -63,6 +67,7 @@ class Renderer:
         smallest tile, `DeviceError` when colours are not finite twice.
         """
         side = plan.side
+        self.tally.plans.append(plan)
         for first in plan.tiles():
             stack = [first]
             while stack:
@@ -70,7 +75,8 @@ class Renderer:
                 if max(tile.height, tile.width) > side:
                     stack.extend(reversed(tile.halves()))
                     continue
-                encoding = self._encode(image, tile)
+                with self.tally.encoding():
+                    encoding = self._encode(image, tile)
                 if encoding is None:
                     side = self._shrink(tile)
                     stack.append(tile)
@@ -95,7 +101,10 @@ class Renderer:
 
     def _encode(self, image: Image, tile: Tile) -> "Encoding | None":
         """The tile's encoding, or None when memory ran out."""
-        return or_none_without_memory(lambda: Encoding(self, image, tile), self.device)
+        encoding = or_none_without_memory(lambda: Encoding(self, image, tile), self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # else its time would be counted as decoding; nothing else could run
+        return encoding
 
 
 class Encoding:
@@ -107,6 +116,8 @@ class Encoding:
         self.window = tile.window(renderer.model.halo, self.size)
         self.precision = renderer.precision
         self.fields = self._fields()
+        if not self._codes_are_finite():
+            self._fall_back()
 
     def _fields(self) -> list[Any]:
         window, size = self.window, self.size
@@ -135,7 +146,8 @@ class Encoding:
             part = Grid(
                 grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + step, grid.rows.stop)), grid.columns
             )
-            rgb = or_none_without_memory(lambda part=part: self._finite(part), self.renderer.device)  # type: ignore[misc]
+            with self.renderer.tally.decoding():
+                rgb = or_none_without_memory(lambda part=part: self._finite(part), self.renderer.device)  # type: ignore[misc]
             if rgb is None:
                 if step == 1:
                     raise OutOfMemory("out of memory at a single row", hint="close other programs or use --device cpu")
@@ -147,15 +159,24 @@ class Encoding:
     def _finite(self, grid: Grid) -> Colours:
         """Colours, after one more try in fp32 where they were not finite."""
         rgb = self._render(grid)
-        if np.isfinite(rgb).all():
-            return rgb
+        if not np.isfinite(rgb).all():
+            self._fall_back()
+            rgb = self._render(grid)
+            if not np.isfinite(rgb).all():
+                raise NOT_NUMBERS
+        return rgb
+
+    def _fall_back(self) -> None:
+        """Encode once more, in fp32."""
         before, self.precision = self.precision, "fp32"
         self.fields = self._fields()
-        rgb = self._render(grid)
-        if not np.isfinite(rgb).all():
-            raise DeviceError("the network gave colours that are not numbers, in fp32 too", hint="try --device cpu")
-        self.renderer.notes.append(f"{before} gave colours that are not numbers: a tile was rendered in fp32 instead")
-        return rgb
+        if not self._codes_are_finite():
+            raise NOT_NUMBERS
+        self.renderer.notes.append(f"{before} gave values that are not numbers: a tile was rendered in fp32 instead")
+
+    def _codes_are_finite(self) -> bool:
+        """Colours alone do not tell: a fused ReLU may turn NaN into 0."""
+        return all(bool(torch.isfinite(field.codes).all()) for field in self.fields)
 
     def _render(self, grid: Grid) -> Colours:
         with exact_float32(), torch.inference_mode():

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from liif_cli.sizes import (
     check_pixels,
     make_grid,
 )
+from liif_cli.tally import Tally
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -125,30 +126,54 @@ class Upscaler:
         progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
         `LimitError`, `UsageError` before any work, and what finding the model and rendering may raise.
         """
-        started = time.perf_counter()
         header = images.probe(source)
-        size = (header.height, header.width)
-        grids = self.grids(size, [target for target, _ in outputs])
+        self.grids((header.height, header.width), [target for target, _ in outputs])
         for _, path in outputs:
             check_target(path, self.options.save.overwrite)
+        drafts = self.render(self.read(source), outputs, progress)
+        with ExitStack() as unsaved:
+            for draft in drafts:
+                unsaved.callback(draft.discard)
+            return [draft.save() for draft in drafts]
+
+    def read(self, source: Path | bytes, name: str | None = None) -> "Original":
+        """Decode one picture, a file or a file's bytes, by these options. Raises `InputError`."""
+        started = time.perf_counter()
         picture = images.read(source)
+        return Original(name or str(source), picture, time.perf_counter() - started)
+
+    def render(
+        self,
+        original: "Original",
+        outputs: Sequence[tuple[Target, Path | BinaryIO]],
+        progress: Progress = lambda pixels: None,
+        tally: Tally | None = None,
+    ) -> list["Draft"]:
+        """Render a picture for each (target, path or stream). The drafts are whole; the caller saves or discards each.
+
+        tally: takes what was planned and how long it took. Raises as `file` does, and then leaves nothing behind.
+        """
+        started = time.perf_counter()
+        picture, size = original.picture, (original.picture.height, original.picture.width)
+        grids = self.grids(size, [target for target, _ in outputs])
         renderer = self.renderer(8 * picture.pixels.itemsize)
+        renderer.tally = tally or renderer.tally
         with ExitStack() as files:
             writers = [
-                files.enter_context(
-                    Writer(
-                        path, *grid.shape, picture.channels, picture.pixels.dtype, picture.metadata, self.options.save
-                    )
-                )
+                files.enter_context(self._writer(path, grid, picture))
                 for (_, path), grid in zip(outputs, grids, strict=True)
             ]
             for index, rows in self.rows(renderer, picture.pixels, grids, progress):
                 writers[index].write(rows)
-        seconds = round(time.perf_counter() - started, 3)
+            files.pop_all()  # from here on they are the caller's
+        seconds = original.seconds + time.perf_counter() - started
         return [
-            self._result(source, path, grid, renderer, seconds, (*picture.notes, *grid_notes(size, target, grid)))
-            for (target, path), grid in zip(outputs, grids, strict=True)
+            Draft(writer, self._result(original, path, grid, renderer, seconds, list(grid_notes(size, target, grid))))
+            for (target, path), grid, writer in zip(outputs, grids, writers, strict=True)
         ]
+
+    def _writer(self, path: Path | BinaryIO, grid: Grid, picture: images.Picture) -> Writer:
+        return Writer(path, *grid.shape, picture.channels, picture.pixels.dtype, picture.metadata, self.options.save)
 
     def rows(
         self, renderer: Renderer, pixels: Pixels, grids: Sequence[Grid], progress: Progress = lambda pixels: None
@@ -158,12 +183,18 @@ class Upscaler:
         return render_rows(renderer, pixels, grids, budget=options.memory, side=options.tile, progress=progress)
 
     def _result(
-        self, source: Path, path: Path, grid: Grid, renderer: Renderer, seconds: float, notes: Sequence[str]
+        self,
+        original: "Original",
+        path: Path | BinaryIO,
+        grid: Grid,
+        renderer: Renderer,
+        seconds: float,
+        notes: Sequence[str],
     ) -> Result:
         height, width = grid.shape
         return Result(
-            input=str(source),
-            output=str(path),
+            input=original.name,
+            output=str(path) if isinstance(path, Path) else "-",
             width=width,
             height=height,
             scale=(grid.columns.count / grid.columns.extent, grid.rows.count / grid.rows.extent),
@@ -172,8 +203,37 @@ class Upscaler:
             device=str(renderer.device),
             precision=renderer.precision,
             seconds=seconds,
-            notes=(*notes, *renderer.notes),
+            notes=(*original.picture.notes, *notes, *renderer.notes),
         )
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture that was read. name: what to call it. seconds: that reading took."""
+
+    name: str
+    picture: images.Picture
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An output that is rendered and not yet a file. One of its two methods is to be called, on any thread."""
+
+    writer: Writer
+    result: Result
+
+    def save(self) -> Result:
+        """Put the file in its place. Raises `OutputError`; then nothing is left behind."""
+        started = time.perf_counter()
+        with self.writer:
+            pass
+        seconds = round(self.result.seconds + time.perf_counter() - started, 3)
+        return replace(self.result, seconds=seconds, notes=(*self.result.notes, *self.writer.notes))
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless after `save`."""
+        self.writer.__exit__(InterruptedError, None, None)
 
 
 def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[str]:
