@@ -8,7 +8,7 @@ import torch
 
 from liif_cli.errors import DeviceError
 from liif_cli.memory import available
-from liif_cli.precision import fast_bf16_cpu
+from liif_cli.precision import fast_bf16_cpu, fast_fp16_cpu
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -33,13 +33,18 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device, bits: int) -> str:
-    """What the decoder computes in. `auto`: bf16 where that is fast and the output has 8 bits, else fp32."""
+    """What the decoder computes in. `auto`: 16 bits where those are fast and the output has 8 bits, else fp32.
+
+    Of the two kinds of 16 bits fp16 is the finer one, and tensor cores (from compute capability 7.0) and AMX-FP16 multiply it
+    as fast as bf16; where colours overflow, `Encoding` renders them again in fp32.
+    """
     if precision != "auto":
         return precision
-    if bits > 8:
+    if bits > 8 or device.type not in ("cuda", "cpu"):
         return "fp32"
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else fast_bf16_cpu()
-    return "bf16" if fast and device.type in ("cuda", "cpu") else "fp32"
+    if device.type == "cuda":
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+    return "fp16" if fast_fp16_cpu() else "bf16" if fast_bf16_cpu() else "fp32"
 
 
 def free_memory(device: torch.device) -> int:

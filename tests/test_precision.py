@@ -19,6 +19,15 @@ def test_either_instruction_set_is_enough(monkeypatch):
         assert precision.fast_bf16_cpu() is answer
 
 
+def test_fp16_counts_only_on_its_own_matrix_unit(monkeypatch):
+    for found, answer in (
+        ({"amx_fp16": True}, True),
+        ({"avx512_fp16": True, "amx_bf16": True, "amx_tile": True}, False),
+    ):
+        monkeypatch.setattr(precision, "_capabilities", lambda found=found: found)
+        assert precision.fast_fp16_cpu() is answer
+
+
 def test_avx2_and_other_reduced_formats_do_not_count(monkeypatch):
     monkeypatch.setattr(
         precision, "_capabilities", lambda: {"avx2": True, "avx512_f": True, "bf16": True, "amx_tile": True}
@@ -38,6 +47,7 @@ def test_linux_flags_stand_in_for_a_missing_call(monkeypatch, tmp_path):
 
 
 def test_without_onednn_there_is_no_fast_bf16(monkeypatch):
-    monkeypatch.setattr(precision, "_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(precision, "_capabilities", lambda: {"amx_bf16": True, "amx_fp16": True})
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
     assert not precision.fast_bf16_cpu()
+    assert not precision.fast_fp16_cpu()

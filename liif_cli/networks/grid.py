@@ -46,7 +46,7 @@ class Neighbours:
         return cls(code - origin, *tensors)
 
     def __len__(self) -> int:
-        return self.code.shape[1]
+        return int(self.code.shape[1])
 
     def part(self, start: int, stop: int) -> "Neighbours":
         """Those of the pixels [start, stop)."""
