@@ -12,6 +12,7 @@ Fit = Literal["exact", "contain", "cover"]
 Cell = str
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
+LARGEST = Decimal(10**9)
 CLIPPED_CELL = 0.25  # the cell of x4, the largest scale that the published models were trained for
 
 
@@ -29,7 +30,9 @@ class Scale:
         parts = text.strip().lower().split("x")
         numbers = [_positive_decimal(part) for part in parts]
         if not 1 <= len(numbers) <= 2 or None in numbers:
-            raise UsageError(f"--scale {text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)")
+            raise UsageError(
+                f"--scale {text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)"
+            )
         x, y = numbers[0], numbers[-1]
         assert x is not None and y is not None
         return cls(x, y, text.strip().lower())
@@ -58,7 +61,9 @@ class Size:
         match = re.fullmatch(r"(\d*)x(\d*)", text.strip().lower())
         sides = [int(side) if side else None for side in match.groups()] if match else [None, None]
         if sides == [None, None] or 0 in sides:
-            raise UsageError(f"--size {text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080")
+            raise UsageError(
+                f"--size {text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080"
+            )
         return cls(sides[0], sides[1], fit)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -99,7 +104,9 @@ class Region:
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
         region = cls(*map(int, match.groups())) if match else None
         if region is None or 0 in (region.width, region.height):
-            raise UsageError(f"--region {text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input")
+            raise UsageError(
+                f"--region {text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input"
+            )
         return region
 
     def check(self, size: tuple[int, int]) -> None:
@@ -171,9 +178,9 @@ def _positive_decimal(text: str) -> Decimal | None:
         number = Decimal(text.strip())
     except InvalidOperation:
         return None
-    return number if number.is_finite() and number > 0 else None
+    # min: 1e999999 is a decimal too, and its integer would fill the memory before any limit is looked at.
+    return min(number, LARGEST) if number.is_finite() and number > 0 else None
 
 
 def _round(value: Decimal) -> int:
-    # min: 1e999999 is a decimal too, and its integer would fill the memory before any limit is looked at.
-    return max(1, int(min(value, Decimal(2**62)).to_integral_value(rounding=ROUND_HALF_UP)))
+    return max(1, int(value.to_integral_value(rounding=ROUND_HALF_UP)))

@@ -1,0 +1,50 @@
+"""What the tests share: where the shared material is, tiny models, and weights that are a formula."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from liif_cli.config import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
+from liif_cli.model import SRModel
+
+torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of benchmarks and golden outputs: LIIF_SHARED, or `shared` beside the checkout."""
+    folder = Path(os.environ.get("LIIF_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip("the shared folder is not here (set LIIF_SHARED)")
+    return folder
+
+
+def formula(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """The parameter NAME of the golden models: a formula of its name, so that no weights file is needed."""
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    scale = 0.05 if len(shape) < 2 else 1 / np.sqrt(np.prod(shape[1:]))
+    return torch.from_numpy((generator.standard_normal(shape) * scale).astype(np.float32))
+
+
+def golden_model(config: ModelConfig) -> SRModel:
+    """A model whose parameters are the formula of their names."""
+    names = SRModel(config).export()
+    return SRModel.from_tensors(config, {name: formula(name, tuple(t.shape)) for name, t in names.items()}).eval()
+
+
+def tiny_config(encoder: str = "edsr", **decoder: object) -> ModelConfig:
+    """A model of a few thousand parameters with every part of a real one."""
+    small = (
+        EDSRConfig(features=8, blocks=2) if encoder == "edsr" else RDNConfig(features=8, blocks=2, layers=2, growth=4)
+    )
+    return ModelConfig(small, LIIFConfig(**({"hidden": (16, 16)} | decoder)))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SRModel:
+    """A tiny EDSR-LIIF with random but fixed parameters, in evaluation mode."""
+    return golden_model(tiny_config())
