@@ -84,7 +84,7 @@ def _filled(sums: Floats) -> Floats:
     """Colours (h, w, C - 1) of weighted sums (h, w, C); where the weight is 0, of the coarser level's."""
     weight = sums[..., -1:]
     empty = weight[..., 0] == 0
-    colour: Floats = sums[..., :-1] / np.where(weight == 0, np.float32(1), weight)
+    colour = np.divide(sums[..., :-1], weight, out=np.zeros_like(sums[..., :-1]), where=weight > 0)
     if empty.any() and sums.shape[:2] != (1, 1):
         coarse = _filled(_halved(sums))
         colour[empty] = _doubled(coarse, sums.shape[:2], slice(0, len(sums)))[empty]
@@ -95,7 +95,7 @@ def _doubled(coarse: Floats, size: tuple[int, int], rows: slice) -> Floats:
     """Some rows of `coarse` at twice the size, bilinear, borders clamped."""
     upper, lower, down = _halves(np.arange(rows.start, rows.stop), len(coarse))
     left, right, across = _halves(np.arange(size[1]), coarse.shape[1])
-    lines = coarse[upper] * (1 - down)[:, None, None] + coarse[lower] * down[:, None, None]
+    lines: Floats = coarse[upper] * (1 - down)[:, None, None] + coarse[lower] * down[:, None, None]
     out: Floats = lines[:, left] * (1 - across)[:, None] + lines[:, right] * across[:, None]
     return out
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from liif_cli.alpha import network_input, network_output
+from liif_cli.alpha import ScaledAlpha, network_input, network_output
 from liif_cli.bands import Bands, Colours, Piece
 from liif_cli.coords import Grid
 from liif_cli.reduction import is_reduced, needs_network, reduce_source, reduced_bands
@@ -15,6 +16,7 @@ from liif_cli.savers import quantize
 
 Pixels = NDArray[Any]
 Progress = Callable[[int], None]
+Store = Callable[[Colours], Pixels]
 
 
 def render_rows(
@@ -25,18 +27,16 @@ def render_rows(
     budget: int | None = None,
     side: int | None = None,
     progress: Progress = lambda pixels: None,
+    stores: Sequence[Store] = (),
 ) -> Iterator[tuple[int, Pixels]]:
     """Rows of each grid from the top, as (index of the grid, (h, w, C) of the picture's dtype).
 
-    pixels: (H, W, C) uint8, uint16, or float32 in [0, 1]; C = 1 gray, 3 RGB. budget and side: see `Renderer.plan`. progress:
-    is called with the number of output pixels that were finished. Grids that shrink no axis share one encoding.
+    pixels: (H, W, C) uint8, uint16, or float32 in [0, 1]; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. budget and side: see
+    `Renderer.plan`. progress: is called with the number of output pixels that were finished. stores: one a grid, turns
+    float32 (h, w, C) into what is to be kept, pixel by pixel (`Writer.finish`). Grids that shrink no axis share one encoding.
     """
-
-    def finish(rgb: Colours, top: int, left: int) -> Pixels:
-        finished = network_output(rgb, None, pixels.shape[2])
-        return finished.clip(0, 1) if pixels.dtype.kind == "f" else quantize(finished, pixels.dtype)
-
-    bands = [Bands(grid.shape, finish) for grid in grids]
+    stores = stores or [_stored_as(pixels.dtype)] * len(grids)
+    bands = [Bands(grid.shape, _finisher(pixels, grid, store)) for grid, store in zip(grids, stores, strict=True)]
     source = network_input(pixels)
     sample_bytes = pixels.shape[2] * pixels.itemsize
     for group in _groups(grids):
@@ -48,6 +48,24 @@ def render_rows(
             progress(piece.rgb.shape[0] * piece.rgb.shape[1])
     for band in bands:
         band.close()
+
+
+def _stored_as(dtype: DTypeLike) -> Store:
+    if np.dtype(dtype).kind == "f":
+        return lambda finished: finished.clip(0, 1)
+    return lambda finished: quantize(finished, dtype)
+
+
+def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, int, int], Pixels]:
+    """What turns the network's colours at (top, left) of a grid over the picture into finished pixels."""
+    channels = pixels.shape[2]
+    alpha = ScaledAlpha.over(pixels[..., -1], grid) if channels in (2, 4) else None
+
+    def finish(rgb: Colours, top: int, left: int) -> Pixels:
+        part = alpha.part(top, left, *rgb.shape[:2]) if alpha else None
+        return store(network_output(rgb, part, channels))
+
+    return finish
 
 
 def _groups(grids: Sequence[Grid]) -> list[list[int]]:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from PIL import ImageColor
 
 from liif_cli import colour
 from liif_cli.encoding import Coding, encode
@@ -67,10 +68,7 @@ class Writer:
         self.format = format_of(path if isinstance(path, Path) else None, self.options.format)
         self.notes: list[str] = []
         self.channels = channels
-        check_limits(self.format, width, height)
-        check_options(self.format, self.options)
-        if isinstance(path, Path):
-            check_target(path, self.options.overwrite)
+        check_output(path, (height, width), self.options)
         self._stored, self._top = self._depth(np.dtype(dtype))
         self._flat = channels in (2, 4) and not self.format.alpha
         self._transparent = False
@@ -160,6 +158,16 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
         stream.flush()
 
 
+def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions) -> None:
+    """What can be known before any work: UsageError, OutputError, or LimitError where a picture of `shape` (height, width)
+    cannot go to `path` with the options."""
+    form = format_of(path if isinstance(path, Path) else None, options.format)
+    check_limits(form, shape[1], shape[0])
+    check_options(form, options)
+    if isinstance(path, Path):
+        check_target(path, options.overwrite)
+
+
 def check_options(form: Format, options: SaveOptions) -> None:
     """UsageError where the options ask the format for what it does not do."""
     if options.quality is not None and not 1 <= options.quality <= 100:
@@ -170,6 +178,14 @@ def check_options(form: Format, options: SaveOptions) -> None:
         raise UsageError(f"{form.name.upper()} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
     if options.lossless and options.quality is not None:
         raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """A colour as users write it, `#rrggbb`, `rgb(1, 2, 3)` or a CSS name, as (r, g, b) in 0..255. UsageError."""
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a colour", hint="write #rrggbb, or a name such as white") from error
 
 
 def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:

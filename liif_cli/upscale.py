@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from liif_cli import images
 from liif_cli.checkpoints import DEFAULT, Checkpoint, find
-from liif_cli.compose import Progress, render_rows
+from liif_cli.compose import Progress, Store, render_rows
 from liif_cli.coords import Grid
 from liif_cli.devices import Precision, choose_device, choose_precision
 from liif_cli.errors import InputError, UsageError
+from liif_cli.formats import format_of
 from liif_cli.model import SRModel
-from liif_cli.outputs import check_target
 from liif_cli.reduction import is_reduced
 from liif_cli.render import Renderer
-from liif_cli.savers import SaveOptions, Writer
+from liif_cli.savers import SaveOptions, Writer, check_output
 from liif_cli.sizes import (
     ASPECT_TOLERANCE,
     MAX_PIXELS,
@@ -45,7 +45,8 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How to render. memory: bytes that may be taken (None: what is free). tile: side in input pixels (None: planned)."""
+    """How to render. memory: bytes that may be taken (None: what is free). tile: side in input pixels (None: planned). page
+    and frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
 
     cell: Cell = "raw"
     region: Region | None = None
@@ -55,6 +56,9 @@ class Options:
     max_pixels: int = MAX_PIXELS
     memory: int | None = None
     tile: int | None = None
+    page: int | None = None
+    frame: int | None = None
+    to_srgb: bool = False
     save: SaveOptions = field(default_factory=SaveOptions)
 
 
@@ -126,10 +130,10 @@ class Upscaler:
         progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
         `LimitError`, `UsageError` before any work, and what finding the model and rendering may raise.
         """
-        header = images.probe(source)
-        self.grids((header.height, header.width), [target for target, _ in outputs])
-        for _, path in outputs:
-            check_target(path, self.options.save.overwrite)
+        header = images.probe(source, page=self.options.page, frame=self.options.frame)
+        grids = self.grids((header.height, header.width), [target for target, _ in outputs])
+        for (_, path), grid in zip(outputs, grids, strict=True):
+            check_output(path, grid.shape, self.options.save)
         drafts = self.render(self.read(source), outputs, progress)
         with ExitStack() as unsaved:
             for draft in drafts:
@@ -138,8 +142,9 @@ class Upscaler:
 
     def read(self, source: Path | bytes, name: str | None = None) -> "Original":
         """Decode one picture, a file or a file's bytes, by these options. Raises `InputError`."""
-        started = time.perf_counter()
-        picture = images.read(source)
+        started, options = time.perf_counter(), self.options
+        to_srgb = options.to_srgb or options.save.strip  # without its profile a picture is taken for sRGB
+        picture = images.read(source, page=options.page, frame=options.frame, to_srgb=to_srgb)
         return Original(name or str(source), picture, time.perf_counter() - started)
 
     def render(
@@ -156,15 +161,16 @@ class Upscaler:
         started = time.perf_counter()
         picture, size = original.picture, (original.picture.height, original.picture.width)
         grids = self.grids(size, [target for target, _ in outputs])
-        renderer = self.renderer(8 * picture.pixels.itemsize)
+        renderer = self.renderer(16 if picture.depth == np.uint16 else 8)
         renderer.tally = tally or renderer.tally
         with ExitStack() as files:
             writers = [
                 files.enter_context(self._writer(path, grid, picture))
                 for (_, path), grid in zip(outputs, grids, strict=True)
             ]
-            for index, rows in self.rows(renderer, picture.pixels, grids, progress):
-                writers[index].write(rows)
+            stores = [writer.finish for writer in writers]
+            for index, rows in self.rows(renderer, picture.pixels, grids, progress, stores):
+                writers[index].append(rows)
             files.pop_all()  # from here on they are the caller's
         seconds = original.seconds + time.perf_counter() - started
         return [
@@ -173,14 +179,21 @@ class Upscaler:
         ]
 
     def _writer(self, path: Path | BinaryIO, grid: Grid, picture: images.Picture) -> Writer:
-        return Writer(path, *grid.shape, picture.channels, picture.pixels.dtype, picture.metadata, self.options.save)
+        return Writer(path, *grid.shape, picture.channels, picture.depth, picture.metadata, self.options.save)
 
     def rows(
-        self, renderer: Renderer, pixels: Pixels, grids: Sequence[Grid], progress: Progress = lambda pixels: None
+        self,
+        renderer: Renderer,
+        pixels: Pixels,
+        grids: Sequence[Grid],
+        progress: Progress = lambda pixels: None,
+        stores: Sequence[Store] = (),
     ) -> Iterator[tuple[int, Pixels]]:
         """Finished rows of each grid, within the options' memory; see `compose.render_rows`."""
         options = self.options
-        return render_rows(renderer, pixels, grids, budget=options.memory, side=options.tile, progress=progress)
+        return render_rows(
+            renderer, pixels, grids, budget=options.memory, side=options.tile, progress=progress, stores=stores
+        )
 
     def _result(
         self,
@@ -247,11 +260,12 @@ def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[st
         yield f"the {' and the '.join(shrunk)} shrank: reduced by an antialiased bicubic filter, not by the network"
 
 
-def default_output(source: Path, target: Target, size: tuple[int, int]) -> Path:
-    """Where the output goes without `-o`: beside the input, `{stem}_7.5x.png` or `{stem}_1920x1080.png`."""
+def default_output(source: Path, target: Target, size: tuple[int, int], form: str | None = None) -> Path:
+    """Where the output goes without `-o`: beside the input, `{stem}_7.5x.png` or `{stem}_1920x1080.png`; with the suffix
+    of the format `form` where one was asked for."""
     height, width = target.of(size)
     label = target.label if isinstance(target, Scale) else f"{width}x{height}"
-    return source.with_name(f"{source.stem}_{label}.png")
+    return source.with_name(f"{source.stem}_{label}{format_of(None, form or 'png').suffixes[0]}")
 
 
 def upscale(

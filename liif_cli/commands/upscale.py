@@ -67,6 +67,23 @@ def upscale(
     tile: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Side of a tile in input pixels. Default: planned.")
     ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="png, jpeg, webp, tiff, avif or gif. Default: by the suffix.")
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(metavar="Q", min=1, max=100, help="For JPEG (default 95), WebP (95) and AVIF (90).")
+    ] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="WebP and AVIF without loss.")] = False,
+    strip: Annotated[bool, typer.Option("--strip", help="Drop all metadata; colours are converted to sRGB.")] = False,
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="COLOUR", help="What transparency is flattened on where the format has none: #rrggbb, or a name."
+        ),
+    ] = "white",
+    to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the colours to sRGB for good.")] = False,
+    page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
+    frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan (sizes, tiles, memory, disk) and do nothing.")
     ] = False,
@@ -85,7 +102,7 @@ def upscale(
     """
     from liif_cli import images
     from liif_cli.memory import parse_bytes
-    from liif_cli.savers import SaveOptions
+    from liif_cli.savers import SaveOptions, parse_colour
     from liif_cli.sizes import Region
     from liif_cli.upscale import Options, Upscaler, default_output
 
@@ -103,11 +120,15 @@ def upscale(
         max_pixels=max_pixels,
         memory=parse_bytes(memory) if memory else None,
         tile=tile,
-        save=SaveOptions(overwrite=overwrite),
+        page=page,
+        frame=frame,
+        to_srgb=to_srgb,
+        save=SaveOptions(format, quality, lossless, strip, parse_colour(background), overwrite),
     )
     upscaler = Upscaler(model, options)
-    header = images.probe(image)
-    outputs = [(target, output or default_output(image, target, (header.height, header.width))) for target in targets]
+    header = images.probe(image, page=page, frame=frame)
+    size_in = (header.height, header.width)
+    outputs = [(target, output or default_output(image, target, size_in, format)) for target in targets]
     if dry_run:
         from liif_cli.commands.plan import print_plan
 
