@@ -56,7 +56,7 @@ class Panel:
 
 
 def telling_box(first: Floats, second: Floats, side: int | None = None) -> Box:
-    """The square where two (H, W, 3) pictures differ most, mean absolute difference; by default a quarter of the shorter side."""
+    """The square where two (H, W, 3) pictures differ most, on average; its side is by default a quarter of theirs."""
     height, width = first.shape[:2]
     side = min(side or max(min(height, width) // 4, 16), height, width)
     sums = np.zeros((height + 1, width + 1))
