@@ -34,5 +34,6 @@ def draw_plot(rows: Sequence[Row], path: Path) -> None:
         axes.minorticks_off()
         axes.set(title=f"{dataset} ({label})", xlabel="scale", ylabel="PSNR in dB")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     figure.savefig(path, dpi=144)
