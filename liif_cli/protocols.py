@@ -86,7 +86,7 @@ class Protocol:
 
     def score(self, result: Floats, truth: Bytes, scale: float) -> tuple[float, float]:
         """PSNR in dB and SSIM of a result, (H, W, 3) float in [0, 1], clipped first if it is not."""
-        result = np.clip(result, 0.0, 1.0)
+        result = np.clip(result.astype(np.float64), 0.0, 1.0)
         if self.rounded:
             result = np.rint(result * 255) / 255
         border, reference = self.shaved(scale), truth / 255.0
