@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from liif_cli.alpha import ScaledAlpha, network_input, network_output
 from liif_cli.bands import Bands, Colours, Piece
 from liif_cli.coords import Grid
-from liif_cli.reduction import is_reduced, needs_network, reduce_source, reduced_bands
+from liif_cli.reduction import is_reduced, needs_network, reduce_source, reduced_bands, reduced_grid
 from liif_cli.render import Renderer
 from liif_cli.savers import quantize
 
@@ -39,7 +39,7 @@ def render_rows(
     bands = [Bands(grid.shape, _finisher(pixels, grid, store)) for grid, store in zip(grids, stores, strict=True)]
     source = network_input(pixels)
     sample_bytes = pixels.shape[2] * pixels.itemsize
-    for group in _groups(grids):
+    for group in groups(grids):
         chosen = [grids[index] for index in group]
         for piece in _pieces(renderer, source, chosen, sample_bytes, budget, side):
             index = group[piece.grid]
@@ -68,11 +68,21 @@ def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, in
     return finish
 
 
-def _groups(grids: Sequence[Grid]) -> list[list[int]]:
+def groups(grids: Sequence[Grid]) -> list[list[int]]:
     """Indices of grids that are rendered together: those over the picture as it is, and each of the others alone."""
     reduced = [is_reduced(grid.rows) or is_reduced(grid.columns) for grid in grids]
     together = [index for index, alone in enumerate(reduced) if not alone]
     return [group for group in [together, *([i] for i, alone in enumerate(reduced) if alone)] if group]
+
+
+def working_size(size: tuple[int, int], grids: Sequence[Grid]) -> tuple[tuple[int, int], Sequence[Grid]] | None:
+    """For a group of grids over a picture of `size` (height, width): the size of what the network sees, and the grids over
+    that; None where the network is not needed."""
+    if not needs_network(grids[0]):
+        return None
+    if len(grids) == 1:
+        grids = [reduced_grid(grids[0])]
+    return (grids[0].rows.size, grids[0].columns.size), grids
 
 
 def _pieces(

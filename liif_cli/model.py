@@ -97,9 +97,9 @@ class SRModel(nn.Module):
         """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""
         return self.denormalise(self.decoder.query(field, position, cell))
 
-    def render(self, field: Field, rows: Axis, columns: Axis) -> Tensor:
-        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid."""
-        return self.denormalise(self.decoder.render(field, rows, columns))
+    def render(self, field: Field, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
+        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once."""
+        return self.denormalise(self.decoder.render(field, rows, columns, chunk))
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.

@@ -36,8 +36,13 @@ def reduce_source(image: Image, grid: Grid) -> tuple[Image, Grid]:
     """
     if not is_reduced(grid.rows) and not is_reduced(grid.columns):
         return image, grid
-    rows, columns = _reduced(grid.rows), _reduced(grid.columns)
-    return np.concatenate(list(_bands(image, grid, 0, rows.size, columns.size))), Grid(rows, columns)
+    over = reduced_grid(grid)
+    return np.concatenate(list(_bands(image, grid, 0, over.rows.size, over.columns.size))), over
+
+
+def reduced_grid(grid: Grid) -> Grid:
+    """The grid over the picture that `reduce_source` makes."""
+    return Grid(_reduced(grid.rows), _reduced(grid.columns))
 
 
 def reduced_bands(image: Image, grid: Grid) -> Iterator[tuple[int, Colours]]:

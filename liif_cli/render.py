@@ -31,14 +31,16 @@ HEADROOM = 0.8  # share of the free memory that is planned with; the rest is for
 class Renderer:
     """A model on its device with the choices that hold for a whole picture.
 
-    precision: what the decoder computes in, never "auto" (see `choose_precision`). notes: sentences for the user, collected.
-    tally: takes the plans, and how long encoding and decoding took.
+    precision: what the decoder computes in, never "auto" (see `choose_precision`). chunk: output pixels that are worked on
+    at once (None: what suits the processor); colours do not depend on it. notes: sentences for the user, collected. tally:
+    takes the plans, and how long encoding and decoding took.
     """
 
     model: SRModel
     device: torch.device
     precision: str = "fp32"
     self_ensemble: bool = False
+    chunk: int | None = None
     notes: list[str] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
@@ -58,7 +60,7 @@ class Renderer:
     ) -> Plan:
         """How an image of `size` (height, width) will be cut; `budget` bytes, default what is free. See `tiles.make_plan`."""
         budget = int(free_memory(self.device) * HEADROOM) if budget is None else budget
-        return make_plan(self.model, size, grids, sample_bytes, budget, side, len(self.turns))
+        return make_plan(self.model, size, grids, sample_bytes, budget, side, len(self.turns), self.chunk)
 
     def pieces(self, image: Image, grids: Sequence[Grid], plan: Plan) -> Iterator[Piece]:
         """Render `grids` over `image`, (H, W, 3) uint8, uint16 or float32 in [0, 1], in the order of the plan's tiles.
@@ -179,9 +181,10 @@ class Encoding:
         return all(bool(torch.isfinite(field.codes).all()) for field in self.fields)
 
     def _render(self, grid: Grid) -> Colours:
+        model = self.renderer.model
         with exact_float32(), torch.inference_mode():
             turns = [
-                torch.rot90(self.renderer.model.render(field, turned.rows, turned.columns)[0], -turn, (0, 1))
+                torch.rot90(model.render(field, turned.rows, turned.columns, self.renderer.chunk)[0], -turn, (0, 1))
                 for turn, field in zip(self.renderer.turns, self.fields, strict=True)
                 for turned in [turn_grid(grid, turn)]
             ]

@@ -110,17 +110,19 @@ def make_plan(
     budget: int,
     side: int | None = None,
     turns: int = 1,
+    chunk: int | None = None,
 ) -> Plan:
     """Choose the tile's side for an image of `size` (height, width), rendering `grids` at once.
 
     sample_bytes: bytes of one finished output pixel. budget: bytes that may be taken. side: the user's own choice, which is
-    kept. turns: encodings that are held at once. Raises `OutOfMemory` when not even the smallest tile fits.
+    kept. turns: encodings that are held at once. chunk: output pixels that are worked on at once. Raises `OutOfMemory` when
+    not even the smallest tile fits.
     """
     whole = needed(grids)
     longest = max(whole.height, whole.width)
 
     def tile(side: int) -> int:
-        return tile_bytes(model, size, whole, side, turns)
+        return tile_bytes(model, size, whole, side, turns, chunk)
 
     def peak(side: int) -> int:
         return tile(side) + band_bytes(grids, whole, side, sample_bytes)
@@ -139,14 +141,16 @@ def make_plan(
     return Plan(whole, side, peak(side), budget)
 
 
-def tile_bytes(model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1) -> int:
+def tile_bytes(
+    model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
+) -> int:
     """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, and the scratch."""
     height, width = (
         min(full, min(part, side) + 2 * model.halo)
         for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
     held = (turns - 1) * model.code_bytes
-    return int(height * width * (model.bytes_per_pixel + held) + model.decoder.scratch_bytes())
+    return int(height * width * (model.bytes_per_pixel + held) + model.decoder.scratch_bytes(chunk))
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:

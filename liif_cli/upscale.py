@@ -18,6 +18,7 @@ from liif_cli.coords import Grid
 from liif_cli.devices import Precision, choose_device, choose_precision
 from liif_cli.errors import InputError, UsageError
 from liif_cli.formats import format_of
+from liif_cli.memory import resident
 from liif_cli.model import SRModel
 from liif_cli.reduction import is_reduced
 from liif_cli.render import Renderer
@@ -45,8 +46,9 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How to render. memory: bytes that may be taken (None: what is free). tile: side in input pixels (None: planned). page
-    and frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
+    """How to render. memory: bytes that the process may hold (None: what is free). tile: side in input pixels (None:
+    planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and frame: which one of
+    a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
 
     cell: Cell = "raw"
     region: Region | None = None
@@ -56,6 +58,7 @@ class Options:
     max_pixels: int = MAX_PIXELS
     memory: int | None = None
     tile: int | None = None
+    chunk: int | None = None
     page: int | None = None
     frame: int | None = None
     to_srgb: bool = False
@@ -113,7 +116,7 @@ class Upscaler:
         """A renderer for outputs of so many bits a sample."""
         device = next(self.loaded.parameters()).device
         precision = choose_precision(self.options.precision, device, bits)
-        return Renderer(self.loaded, device, precision, self.options.self_ensemble)
+        return Renderer(self.loaded, device, precision, self.options.self_ensemble, self.options.chunk)
 
     def grids(self, size: tuple[int, int], targets: Sequence[Target]) -> list[Grid]:
         """The grids over a picture of `size` (height, width). Raises `UsageError`, `LimitError`."""
@@ -190,10 +193,14 @@ class Upscaler:
         stores: Sequence[Store] = (),
     ) -> Iterator[tuple[int, Pixels]]:
         """Finished rows of each grid, within the options' memory; see `compose.render_rows`."""
-        options = self.options
-        return render_rows(
-            renderer, pixels, grids, budget=options.memory, side=options.tile, progress=progress, stores=stores
-        )
+        budget, side = self.budget(), self.options.tile
+        return render_rows(renderer, pixels, grids, budget=budget, side=side, progress=progress, stores=stores)
+
+    def budget(self, more: int = 0) -> int | None:
+        """Bytes that rendering may take where `--memory` limits the process, `more` being what else it will hold."""
+        if self.options.memory is None:
+            return None
+        return max(0, self.options.memory - resident() - more)
 
     def _result(
         self,

@@ -306,6 +306,13 @@ def test_plan_follows_the_budget() -> None:
         assert len(list(plan.tiles())) == plan.count
 
 
+def test_chunks_do_not_change_the_colours() -> None:
+    model, grid = golden_model(tiny_config()), Grid.whole((60, 70), (91, 222))
+    whole = unclamped(model, IMAGE, grid, None)
+    for chunk in (1, 100, 10**6):
+        np.testing.assert_allclose(unclamped(model, IMAGE, grid, None, chunk=chunk), whole, atol=1e-6, rtol=0)
+
+
 def test_nothing_fits() -> None:
     with pytest.raises(OutOfMemory, match="not even a tile"):
         make_plan(golden_model(tiny_config()), (300, 300), [Grid.whole((300, 300), (600, 600))], 3, 1000)
@@ -353,10 +360,10 @@ def test_thin_bands_when_rendering_runs_out_of_memory(monkeypatch: pytest.Monkey
     expected = unclamped(model, IMAGE, grid, None)
     render = SRModel.render
 
-    def picky(self: SRModel, field: Any, rows: Any, columns: Any) -> torch.Tensor:
+    def picky(self: SRModel, field: Any, rows: Any, columns: Any, chunk: Any) -> torch.Tensor:
         if len(rows) > 10:
             raise MemoryError
-        return render(self, field, rows, columns)
+        return render(self, field, rows, columns, chunk)
 
     monkeypatch.setattr(SRModel, "render", picky)
     np.testing.assert_allclose(unclamped(model, IMAGE, grid, None), expected, atol=1e-6, rtol=0)

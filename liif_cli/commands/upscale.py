@@ -84,6 +84,9 @@ def upscale(
     to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the colours to sRGB for good.")] = False,
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
+    chunk: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Output pixels worked on at once. Default: what suits the device.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan (sizes, tiles, memory, disk) and do nothing.")
     ] = False,
@@ -120,6 +123,7 @@ def upscale(
         max_pixels=max_pixels,
         memory=parse_bytes(memory) if memory else None,
         tile=tile,
+        chunk=chunk,
         page=page,
         frame=frame,
         to_srgb=to_srgb,

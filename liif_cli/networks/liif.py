@@ -5,7 +5,6 @@ Its first layer is linear, so its three kinds of input are taken apart, exactly:
 for each query.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from liif_cli.coords import Axis
+from liif_cli.networks.ensemble import Corners, decode
 from liif_cli.networks.grid import QUERIES, render_grid, scratch_bytes
 from liif_cli.networks.mlp import MLP
 
@@ -94,9 +94,9 @@ class LIIF(nn.Module):
         height, width = size or (features.shape[2], features.shape[3])
         return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
 
-    def scratch_bytes(self, queries: int = QUERIES) -> int:
+    def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result."""
-        return scratch_bytes(max(layer.out_features for layer in self.imnet.linears), queries)
+        return scratch_bytes(max(layer.out_features for layer in self.imnet.linears), queries or QUERIES)
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -105,41 +105,35 @@ class LIIF(nn.Module):
         Returns (B, Q, 3) in the normalised space of the model, not clamped.
         """
         _, _, coord_weight, cell_weight = self.split_first_layer()
-        codes = field.codes.flatten(0, 2)
-        index, relative, weight = zip(*self._corners(field, position), strict=True)
-        hidden = codes[torch.stack(index)] + F.linear(torch.stack(relative), coord_weight)
+        corners = self._corners(field, position)
+        inputs, first = corners.relative, coord_weight
         if cell_weight is not None:
-            hidden = hidden + F.linear((2 * cell).to(relative[0].dtype), cell_weight)
-        colours = self._after_first(hidden)
-        return (colours * torch.stack(weight).unsqueeze(-1)).sum(0)
+            cells = (2 * cell).unsqueeze(1).expand_as(inputs)
+            inputs, first = torch.cat([inputs, cells], -1), torch.cat([coord_weight, cell_weight], 1)
+        layers = [(linear.weight, linear.bias) for linear in self.imnet.linears[1:]]
+        return decode(field.codes, corners, inputs.float(), first, layers)
 
-    def _corners(self, field: Field, position: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each corner of the ensemble: flat index of its code (B, Q), relative coord (B, Q, 2), weight (B, Q)."""
-        size = torch.tensor(field.size, device=position.device)
-        origin = torch.tensor(field.origin, device=position.device)
-        _, height, width, _ = field.codes.shape
-        image = torch.arange(position.shape[0], device=position.device).unsqueeze(1) * (height * width)
-        lower = position.floor()
-        fraction = position - lower
-        for corner in CORNERS if self.local_ensemble else ((0, 0),):
-            # Without the ensemble the reference rounds to the nearest code, ties to the even one, as torch.round does.
-            code = lower + torch.tensor(corner, device=position.device) if self.local_ensemble else position.round()
-            code = torch.minimum(code.clamp(min=0).long(), size - 1)
-            relative = 2 * (position - code)
-            share = torch.stack([fraction[..., i] if upper else 1 - fraction[..., i] for i, upper in enumerate(corner)])
-            weight = share.prod(0) if self.local_ensemble else torch.ones_like(fraction[..., 0])
-            y, x = (code - origin).unbind(-1)
-            yield image + y * width + x, relative.float(), weight.float()
+    def _corners(self, field: Field, position: Tensor) -> Corners:
+        """The codes around each position and what they weigh."""
+        device = position.device
+        size, origin = (torch.tensor(pair, device=device) for pair in (field.size, field.origin))
+        corner = torch.tensor(CORNERS, device=device).view(1, 4, 1, 2)
+        lower = position.floor().unsqueeze(1)
+        fraction = position.unsqueeze(1) - lower
+        if self.local_ensemble:
+            code, share = lower + corner, torch.where(corner == 1, fraction, 1 - fraction).prod(-1)
+        else:
+            # The reference rounds to the nearest code, ties to the even one, as torch.round does.
+            code, share = position.unsqueeze(1).round(), torch.ones_like(fraction[..., 0])
+        code = torch.minimum(code.clamp(min=0).long(), size - 1)
+        y, x = (code - origin).unbind(-1)
+        height, width = field.extent
+        image = torch.arange(len(position), device=device).view(-1, 1, 1)
+        return Corners((image * height + y) * width + x, 2 * (position.unsqueeze(1) - code), share)
 
-    def _after_first(self, hidden: Tensor) -> Tensor:
-        """The layers behind the first."""
-        for layer in self.imnet.linears[1:]:
-            hidden = layer(F.relu(hidden))
-        return hidden
-
-    def render(self, field: Field, rows: Axis, columns: Axis, queries: int = QUERIES) -> Tensor:
+    def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
         """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
 
         queries: how many pixels are worked on at once; the colours do not depend on it. No gradients pass.
         """
-        return render_grid(self, field, rows, columns, queries)
+        return render_grid(self, field, rows, columns, queries or QUERIES)

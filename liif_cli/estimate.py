@@ -1,0 +1,87 @@
+"""What an upscale would take, without doing it: sizes, tiles, memory and disk (`--dry-run`)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from liif_cli import images
+from liif_cli.compose import groups, working_size
+from liif_cli.coords import Grid
+from liif_cli.formats import format_of
+from liif_cli.memory import resident
+from liif_cli.savers import check_output, file_bytes
+from liif_cli.scratch import IN_MEMORY
+from liif_cli.sizes import Target
+from liif_cli.tiles import Plan
+from liif_cli.upscale import Upscaler
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One output before it is made. Bytes are upper bounds.
+
+    tiles: how many, 0 where no network is needed; tile: their longest side in input pixels; peak_memory: of the whole
+    process; scratch: on the output's disk while it is made; file: the finished file.
+    """
+
+    input: str
+    output: str
+    width: int
+    height: int
+    tiles: int
+    tile: int
+    peak_memory: int
+    scratch: int
+    file: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return asdict(self)
+
+
+def estimate(upscaler: Upscaler, source: Path, outputs: Sequence[tuple[Target, Path]]) -> list[Estimate]:
+    """Plan `outputs`, (target, path) each, from the picture in `source`. Raises what `Upscaler.file` raises before work."""
+    options = upscaler.options
+    header = images.probe(source, page=options.page, frame=options.frame)
+    size = (header.height, header.width)
+    grids = upscaler.grids(size, [target for target, _ in outputs])
+    for (_, path), grid in zip(outputs, grids, strict=True):
+        check_output(path, grid.shape, options.save)
+    depth = 2 if header.bits > 8 else 1
+    picture = header.height * header.width * header.channels * depth
+    plans = _plans(upscaler, size, grids, header.channels * depth, picture)
+    return [
+        _estimate(source, path, grid, plan, header.channels, depth, picture, options.save.format)
+        for (_, path), grid, plan in zip(outputs, grids, plans, strict=True)
+    ]
+
+
+def _plans(
+    upscaler: Upscaler, size: tuple[int, int], grids: list[Grid], sample: int, picture: int
+) -> list[Plan | None]:
+    """The plan under which each grid would be rendered; None where the filter alone makes it."""
+    renderer = upscaler.renderer(8 * sample)
+    plans: list[Plan | None] = [None] * len(grids)
+    for group in groups(grids):
+        chosen = [grids[index] for index in group]
+        working = working_size(size, chosen)
+        if working is None:
+            continue
+        planned = renderer.plan(*working, sample, budget=upscaler.budget(picture), side=upscaler.options.tile)
+        for index in group:
+            plans[index] = planned
+    return plans
+
+
+def _estimate(
+    source: Path, path: Path, grid: Grid, plan: Plan | None, channels: int, depth: int, picture: int, form: str | None
+) -> Estimate:
+    height, width = grid.shape
+    raw = height * width * channels * depth
+    held = raw if raw <= IN_MEMORY else 0
+    peak = resident() + picture + held + (plan.peak if plan else picture * 4)
+    scratch = 0 if held else raw
+    size = file_bytes(format_of(path, form), height, width, channels, "u2" if depth == 2 else "u1")
+    tiles, side = (plan.count, plan.side) if plan else (0, 0)
+    return Estimate(str(source), str(path), width, height, tiles, side, peak, scratch, size)
