@@ -244,13 +244,17 @@ def _faces(data_dir: Path | None) -> list[Benchmark]:
     homes = [home for home in (data_dir / "celebAHQ", data_dir / "celebahq", data_dir) if home.is_dir()]
     if not homes:
         raise ModelNotFound(f"the folder {data_dir} does not exist", hint="--data-dir names the folder of faces")
-    return [_face_pair(homes[0], low, high) for low, high in FACES]
+    pairs = [_face_pair(homes[0], low, high) for low, high in FACES]
+    found = [pair for pair in pairs if pair.images]
+    if not found:
+        raise InputError(
+            f"{homes[0]} holds no faces", hint="put them into its folders 128 and 256, or larger ones into it"
+        )
+    return found
 
 
 def _face_pair(home: Path, low: int, high: int) -> Benchmark:
     images = next((found for side in (str(high), "1024", ".") if (found := _if_folder(home / side))), ())
-    if not images:
-        raise InputError(f"{home} holds no faces", hint=f"put them into {home / str(high)}, or larger ones into {home}")
     inputs = home / str(low)
     origin, scale = str(home), high / low
     name = f"celebahq-{low}-{high}"
