@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyvips
+from PIL import Image
 
 from liif_cli.containers import jpeg, png, tiff, webp
 from liif_cli.errors import OutputError
@@ -44,7 +45,7 @@ def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metad
         return _ENCODERS[form.name](image, path, coding, metadata)
     except pyvips.Error as error:
         said = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "the encoder failed")
-        raise OutputError(f"{form.name.upper()} could not be written: {said}") from error
+        raise OutputError(f"{form.label} could not be written: {said}") from error
     except OSError as error:
         raise OutputError(f"the output could not be written: {error.strerror}") from error
 
@@ -90,6 +91,11 @@ def _webp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
 
 
 def _avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
+    notes = _without_cicp(metadata) + _without(metadata, "AVIF")
+    if image.bands < 3 and coding.bits == 8:
+        _gray_avif(image, path, coding, metadata)
+        return notes
+    image = image.copy()
     blob = pyvips.GValue.blob_type
     if metadata.exif:
         image.set_type(blob, "exif-data", b"Exif\0\0" + metadata.exif)
@@ -106,7 +112,21 @@ def _avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
         "keep": "all",
     }
     _interruptibly(image, lambda: image.heifsave(str(path), **options))
-    return _without_cicp(metadata) + _without(metadata, "AVIF")
+    return notes
+
+
+def _gray_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> None:
+    """Monochrome, by Pillow, since libvips stores gray as RGB."""
+    pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    picture = Image.fromarray(pixels if image.bands == 2 else pixels[..., 0])
+    profiles = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    picture.save(
+        path,
+        "AVIF",
+        quality=100 if coding.lossless else coding.quality or QUALITY["avif"],
+        subsampling="4:0:0",
+        **{name: data for name, data in profiles.items() if data},
+    )
 
 
 def _tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
@@ -150,8 +170,9 @@ def _without(metadata: Metadata, name: str) -> tuple[str, ...]:
 
 def _interruptibly(image: Any, work: Callable[[], object]) -> None:
     """Run a libvips saver on `image` in a thread of its own, so that Ctrl-C and other signals reach the main thread at
-    once; the saver is stopped before they are passed on."""
+    once; the saver is stopped before they are passed on, or by `stop_all`."""
     with ThreadPoolExecutor(1) as pool:
+        _running[id(image)] = image
         future = pool.submit(work)
         try:
             while not wait([future], timeout=0.2).done:
@@ -159,7 +180,18 @@ def _interruptibly(image: Any, work: Callable[[], object]) -> None:
         except BaseException:
             image.set_kill(True)
             raise
+        finally:
+            _running.pop(id(image), None)
         future.result()
+
+
+_running: dict[int, Any] = {}
+
+
+def stop_all() -> None:
+    """Let every encoder that is running now fail, for a process that is to end."""
+    for image in list(_running.values()):
+        image.set_kill(True)
 
 
 def _spliced(image: Any, path: Path, own: Callable[[bytes], bytes | None], save: Callable[[Any], object]) -> None:

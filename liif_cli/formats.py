@@ -18,10 +18,11 @@ class Format:
     """What an output format can hold.
 
     `max_side` is the longest side in pixels, `depths` the bits per sample it stores, `streams` whether the file can be
-    written while only a few rows are in memory.
+    written while only a few rows are in memory, `gray` the depths at which it has gray of its own.
     """
 
     name: str
+    label: str
     suffixes: tuple[str, ...]
     max_side: int
     depths: tuple[int, ...]
@@ -29,15 +30,16 @@ class Format:
     animation: bool
     streams: bool
     lossless: bool
+    gray: tuple[int, ...]
 
 
 FORMATS: dict[str, Format] = {
-    "png": Format("png", (".png", ".apng"), 2**31 - 1, (8, 16), True, True, True, True),
-    "jpeg": Format("jpeg", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, (8,), False, False, True, False),
-    "tiff": Format("tiff", (".tif", ".tiff"), 2**31 - 1, (8, 16), True, False, True, True),
-    "webp": Format("webp", (".webp",), 16_383, (8,), True, True, False, True),
-    "avif": Format("avif", (".avif",), 16_384, (8, 10, 12), True, False, False, True),
-    "gif": Format("gif", (".gif",), 65_535, (8,), True, True, False, False),
+    "png": Format("png", "PNG", (".png", ".apng"), 2**31 - 1, (8, 16), True, True, True, True, (8, 16)),
+    "jpeg": Format("jpeg", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, (8,), False, False, True, False, (8,)),
+    "tiff": Format("tiff", "TIFF", (".tif", ".tiff"), 2**31 - 1, (8, 16), True, False, True, True, (8, 16)),
+    "webp": Format("webp", "WebP", (".webp",), 16_383, (8,), True, True, False, True, ()),
+    "avif": Format("avif", "AVIF", (".avif",), 16_384, (8, 10, 12), True, False, False, True, (8,)),
+    "gif": Format("gif", "GIF", (".gif",), 65_535, (8,), True, True, False, False, ()),
 }
 """Output formats by name. JPEG itself holds 65,535 pixels a side, libjpeg 65,500; AVIF is bounded by libvips. GIF, for
 animations and stills, comes with a palette of 256 colours."""
@@ -98,6 +100,6 @@ def check_limits(form: Format, width: int, height: int) -> None:
     """Raise LimitError where a picture of this size does not go into the format."""
     if max(width, height) > form.max_side:
         raise LimitError(
-            f"{form.name.upper()} holds at most {form.max_side:,} pixels a side, and the output has {width}x{height}",
+            f"{form.label} holds at most {form.max_side:,} pixels a side, and the output has {width}x{height}",
             hint="write PNG or TIFF instead",
         )

@@ -307,7 +307,8 @@ def _from_floats(pixels: NDArray[Any]) -> NDArray[Any]:
         raise InputError(
             f"the float samples reach {pixels.max():.6g}, and [0, 1] is expected", hint="scale them to [0, 1] first"
         )
-    return np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 65535).astype(np.uint16)
+    deep: NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 65535).astype(np.uint16)
+    return deep
 
 
 _LOADERS: dict[str, Callable[[Source, BinaryIO, int], Loaded]] = {

@@ -71,6 +71,7 @@ class Writer:
         check_output(path, (height, width), self.options)
         self._stored, self._top = self._depth(np.dtype(dtype))
         self._flat = channels in (2, 4) and not self.format.alpha
+        self._to_srgb = self._gray_to_srgb() if channels < 3 else None
         self._transparent = False
         folder = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
         kept = channels - 1 if self._flat else channels
@@ -83,8 +84,17 @@ class Writer:
         fitting = [depth for depth in self.format.depths if depth >= bits] or [self.format.depths[-1]]
         self._bits = fitting[0]
         if bits > self._bits:
-            self.notes.append(f"{bits} bits a sample became {self._bits}: {self.format.name.upper()} holds no more")
+            self.notes.append(f"{bits} bits a sample became {self._bits}: {self.format.label} holds no more")
         return np.dtype(np.uint8 if self._bits == 8 else np.uint16), 2**self._bits - 1
+
+    def _gray_to_srgb(self) -> NDArray[np.float64] | None:
+        """A gray profile does not fit a file that stores gray as RGB: such rows stay in, or come to, sRGB."""
+        profile, curve = self.metadata.icc, self.metadata.curve
+        if profile is None or self._bits in self.format.gray:
+            return None
+        self.metadata = replace(self.metadata, icc=None, curve=None)
+        self.notes.append(f"converted to sRGB from the gray profile: {self.format.label} stores gray as RGB")
+        return colour.tone_curve(profile) if curve is None else None
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +118,7 @@ class Writer:
         format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
         if rows.ndim != 3 or rows.shape[2] != self.channels:
             raise ValueError(f"rows of shape {rows.shape} for a picture of {self.channels} channels")
-        plain = not self._flat and self.metadata.curve is None and self._bits in (8, 16)
+        plain = not self._flat and self.metadata.curve is None and self._to_srgb is None and self._bits in (8, 16)
         if plain and rows.dtype == self._stored:
             return rows
         rows = as_floats(rows)
@@ -116,6 +126,8 @@ class Writer:
             rows = self._flattened(rows)
         if self.metadata.curve is not None:
             rows = colour.from_network(rows, self.metadata.curve)
+        elif self._to_srgb is not None:
+            rows = colour.curved(rows, self._to_srgb)
         return to_levels(rows, self._top) << (self._stored.itemsize * 8 - self._bits)
 
     def _flattened(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -132,7 +144,7 @@ class Writer:
         height, width, _ = self._scratch.shape
         if self._transparent:
             shade = "#{:02x}{:02x}{:02x}".format(*self.options.background)
-            self.notes.append(f"flattened on {shade}: {self.format.name.upper()} holds no transparency")
+            self.notes.append(f"flattened on {shade}: {self.format.label} holds no transparency")
         metadata, notes = self.metadata.for_size(width, height)
         if self.options.strip:
             metadata, notes = Metadata(), ()
@@ -161,11 +173,17 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
 def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions) -> None:
     """What can be known before any work: UsageError, OutputError, or LimitError where a picture of `shape` (height, width)
     cannot go to `path` with the options."""
+    check_fit(path, shape, options)
+    if isinstance(path, Path):
+        check_target(path, options.overwrite)
+
+
+def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions) -> Format:
+    """The format, where it can hold a picture of `shape` (height, width) with the options: UsageError, LimitError."""
     form = format_of(path if isinstance(path, Path) else None, options.format)
     check_limits(form, shape[1], shape[0])
     check_options(form, options)
-    if isinstance(path, Path):
-        check_target(path, options.overwrite)
+    return form
 
 
 def check_options(form: Format, options: SaveOptions) -> None:
@@ -173,9 +191,9 @@ def check_options(form: Format, options: SaveOptions) -> None:
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UsageError(f"a quality of {options.quality} is not between 1 and 100")
     if options.quality is not None and form.name in ("png", "tiff", "gif"):
-        raise UsageError(f"{form.name.upper()} has no quality", hint="--quality is for JPEG, WebP and AVIF")
+        raise UsageError(f"{form.label} has no quality", hint="--quality is for JPEG, WebP and AVIF")
     if options.lossless and not form.lossless:
-        raise UsageError(f"{form.name.upper()} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
+        raise UsageError(f"{form.label} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
     if options.lossless and options.quality is not None:
         raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
 

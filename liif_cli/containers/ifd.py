@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 SUB_DIRECTORIES = (0x8769, 0x8825, 0xA005)  # Exif, GPS, Interoperability
+USER_COMMENT = 0x9286
 WORD = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 SIZE = {**dict.fromkeys((1, 2, 6, 7), 1), **WORD, 5: 8, 10: 8}
 MOST = 2**26
@@ -100,7 +101,10 @@ class Reader:
             self.file.seek(where)
             inline = self.file.read(size)
         if len(inline) >= size:
-            found.tags[tag] = kind, count, self._little(kind, inline[:size])
+            data = self._little(kind, inline[:size])
+            if tag == USER_COMMENT and self.order == ">" and data[:8] == b"UNICODE\0":
+                data = data[:8] + self._little(3, data[8 : len(data) // 2 * 2])  # its text follows the file's order
+            found.tags[tag] = kind, len(data) // SIZE[kind], data
 
     def _little(self, kind: int, data: bytes) -> bytes:
         word = WORD.get(kind, 1)

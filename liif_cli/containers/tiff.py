@@ -119,7 +119,7 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
     if metadata.xmp:
         tags.tags[XMP] = 1, len(metadata.xmp), metadata.xmp
     if metadata.photoshop:
-        tags.tags[PHOTOSHOP] = 7, len(metadata.photoshop), metadata.photoshop
+        tags.tags[PHOTOSHOP] = 1, len(metadata.photoshop), metadata.photoshop
         records = iptc(metadata.photoshop)
         if records:
             tags.tags[IPTC] = 7, len(records), records
