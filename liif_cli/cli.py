@@ -6,14 +6,18 @@ Nothing heavy is imported here or at the top of a command: `liif --help` and `--
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
-from liif_cli import __version__
+from liif_cli import __version__, settings
 from liif_cli.commands.eval import eval_
 from liif_cli.commands.upscale import upscale
+from liif_cli.console import ClosedPipe, complain, finish_streams, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
 
 app = typer.Typer(
@@ -27,6 +31,8 @@ app = typer.Typer(
 app.command()(upscale)
 app.command("eval")(eval_)
 
+STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -36,44 +42,109 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    no_config: Annotated[
+        bool, typer.Option("--no-config", help="Read no liif.toml and no LIIF_* variable for options.")
+    ] = False,
 ) -> None:
-    pass
+    commands = context.command.commands  # type: ignore[attr-defined]
+    if no_config or os.environ.get("LIIF_NO_CONFIG") == "1":
+        return
+    settings.bind_variables(commands)
+    context.obj = settings.load(commands)
+    context.default_map = settings.default_map(context.obj)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`."""
-    sys.exit(run(arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    finish_streams()
+    sys.exit(code)
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    prepare_streams()
+    with _interrupts():
+        try:
+            code = app(args=list(arguments), prog_name="liif", standalone_mode=False)
+            return int(code or ExitCode.OK)
+        except ClosedPipe as error:
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            return ExitCode.INTERRUPTED
+        except SystemExit as error:  # Typer's own way out when standard output is closed under the help text
+            return ExitCode.OUTPUT if error.code else ExitCode.OK
+        except Exception as error:
+            return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error as people need it, and return its exit code."""
+    if os.environ.get("LIIF_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, LiifError):
+        complain(str(error), error.hint)
+        return error.exit_code
+    if isinstance(error, typer.TyperException):
+        return _explain_usage(error)
+    if isinstance(error, MemoryError):
+        complain("out of memory", "close other programs, or plan with less: --memory")
+        return ExitCode.MEMORY
+    complain(f"{type(error).__name__}: {error}", STRAY)
+    return ExitCode.SOME_FAILED
+
+
+def _explain_usage(error: typer.TyperException) -> int:
+    """Typer's own complaints, in our two lines."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return ExitCode.USAGE
+    message, hint = error.format_message(), None
+    wrong = getattr(error, "option_name", None)
+    if wrong is not None and hasattr(error, "possibilities"):
+        message, hint = f"there is no option {wrong}", _near_option(wrong, context)
+    elif message.startswith("No such command"):
+        name = message.split("'")[1]
+        near = get_close_matches(name, context.command.commands if context else (), n=1)
+        message, hint = f"there is no command {name!r}", f"did you mean liif {near[0]}?" if near else None
+    complain(message.rstrip("."), hint or f"{context.command_path if context else 'liif'} --help shows what there is")
+    return ExitCode.USAGE
+
+
+def _near_option(wrong: str, context: Any) -> str | None:
+    """What the user may have meant by an option that is not there."""
+    if context is None:
+        return None
+    own = [opt for parameter in context.command.params for opt in parameter.opts if opt.startswith("--")]
+    near = get_close_matches(wrong, own, n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    above = context.parent.command.params if context.parent else []
+    if any(wrong in parameter.opts for parameter in above):
+        return f"it goes before the command: liif {wrong} {context.info_name}"
+    return None
+
+
+@contextmanager
+def _interrupts() -> Iterator[None]:
+    """While it holds, SIGTERM and a closed terminal end the work as Ctrl-C does, so that all is cleaned up on the way out."""
+    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="liif", standalone_mode=False)
-        return int(code or ExitCode.OK)
-    except (LiifError, typer.TyperException) as error:
-        if os.environ.get("LIIF_DEBUG") == "1":
-            raise
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        _complain(message, getattr(error, "hint", None))
-        return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return ExitCode.INTERRUPTED
-    except Exception as error:
-        if os.environ.get("LIIF_DEBUG") == "1":
-            raise
-        _complain(f"{type(error).__name__}: {error}", "this is a bug: LIIF_DEBUG=1 shows where it happened")
-        return ExitCode.SOME_FAILED
+        before = [(number, signal.signal(number, _interrupt)) for number in numbers]
+    except ValueError:  # not the main thread, which alone may do this
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _interrupt(*_: Any) -> None:
-    """SIGTERM ends the work as Ctrl-C does: everything unfinished is cleaned up on the way out."""
     raise KeyboardInterrupt
-
-
-def _complain(message: str, hint: str | None) -> None:
-    lines = [f"Error: {' '.join(message.split())}"] + ([f"Hint: {hint}"] if hint else [])
-    typer.echo("\n".join(lines), err=True)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from liif_cli import images
 from liif_cli.compose import groups, working_size
 from liif_cli.coords import Grid
 from liif_cli.formats import format_of
 from liif_cli.memory import resident
-from liif_cli.savers import check_output, file_bytes
+from liif_cli.savers import check_fit, check_output, file_bytes
 from liif_cli.scratch import IN_MEMORY
 from liif_cli.sizes import Target
 from liif_cli.tiles import Plan
@@ -40,19 +40,26 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(upscaler: Upscaler, source: Path, outputs: Sequence[tuple[Target, Path]]) -> list[Estimate]:
-    """Plan `outputs`, (target, path) each, from the picture in `source`. Raises what `Upscaler.file` raises before work."""
+def estimate(
+    upscaler: Upscaler,
+    source: Path | bytes,
+    outputs: Sequence[tuple[Target, Path | BinaryIO]],
+    name: str | None = None,
+) -> list[Estimate]:
+    """Plan `outputs`, (target, path or stream) each, from the picture in `source`, called `name`. Raises what
+    `Upscaler.file` raises before work; only a missing folder is none of its business."""
     options = upscaler.options
     header = images.probe(source, page=options.page, frame=options.frame)
     size = (header.height, header.width)
     grids = upscaler.grids(size, [target for target, _ in outputs])
     for (_, path), grid in zip(outputs, grids, strict=True):
-        check_output(path, grid.shape, options.save)
+        missing = isinstance(path, Path) and not path.parent.exists()
+        (check_fit if missing else check_output)(path, grid.shape, options.save)
     depth = 2 if header.bits > 8 else 1
     picture = header.height * header.width * header.channels * depth
     plans = _plans(upscaler, size, grids, header.channels * depth, picture)
     return [
-        _estimate(source, path, grid, plan, header.channels, depth, picture, options.save.format)
+        _estimate(name or str(source), path, grid, plan, header.channels, depth, picture, options.save.format)
         for (_, path), grid, plan in zip(outputs, grids, plans, strict=True)
     ]
 
@@ -75,13 +82,22 @@ def _plans(
 
 
 def _estimate(
-    source: Path, path: Path, grid: Grid, plan: Plan | None, channels: int, depth: int, picture: int, form: str | None
+    name: str,
+    path: Path | BinaryIO,
+    grid: Grid,
+    plan: Plan | None,
+    channels: int,
+    depth: int,
+    picture: int,
+    form: str | None,
 ) -> Estimate:
     height, width = grid.shape
     raw = height * width * channels * depth
     held = raw if raw <= IN_MEMORY else 0
     peak = resident() + picture + held + (plan.peak if plan else picture * 4)
     scratch = 0 if held else raw
-    size = file_bytes(format_of(path, form), height, width, channels, "u2" if depth == 2 else "u1")
+    size = file_bytes(
+        format_of(path if isinstance(path, Path) else None, form), height, width, channels, "u2" if depth == 2 else "u1"
+    )
     tiles, side = (plan.count, plan.side) if plan else (0, 0)
-    return Estimate(str(source), str(path), width, height, tiles, side, peak, scratch, size)
+    return Estimate(name, str(path) if isinstance(path, Path) else "-", width, height, tiles, side, peak, scratch, size)

@@ -133,15 +133,20 @@ class Upscaler:
         progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
         `LimitError`, `UsageError` before any work, and what finding the model and rendering may raise.
         """
-        header = images.probe(source, page=self.options.page, frame=self.options.frame)
-        grids = self.grids((header.height, header.width), [target for target, _ in outputs])
-        for (_, path), grid in zip(outputs, grids, strict=True):
-            check_output(path, grid.shape, self.options.save)
+        self.check(source, outputs)
         drafts = self.render(self.read(source), outputs, progress)
         with ExitStack() as unsaved:
             for draft in drafts:
                 unsaved.callback(draft.discard)
             return [draft.save() for draft in drafts]
+
+    def check(self, source: Path | bytes, outputs: Sequence[tuple[Target, Path | BinaryIO]]) -> images.Header:
+        """The picture's header, where its outputs can be made as far as that tells. Raises as `file` before any work."""
+        header = images.probe(source, page=self.options.page, frame=self.options.frame)
+        grids = self.grids((header.height, header.width), [target for target, _ in outputs])
+        for (_, path), grid in zip(outputs, grids, strict=True):
+            check_output(path, grid.shape, self.options.save)
+        return header
 
     def read(self, source: Path | bytes, name: str | None = None) -> "Original":
         """Decode one picture, a file or a file's bytes, by these options. Raises `InputError`."""
@@ -176,8 +181,13 @@ class Upscaler:
                 writers[index].append(rows)
             files.pop_all()  # from here on they are the caller's
         seconds = original.seconds + time.perf_counter() - started
+        sample = picture.channels * np.dtype(picture.depth).itemsize
         return [
-            Draft(writer, self._result(original, path, grid, renderer, seconds, list(grid_notes(size, target, grid))))
+            Draft(
+                writer,
+                self._result(original, path, grid, renderer, seconds, list(grid_notes(size, target, grid))),
+                grid.shape[0] * grid.shape[1] * sample,
+            )
             for (target, path), grid, writer in zip(outputs, grids, writers, strict=True)
         ]
 
@@ -238,10 +248,14 @@ class Original:
 
 @dataclass(frozen=True)
 class Draft:
-    """An output that is rendered and not yet a file. One of its two methods is to be called, on any thread."""
+    """An output that is rendered and not yet a file. One of its two methods is to be called, on any thread.
+
+    bytes: of its rows, which wait in memory or on disk.
+    """
 
     writer: Writer
     result: Result
+    bytes: int
 
     def save(self) -> Result:
         """Put the file in its place. Raises `OutputError`; then nothing is left behind."""

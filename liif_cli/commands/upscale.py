@@ -1,21 +1,32 @@
-"""`liif upscale`: show a picture at another size."""
+"""`liif upscale`: show pictures at another size."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from liif_cli.errors import UsageError
+from liif_cli.commands import completion
+from liif_cli.errors import ExitCode, LiifError, UsageError
+from liif_cli.settings import is_typed
 
 if TYPE_CHECKING:
+    from liif_cli.naming import Job, Naming
     from liif_cli.sizes import Target
+    from liif_cli.upscale import Upscaler
 
 DEFAULT_MODEL = "edsr-baseline-liif"
 
 
 def upscale(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to show at another size.")],
+    context: typer.Context,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Pictures, folders of them, patterns such as 'scans/*.png', or - for standard input.",
+        ),
+    ],
     scale: Annotated[
         list[str] | None,
         typer.Option(
@@ -27,18 +38,34 @@ def upscale(
         typer.Option(metavar="WxH", help="Exactly this size: 1920x1080, or 1920x, or x1080. May be repeated."),
     ] = None,
     fit: Annotated[
-        str, typer.Option(metavar="FIT", help="How --size is met: exact, or keeping the aspect: contain, cover.")
+        str,
+        typer.Option(
+            metavar="FIT",
+            help="How --size is met: exact, or keeping the aspect: contain, cover.",
+            autocompletion=completion.words("exact", "contain", "cover"),
+        ),
     ] = "exact",
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="The file to write. Default: {stem}_{scale}x.png beside IMAGE."
+            "--output",
+            "-o",
+            metavar="FILE|DIR|TEMPLATE|-",
+            help="A file; a folder; a template of {stem}, {scale}, {width}, {height}, {model}, {ext}; or - for standard"
+            " output. Default: {stem}_{scale}x.png beside each IMAGE.",
         ),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders with their folders; -o DIR keeps the tree.")
+    ] = False,
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help="A shipped name, a file, or hf://owner/repo[@revision][/path]."
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A shipped name, a file, or hf://owner/repo[@revision][/path].",
+            autocompletion=completion.models,
         ),
     ] = DEFAULT_MODEL,
     region: Annotated[
@@ -53,11 +80,20 @@ def upscale(
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average four rotations: better, four times as slow.")
     ] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE",
+            help="auto, cpu, cuda, cuda:N or mps.",
+            autocompletion=completion.words("auto", "cpu", "cuda", "mps"),
+        ),
+    ] = "auto",
     precision: Annotated[
         str,
         typer.Option(
-            metavar="PRECISION", help="auto, fp32, bf16 or fp16; auto is bf16 only where it is fast and safe."
+            metavar="PRECISION",
+            help="auto, fp32, bf16 or fp16; auto takes 16 bits only where that is fast and safe.",
+            autocompletion=completion.words("auto", "fp32", "bf16", "fp16"),
         ),
     ] = "auto",
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse an output with more pixels.")] = 2**31,
@@ -67,8 +103,17 @@ def upscale(
     tile: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Side of a tile in input pixels. Default: planned.")
     ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Output pixels worked on at once. Default: what suits the device."),
+    ] = None,
     format: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="png, jpeg, webp, tiff, avif or gif. Default: by the suffix.")
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="png, jpeg, webp, tiff, avif or gif. Default: by the suffix.",
+            autocompletion=completion.words("png", "jpeg", "webp", "tiff", "avif", "gif"),
+        ),
     ] = None,
     quality: Annotated[
         int | None, typer.Option(metavar="Q", min=1, max=100, help="For JPEG (default 95), WebP (95) and AVIF (90).")
@@ -84,36 +129,42 @@ def upscale(
     to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the colours to sRGB for good.")] = False,
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
-    chunk: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Output pixels worked on at once. Default: what suits the device.")
-    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan (sizes, tiles, memory, disk) and do nothing.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave existing outputs as they are, and make the others.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per output.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say what is done, and how.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
-) -> None:
-    """Show a picture at another size.
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on what device, in which tiles and how long, step by step.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress, no summary.")] = False,
+) -> int:
+    """Show pictures at another size.
 
     Examples:
 
       liif upscale in.png --scale 7.5 -o out.png
 
       liif upscale in.png --size 1920x1080 -o out.png
+
+      liif upscale photos -r --scale 2 -o large
+
+      liif upscale *.jpg --size 3840x --fit contain -o "{stem}_{width}x{height}.webp"
+
+      curl -s https://example.org/in.png | liif upscale - -s 4 -o - > out.png
     """
-    from liif_cli import images
     from liif_cli.memory import parse_bytes
     from liif_cli.savers import SaveOptions, parse_colour
     from liif_cli.sizes import Region
-    from liif_cli.upscale import Options, Upscaler, default_output
+    from liif_cli.upscale import Options, Upscaler
 
+    scale, size = one_side(context, "scale", scale, "size", size)
+    overwrite, skip_existing = exclusive(context, "overwrite", overwrite, "skip_existing", skip_existing)
+    quiet, verbose = exclusive(context, "quiet", quiet, "verbose", verbose)
     targets = parse_targets(scale or [], size or [], fit)
-    if output is not None and len(targets) > 1:
-        raise UsageError(
-            "several --scale or --size would all write to one -o", hint="leave -o out: each gets a name of its own"
-        )
     options = Options(
         cell=cell,
         region=Region.parse(region) if region else None,
@@ -130,20 +181,125 @@ def upscale(
         save=SaveOptions(format, quality, lossless, strip, parse_colour(background), overwrite),
     )
     upscaler = Upscaler(model, options)
-    header = images.probe(image, page=page, frame=frame)
-    size_in = (header.height, header.width)
-    outputs = [(target, output or default_output(image, target, size_in, format)) for target in targets]
+    work = Work(upscaler, targets, images, output, recursive, skip_existing)
     if dry_run:
+        return work.show_plan(as_json)
+    return work.run(as_json=as_json, verbose=verbose, quiet=quiet)
+
+
+class Work:
+    """What is to be done: the jobs, and what cannot be done. Raises before any work what concerns all of it."""
+
+    def __init__(
+        self,
+        upscaler: "Upscaler",
+        targets: "list[Target]",
+        arguments: list[str],
+        output: str | None,
+        recursive: bool,
+        skip_existing: bool,
+    ) -> None:
+        from liif_cli.inputs import expand, is_many
+        from liif_cli.naming import Naming, check_outputs, plan, without_existing
+
+        options = upscaler.options
+        many = len(arguments) > 1 or len(targets) > 1 or any(is_many(argument) for argument in arguments)
+        self.upscaler, self.piped = upscaler, output == "-"
+        naming = Naming(
+            output, many, options.save.format, options.region, lambda: upscaler.name, options.page, options.frame
+        )
+        sources, unknown = expand(arguments, recursive, None if self.piped else naming.folder)
+        self.failures: list[tuple[str, LiifError]] = [*unknown]
+        self.skipped: list[Path] = []
+        if self.piped:
+            self._to_stdout(len(sources) + len(unknown), targets)
+            self.jobs = [self._piped_job(source, targets) for source in sources]
+        else:
+            self.jobs, unplanned = plan(naming, sources, targets)
+            self.failures += unplanned
+            self._check(naming)
+            if skip_existing:
+                self.jobs, self.skipped = without_existing(self.jobs)
+            self.make_folders = naming.kind in ("folder", "template")
+            check_outputs(self.jobs, options.save.overwrite, make_folders=self.make_folders)
+
+    make_folders = False
+
+    def _check(self, naming: "Naming") -> None:
+        """What is wrong with all outputs of a format is said once."""
+        from liif_cli.formats import format_of
+        from liif_cli.savers import check_options
+
+        for path in {
+            path.suffix: path for job in self.jobs for _, path in job.outputs if isinstance(path, Path)
+        }.values():
+            check_options(format_of(path, naming.format), self.upscaler.options.save)
+
+    def _to_stdout(self, pictures: int, targets: "list[Target]") -> None:
+        if pictures > 1 or len(targets) > 1:
+            raise UsageError("-o - takes one output", hint="-o a folder, or a template such as {stem}_{scale}x.png")
+        options = self.upscaler.options
+        if options.save.format is None:
+            self.upscaler.options = replace(options, save=replace(options.save, format="png"))
+
+    def _piped_job(self, source: Any, targets: "list[Target]") -> "Job":
+        from liif_cli.console import binary_output
+        from liif_cli.naming import Job
+
+        return Job(source, ((targets[0], binary_output()),))
+
+    @property
+    def total(self) -> int:
+        """Pictures, those included that cannot be done."""
+        return len(self.jobs) + len(self.failures)
+
+    def show_plan(self, as_json: bool) -> int:
+        """What `--dry-run` prints; the first failure is the command's."""
         from liif_cli.commands.plan import print_plan
 
-        print_plan(upscaler, image, outputs, as_json)
-        return
-    for result in upscaler.file(image, outputs):
-        for note in () if quiet else result.notes:
-            typer.echo(f"Note: {note}", err=True)
-        if verbose:
-            typer.echo(f"{result.model} on {result.device} in {result.precision}: {result.seconds} s", err=True)
-        typer.echo(json.dumps(result.as_dict()) if as_json else result.output)
+        for _, error in self.failures:
+            raise error
+        for job in self.jobs:
+            print_plan(self.upscaler, job.source, job.outputs, as_json)
+        return ExitCode.OK
+
+    def run(self, *, as_json: bool, verbose: bool, quiet: bool) -> int:
+        """Do it, and return the exit code."""
+        from liif_cli.batch import Batch
+        from liif_cli.commands.display import Display
+
+        if as_json and self.piped:
+            raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
+        display = Display(
+            self.total,
+            as_json=as_json,
+            verbose=verbose,
+            quiet=quiet,
+            results=not self.piped,
+            skipped=len(self.skipped),
+        )
+        with display:
+            for name, error in self.failures:
+                display.reject(name, error)
+            if self.jobs:
+                Batch(self.upscaler, display, make_folders=self.make_folders).run(self.jobs)
+        return display.code()
+
+
+def one_side(context: typer.Context, first: str, one: Any, second: str, other: Any) -> tuple[Any, Any]:
+    """Two options of which a typed one stands alone, against what is only configured for the other."""
+    if one and other and is_typed(context, first) != is_typed(context, second):
+        return (one, None) if is_typed(context, first) else (None, other)
+    return one, other
+
+
+def exclusive(context: typer.Context, first: str, one: bool, second: str, other: bool) -> tuple[bool, bool]:
+    """Two switches that exclude each other; a typed one wins over a configured one. Raises `UsageError` for both."""
+    one, other = one_side(context, first, one, second, other)
+    if one and other:
+        names = [f"--{name.replace('_', '-')}" for name in (first, second)]
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other")
+    return bool(one), bool(other)
 
 
 def parse_targets(scales: list[str], sizes: list[str], fit: str) -> "list[Target]":

@@ -1,0 +1,212 @@
+"""Where outputs go: beside the input, into a file, a folder or by a template; and that no two go to one place."""
+
+import os
+import string
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from liif_cli import images
+from liif_cli.errors import LiifError, OutputError, UsageError
+from liif_cli.formats import FORMATS, format_of
+from liif_cli.inputs import Source
+from liif_cli.outputs import check_target
+from liif_cli.sizes import Region, Scale, Target, make_grid
+
+FIELDS = ("stem", "scale", "width", "height", "model", "ext")
+Kind = Literal["beside", "file", "folder", "template"]
+Output = Path | BinaryIO
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture and what is to be made of it, from one encoding."""
+
+    source: Source
+    outputs: tuple[tuple[Target, Output], ...]
+
+
+@dataclass
+class Naming:
+    """How outputs are called.
+
+    output: as `-o` has it, None for beside the input. many: whether it must hold more than one output. format: the name of
+    the format that was asked for, None to go by the suffix. region: of the input, as `make_grid` has it. model: gives the
+    model's name, called only where the template wants it. page and frame: of the input, as `images.probe` has them.
+    """
+
+    output: str | None
+    many: bool
+    format: str | None = None
+    region: Region | None = None
+    model: Callable[[], str] = field(default=lambda: "model")
+    page: int | None = None
+    frame: int | None = None
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What `-o` is. Raises `UsageError` for a single file that several outputs would go to, and for unknown fields."""
+        if self.output is None:
+            return "beside"
+        if "{" in self.output:
+            _check_fields(self.output)
+            return "template"
+        path = Path(self.output)
+        if path.is_dir() or self.output.endswith(("/", os.sep)):
+            return "folder"
+        if self.many and path.suffix.lower() in {suffix for form in FORMATS.values() for suffix in form.suffixes}:
+            raise UsageError(
+                f"several outputs would all go to {path}", hint="-o a folder, or a template such as {stem}_{scale}x.png"
+            )
+        return "folder" if self.many else "file"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that outputs go to, where there is one."""
+        return Path(self.output) if self.output is not None and self.kind == "folder" else None
+
+    def job(self, source: Source, targets: Sequence[Target]) -> Job:
+        """The outputs of one picture. Raises `UsageError`, and `InputError` where its size is needed and cannot be read."""
+        size: list[tuple[int, int]] = []
+
+        def input_size() -> tuple[int, int]:
+            if not size:
+                header = images.probe(source.content, page=self.page, frame=self.frame)
+                size.append((header.height, header.width))
+            return size[0]
+
+        return Job(source, tuple((target, self._path(source, target, input_size)) for target in targets))
+
+    def _path(self, source: Source, target: Target, size: Callable[[], tuple[int, int]]) -> Path:
+        if self.output is not None and self.kind == "file":
+            return Path(self.output)
+        if self.output is not None and self.kind == "template":
+            return Path(self._filled(self.output, source, target, size))
+        label = target.label if isinstance(target, Scale) else "{1}x{0}".format(*target.of(size()))
+        name = f"{source.stem}_{label}{self._suffix(None)}"
+        if self.folder is not None:
+            return self.folder / source.inside / name
+        if source.path is None:
+            raise UsageError("standard input has no name to call the output by", hint="-o - writes to standard output")
+        return source.path.with_name(name)
+
+    def _suffix(self, source: Source | None) -> str:
+        """Of the format that was asked for; else of `source` where that can be written; else PNG's."""
+        if self.format is None and source is not None and source.path is not None:
+            own = source.path.suffix.lower()
+            if any(own in form.suffixes for form in FORMATS.values()):
+                return own
+        return format_of(None, self.format or "png").suffixes[0]
+
+    def _filled(self, template: str, source: Source, target: Target, size: Callable[[], tuple[int, int]]) -> str:
+        wanted = _fields(template)
+        values: dict[str, str | int] = {"stem": source.stem, "ext": self._suffix(source).removeprefix(".")}
+        if "model" in wanted:
+            values["model"] = self.model().replace("/", "-")
+        if wanted & {"width", "height"} or ("scale" in wanted and not isinstance(target, Scale)):
+            grid = make_grid(size(), target, self.region)
+            values |= {"height": grid.shape[0], "width": grid.shape[1]}
+            values["scale"] = f"{grid.columns.count / grid.columns.extent:.4g}"
+        if isinstance(target, Scale):
+            values["scale"] = target.text
+        return template.format(**values)
+
+
+def _fields(template: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise UsageError(f"-o {template!r} is not a template: {error}", hint="{{ and }} stand for braces") from None
+
+
+def _check_fields(template: str) -> None:
+    unknown = sorted(_fields(template) - set(FIELDS))
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in FIELDS)
+        raise UsageError(f"-o has the unknown field {{{unknown[0]}}}", hint=f"there are {known}")
+
+
+def plan(
+    naming: Naming, sources: Iterable[Source], targets: Sequence[Target]
+) -> tuple[list[Job], list[tuple[str, LiifError]]]:
+    """A job for each picture, and which pictures could not be planned, with the reason.
+
+    Pictures that were found, not named, and are outputs of this very run are left out. Raises `UsageError` when two outputs
+    would be one file, or an output the input of another job.
+    """
+    jobs, failures = [], []
+    for source in sources:
+        try:
+            jobs.append(naming.job(source, targets))
+        except LiifError as error:
+            if naming.output is None and source.path is None:
+                raise
+            failures.append((source.name, error))
+    outputs = {_key(path) for job in jobs for _, path in job.outputs if isinstance(path, Path)}
+    jobs = [job for job in jobs if not (job.source.found and job.source.path and _key(job.source.path) in outputs)]
+    _check_distinct(jobs)
+    return jobs, failures
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    origin: dict[str, Source] = {}
+    for job in jobs:
+        for _, path in job.outputs:
+            if isinstance(path, Path) and (other := origin.setdefault(_key(path), job.source)) is not job.source:
+                raise UsageError(
+                    f"{other.name} and {job.source.name} would both be written to {path}",
+                    hint="give -o a folder, which keeps the tree, or a template that tells them apart",
+                )
+        own = [_key(path) for _, path in job.outputs if isinstance(path, Path)]
+        if len(set(own)) < len(own):
+            raise UsageError(
+                f"several sizes of {job.source.name} would be written to {job.outputs[0][1]}",
+                hint="put {scale}, {width} or {height} into the name",
+            )
+    for job in jobs:
+        writer = origin.get(_key(job.source.path)) if job.source.path else None
+        if writer is not None and writer is not job.source:
+            raise UsageError(f"the output of {writer.name} would replace {job.source.name}, which is an input")
+
+
+def _key(path: Path) -> str:
+    """The same for two names of one file, as the system's usual file systems compare them."""
+    name = os.path.normcase(path.parent.resolve() / path.name)
+    return name.casefold() if sys.platform == "darwin" else name
+
+
+def check_outputs(jobs: Iterable[Job], overwrite: bool, *, make_folders: bool) -> None:
+    """Before any work: `OutputError` when an output is there and may not be replaced, or its folder cannot be written."""
+    paths = [path for job in jobs for _, path in job.outputs if isinstance(path, Path)]
+    there = [path for path in paths if path.exists() and not overwrite]
+    if len(there) > 1:
+        raise OutputError(
+            f"{there[0]} and {len(there) - 1} more outputs exist",
+            hint="--overwrite replaces and --skip-existing keeps them",
+        )
+    for path in paths:
+        if make_folders and not path.parent.exists():
+            _check_creatable(path.parent)
+        else:
+            check_target(path, overwrite)
+
+
+def _check_creatable(folder: Path) -> None:
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be created: {above} cannot be written to")
+
+
+def without_existing(jobs: Iterable[Job]) -> tuple[list[Job], list[Path]]:
+    """The jobs less the outputs that are there already, and those outputs."""
+    skipped: list[Path] = []
+    left = []
+    for job in jobs:
+        missing = tuple(each for each in job.outputs if not (isinstance(each[1], Path) and each[1].exists()))
+        skipped += [path for _, path in job.outputs if isinstance(path, Path) and path.exists()]
+        if missing:
+            left.append(Job(job.source, missing))
+    return left, skipped

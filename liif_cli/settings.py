@@ -1,0 +1,138 @@
+"""Options that are not typed: from `LIIF_*` variables and from `liif.toml`, the user's and the folder's.
+
+An option's value is, from strong to weak: what was typed; `LIIF_UPSCALE_DEVICE`; `LIIF_DEVICE`; `device` under `[upscale]` in
+the folder's `liif.toml`; `device` at its top, for every command that has it; the same in the user's; the default.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from liif_cli.errors import UsageError
+
+FILE = "liif.toml"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value from a file, for one option (by the name of its parameter) of one command."""
+
+    value: Any
+    file: Path
+
+
+Settings = dict[str, dict[str, Setting]]
+
+
+def files() -> list[Path]:
+    """Where settings are looked for: the user's file, then the current folder's, which is stronger."""
+    return [Path(typer.get_app_dir("liif")) / FILE, Path(FILE)]
+
+
+def variables(command: str, option: str) -> list[str]:
+    """The variables that set `option` (its long name without dashes) of `command`, the stronger first."""
+    name = option.replace("-", "_").upper()
+    return [f"LIIF_{command.replace('-', '_').upper()}_{name}", f"LIIF_{name}"]
+
+
+def load(commands: Mapping[str, Any]) -> Settings:
+    """What the files say for `commands` (name -> Typer's command). Raises `UsageError` for what is no option of theirs."""
+    settings: Settings = {name: {} for name in commands}
+    for file in files():
+        for name, parameter, value in _read(file, commands):
+            settings[name][parameter] = Setting(value, file)
+    return settings
+
+
+def bind_variables(commands: Mapping[str, Any]) -> None:
+    """Let every option of `commands` be set by its variables."""
+    for name, command in commands.items():
+        for long, parameter in options(command):
+            parameter.envvar = variables(name, long)
+            parameter.show_envvar = False
+
+
+def options(command: Any) -> Iterator[tuple[str, Any]]:
+    """(long name without dashes, parameter) of each option of a command, `--help` left out."""
+    for parameter in command.params:
+        long = next((opt.removeprefix("--") for opt in parameter.opts if opt.startswith("--")), None)
+        if long is not None and long != "help":
+            yield long, parameter
+
+
+def _read(file: Path, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """(command, parameter, value), those at the top of the file first."""
+    data = _parse(file)
+    known = {name: dict(options(command)) for name, command in commands.items()}
+    everywhere = {long for names in known.values() for long in names}
+    for key, value in data.items():
+        long = key.replace("_", "-")
+        if isinstance(value, dict) and key in known:
+            continue
+        if long not in everywhere or isinstance(value, dict):
+            raise _unknown(file, key, everywhere | set(known), "an option or a command")
+        for name, own in known.items():
+            if long in own:
+                yield name, own[long].name, _value(own[long], value, f"{file}: {key}")
+    for name, table in data.items():
+        for key, value in table.items() if isinstance(table, dict) else ():
+            long = key.replace("_", "-")
+            if long not in known[name]:
+                raise _unknown(file, f"{name}.{key}", set(known[name]), f"an option of liif {name}")
+            yield name, known[name][long].name, _value(known[name][long], value, f"{file}: {name}.{key}")
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="--no-config does without") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not TOML: {error}", hint="--no-config does without") from error
+
+
+def _unknown(file: Path, key: str, known: set[str], what: str) -> UsageError:
+    close = get_close_matches(key.rpartition(".")[2].replace("_", "-"), known, n=1)
+    return UsageError(f"{file}: {key} is not {what}", hint=f"did you mean {close[0]}?" if close else "see liif config")
+
+
+def _value(parameter: Any, value: Any, place: str) -> Any:
+    """The value as the parameter takes it from the command line: text, or a list of texts, or a switch."""
+    if parameter.is_flag:
+        if isinstance(value, bool):
+            return value
+        raise UsageError(f"{place} is {value!r}, and is to be true or false")
+    values = value if isinstance(value, list) and parameter.multiple else [value]
+    if any(isinstance(each, bool | dict | list) or not isinstance(each, str | int | float) for each in values):
+        raise UsageError(f"{place} is {value!r}, and is to be text or a number")
+    return [str(each) for each in values] if parameter.multiple else str(value)
+
+
+def default_map(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What Typer takes defaults from."""
+    return {name: {key: each.value for key, each in own.items()} for name, own in settings.items()}
+
+
+def origin(context: typer.Context, parameter: Any, settings: Mapping[str, Setting]) -> str:
+    """Where the value of a parameter comes from, for people: `typed`, a variable, a file, or `default`."""
+    source = context.get_parameter_source(parameter.name)
+    kind = source.name if source is not None else "DEFAULT"
+    if kind == "ENVIRONMENT":
+        return next((name for name in parameter.envvar if os.environ.get(name)), "a variable")
+    if kind == "DEFAULT_MAP":
+        return str(settings[parameter.name].file)
+    return "typed" if kind == "COMMANDLINE" else "default"
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether the user typed the option, by the name of its parameter; it then stands against what is only configured."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
