@@ -13,9 +13,9 @@ __all__ = ["LiifError", "__version__", "load_model", "upscale"]
 if TYPE_CHECKING:
     from liif_cli.checkpoints import load_model
     from liif_cli.errors import LiifError
-    from liif_cli.upscale import upscale
+    from liif_cli.upscaler import upscale
 
-_HOMES = {"load_model": "checkpoints", "upscale": "upscale", "LiifError": "errors"}
+_HOMES = {"load_model": "checkpoints", "upscale": "upscaler", "LiifError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

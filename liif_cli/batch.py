@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from liif_cli.encoding import stop_all
 from liif_cli.errors import OutputError
 from liif_cli.tally import Tally
-from liif_cli.upscale import Draft, Original, Result, Upscaler
+from liif_cli.upscaler import Draft, Original, Result, Upscaler
 
 if TYPE_CHECKING:
     from liif_cli.naming import Job

@@ -5,11 +5,16 @@ types are refused with their path; nothing is guessed.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from annotated_types import Gt, Interval
 
 from liif_cli.errors import LiifError
 
 T = TypeVar("T")
+Width = Annotated[int, Interval(ge=1, le=4096)]
+Depth = Annotated[int, Interval(ge=1, le=1024)]
+Positive = Annotated[float, Gt(0)]
 
 
 class ConfigError(LiifError):
@@ -23,8 +28,8 @@ class EDSRConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: Literal["edsr"] = "edsr"
-    features: int = 64
-    blocks: int = 16
+    features: Width = 64
+    blocks: Depth = 16
     residual_scale: float = 1.0
 
 
@@ -35,10 +40,10 @@ class RDNConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: Literal["rdn"] = "rdn"
-    features: int = 64
-    blocks: int = 16
-    layers: int = 8
-    growth: int = 64
+    features: Width = 64
+    blocks: Depth = 16
+    layers: Depth = 8
+    growth: Width = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class LIIFConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: Literal["liif"] = "liif"
-    hidden: tuple[int, ...] = (256, 256, 256, 256)
+    hidden: tuple[Width, ...] = (256, 256, 256, 256)
     local_ensemble: bool = True
     feature_unfolding: bool = True
     cell_decoding: bool = True
@@ -63,7 +68,7 @@ class ModelConfig:
     encoder: EDSRConfig | RDNConfig = EDSRConfig()
     decoder: LIIFConfig = LIIFConfig()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
 
 
 def parse(cls: type[T], data: object) -> T:

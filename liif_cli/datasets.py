@@ -4,20 +4,23 @@ Pair number i of a run is a pure function of (seed, i): its picture by the epoch
 queries by a counter-based generator. So a resumed run, any number of workers and any number of processes see the same data.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from liif_cli import degrade
+from liif_cli import images
+from liif_cli.degrade import Degradation, clean
 from liif_cli.errors import InputError
+from liif_cli.inputs import SUFFIXES
 
-SUFFIXES = frozenset(Image.registered_extensions())
+Pixels = NDArray[np.uint8]
 ORDER, PAIR = 0, 1  # streams of random numbers
 
 
@@ -35,6 +38,7 @@ class Batch:
     cell: Tensor
 
     def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
         return Batch(*(t.to(device, non_blocking=True) for t in (self.lr, self.rgb, self.position, self.cell)))
 
 
@@ -49,7 +53,7 @@ class Draw:
 
 
 def find_pictures(folders: Sequence[Path]) -> list[Path]:
-    """All files of a picture's suffix in the folders, recursively, in sorted order; a file among `folders` stands for itself.
+    """All pictures in the folders, recursively, by suffix, in sorted order; a file among `folders` stands for itself.
 
     Raises `InputError` for a folder that is not there.
     """
@@ -62,52 +66,74 @@ def find_pictures(folders: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """A picture as upright RGB, (H, W, 3) uint8. Raises `InputError` if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+def read_picture(path: Path) -> Pixels:
+    """A picture as upright sRGB, (H, W, 3) uint8; gray becomes RGB, transparency white. Raises `InputError`."""
+    pixels = images.read(path, to_srgb=True).pixels
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(pixels / 257.0).astype(np.uint8)
+    if pixels.shape[2] in (2, 4):
+        alpha = pixels[..., -1:] / 255.0
+        pixels = np.rint(pixels[..., :-1] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 class Pictures:
-    """The usable pictures of folders, kept decoded in memory or read when asked for.
+    """The usable pictures of folders: kept decoded where they fit into `budget` bytes together, else read when asked for.
 
-    Pictures that cannot be read or whose shorter side is under `minimum` pixels are left out; `skipped` holds (path, reason).
+    Pictures that cannot be read or whose shorter side is under `minimum` pixels are left out; `skipped` holds why, a sentence
+    each. Raises `InputError` when none is left.
     """
 
-    def __init__(self, folders: Sequence[Path], minimum: int, in_memory: bool = True) -> None:
-        self.paths: list[Path] = []
-        self.skipped: list[tuple[Path, str]] = []
-        self._kept: list[NDArray[np.uint8]] | None = [] if in_memory else None
-        for path in find_pictures(folders):
-            self._try(path, minimum)
+    def __init__(self, folders: Sequence[Path], minimum: int, budget: float = float("inf")) -> None:
+        self.skipped: list[str] = []
+        self.paths, size = self._probe(find_pictures(folders), minimum)
+        self.in_memory = size <= budget
+        self._kept: list[Pixels] | None = self._read_all() if self.in_memory else None
         if not self.paths:
-            raise InputError(f"no usable picture in {', '.join(map(str, folders))}", hint=self._why(minimum))
+            reason = self.skipped[0] if self.skipped else f"pictures of {minimum}x{minimum} pixels or more are needed"
+            raise InputError(f"no usable picture in {', '.join(map(str, folders)) or 'no folder'}", hint=reason)
 
-    def _try(self, path: Path, minimum: int) -> None:
-        try:
-            picture = read_picture(path)
-        except InputError as error:
-            self.skipped.append((path, str(error)))
-            return
-        if min(picture.shape[:2]) < minimum:
-            self.skipped.append((path, f"{path} is {picture.shape[1]}x{picture.shape[0]}, under {minimum} pixels"))
-            return
-        self.paths.append(path)
-        if self._kept is not None:
-            self._kept.append(picture)
+    def _probe(self, paths: Sequence[Path], minimum: int) -> tuple[list[Path], int]:
+        """Those large enough by their headers, and the bytes of their pixels."""
+        usable, size = [], 0
+        for path in paths:
+            try:
+                header = images.probe(path)
+            except InputError as error:
+                self.skipped.append(str(error))
+                continue
+            if min(header.width, header.height) < minimum:
+                self.skipped.append(f"{path} is {header.width}x{header.height}, under {minimum} pixels")
+                continue
+            usable.append(path)
+            size += header.width * header.height * 3
+        return usable, size
 
-    def _why(self, minimum: int) -> str:
-        return self.skipped[0][1] if self.skipped else f"Pictures of {minimum}x{minimum} pixels or more are needed."
+    def _read_all(self) -> list[Pixels]:
+        kept, paths = [], []
+        for path in self.paths:
+            try:
+                kept.append(read_picture(path))
+                paths.append(path)
+            except InputError as error:
+                self.skipped.append(str(error))
+        self.paths = paths
+        return kept
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """Picture (H, W, 3) uint8."""
-        return self._kept[index] if self._kept is not None else read_picture(self.paths[index])
+    def __getitem__(self, index: int) -> Pixels:
+        """Picture (H, W, 3) uint8. One that turns out to be unreadable is named in `skipped`, and the next takes its place."""
+        if self._kept is not None:
+            return self._kept[index]
+        for path in (*self.paths[index:], *self.paths[:index]):
+            try:
+                return read_picture(path)
+            except InputError as error:
+                if str(error) not in self.skipped:
+                    self.skipped.append(str(error))
+        raise InputError("no picture can be read any more", hint=self.skipped[-1])
 
 
 class Pairs:
@@ -121,12 +147,12 @@ class Pairs:
         scale: tuple[float, float],
         queries: int,
         augment: bool = True,
-        degradation: Callable[[NDArray[np.uint8], int, np.random.Generator], NDArray[np.uint8]] | None = None,
+        degradation: Degradation = clean,
         seed: int = 0,
     ) -> None:
         self.pictures = pictures
         self.patch, self.scale, self.queries, self.augment, self.seed = patch, scale, queries, augment, seed
-        self.degradation = degradation or (lambda hr, size, rng: degrade.clean(hr, size))
+        self.degradation = degradation
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -147,7 +173,7 @@ class Pairs:
         flips = tuple(bool(v) and self.augment for v in rng.integers(0, 2, 3))
         return Draw(int(self.order(epoch)[place]), side, (y, x), (flips[0], flips[1], flips[2])), rng
 
-    def pair(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64], int]:
+    def pair(self, number: int) -> tuple[Pixels, Pixels, NDArray[np.int64], int]:
         """LR (L, L, 3), HR pixels (Q, 3), their flat indices in the HR patch (Q,), and the HR patch's side."""
         draw, rng = self.draw(number)
         hr = crop(self.pictures[draw.picture], draw.side, draw.corner)
@@ -175,13 +201,13 @@ def locate(index: Tensor, side: Tensor, patch: int) -> tuple[Tensor, Tensor]:
     return position, cell
 
 
-def crop(picture: NDArray[np.uint8], side: int, corner: tuple[float, float]) -> NDArray[np.uint8]:
+def crop(picture: Pixels, side: int, corner: tuple[float, float]) -> Pixels:
     """The `side` x `side` window of a picture whose top-left pixel is `corner` of the way through the possible ones."""
     top, left = (int(c * (n - side + 1)) for c, n in zip(corner, picture.shape[:2], strict=True))
     return picture[top : top + side, left : left + side]
 
 
-def turn(pixels: NDArray[np.uint8], flips: tuple[bool, bool, bool]) -> NDArray[np.uint8]:
+def turn(pixels: Pixels, flips: tuple[bool, bool, bool]) -> Pixels:
     """Flip (H, W, 3) up-down, left-right, and transpose, as told."""
     if flips[0]:
         pixels = pixels[::-1]
@@ -197,14 +223,11 @@ def numbers_of(step: int, batch: int, rank: int = 0, world: int = 1) -> range:
     return range(first, first + share)
 
 
-def batches(make: Callable[[int], Batch], first: int, last: int, workers: int) -> Iterator[Batch]:
+def batches(make: Callable[[int], Batch], first: int, last: int, workers: int) -> Generator[Batch]:
     """`make(step)` for first <= step < last, in order, prepared ahead by `workers` threads (0: none)."""
     if workers < 1:
         yield from map(make, range(first, last))
         return
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
-
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
         ahead: deque[Future[Batch]] = deque(
             pool.submit(make, step) for step in range(first, min(first + 2 * workers, last))

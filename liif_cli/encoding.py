@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyvips
+from numpy.typing import NDArray
 from PIL import Image
 
-from liif_cli.containers import jpeg, png, tiff, webp
+from liif_cli.containers import apng, jpeg, png, tiff, webp
 from liif_cli.errors import OutputError
 from liif_cli.formats import Format
-from liif_cli.metadata import Metadata
+from liif_cli.metadata import Metadata, Timing
 
 OPTIMIZED = 4_000_000
 """JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients."""
@@ -32,8 +34,11 @@ class Coding:
     bits: int = 8
 
 
-def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten.
+def encode(
+    image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata, timing: Timing | None = None
+) -> tuple[str, ...]:
+    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten. With timing it is
+    an animation's frames, one below the other.
 
     Returns notes on what of the metadata the format does not hold. OutputError when the encoder or the disk fails;
     an exception that arrives meanwhile (Ctrl-C) stops the encoder and is raised.
@@ -41,7 +46,13 @@ def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metad
     deep = image.format == "ushort"
     gray, rgb = ("grey16", "rgb16") if deep else ("b-w", "srgb")
     image = image.copy(interpretation=gray if image.bands < 3 else rgb)
+    if timing:
+        image.set_type(pyvips.GValue.array_int_type, "delay", list(timing.durations))
+        image.set_type(pyvips.GValue.gint_type, "loop", timing.loop)
+        image.set_type(pyvips.GValue.gint_type, "page-height", image.height // timing.frames)
     try:
+        if timing and form.name == "png":
+            return _apng(image, path, metadata, timing)
         return _ENCODERS[form.name](image, path, coding, metadata)
     except pyvips.Error as error:
         said = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "the encoder failed")
@@ -58,6 +69,20 @@ def _png(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[st
         return None if end is None else first[:33] + head + first[end:]
 
     _spliced(image, path, own, lambda target: image.pngsave_target(target, keep="none", filter="all"))
+    return notes
+
+
+def _apng(image: Any, path: Path, metadata: Metadata, timing: Timing) -> tuple[str, ...]:
+    head, notes = png.head(metadata)
+    height = image.height // timing.frames
+    frames = (image.crop(0, top, image.width, height).numpy() for top in range(0, image.height, height))
+
+    def encoded(pixels: NDArray[Any]) -> bytes:
+        bare = pyvips.Image.new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
+        return bytes(bare.pngsave_buffer(keep="none", filter="all"))
+
+    with path.open("wb") as file:
+        apng.write(file, frames, encoded, head, timing)
     return notes
 
 
@@ -143,7 +168,9 @@ def _gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[st
     if image.format == "ushort":
         image = image.cast("uchar", shift=True)
     _interruptibly(image, lambda: image.gifsave(str(path), keep="none"))
-    notes = ("GIF holds 256 colours a frame: the others were dithered",)
+    notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
+    if image.bands in (2, 4):
+        notes += ("GIF knows only transparent and opaque: alpha was rounded",)
     lost = [what for what, there in (("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc)) if there]
     return notes + ((f"dropped, as GIF has no place for it: {', '.join(lost)}",) if lost else ())
 

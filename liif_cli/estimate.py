@@ -14,7 +14,7 @@ from liif_cli.savers import check_fit, check_output, file_bytes
 from liif_cli.scratch import IN_MEMORY
 from liif_cli.sizes import Target
 from liif_cli.tiles import Plan
-from liif_cli.upscale import Upscaler
+from liif_cli.upscaler import Upscaler
 
 
 @dataclass(frozen=True)

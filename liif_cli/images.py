@@ -15,7 +15,7 @@ from liif_cli import colour, icc
 from liif_cli.errors import InputError
 from liif_cli.formats import HEAD_BYTES, sniff
 from liif_cli.loaders import Loaded, Source, load
-from liif_cli.metadata import Metadata
+from liif_cli.metadata import Metadata, Timing
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Picture:
 
     pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha);
     in a space whose tone curve is near sRGB's. metadata: what travels on to the output. format: the input's, by
-    content. notes: sentences for the user.
+    content. notes: sentences for the user. timing: of the animation that this is the first frame of.
     """
 
     pixels: NDArray[Any]
     metadata: Metadata
     format: str
     notes: tuple[str, ...] = ()
+    timing: Timing | None = None
 
     @property
     def height(self) -> int:
@@ -84,16 +85,18 @@ def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = 
 def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
     """Decode a picture: a file by its path, or a file's bytes.
 
-    page (TIFF) and frame (animations) count from 1; without them the first is read and a note says that there are
-    more. to_srgb converts the colours to sRGB for good. InputError, naming the file, when it cannot be read.
+    page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
+    without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for good. InputError, naming the file, when it cannot be read.
     """
     with _readable(Source(source)) as form:
         loaded = load(Source(source), form, page, frame)
         pixels = loaded.decode()
-    notes = loaded.notes + _more(loaded, page, frame)
+    notes = loaded.notes
+    if loaded.pages > 1 and page is None:
+        notes += (f"the first of {loaded.pages} pages is read; --page picks another",)
     pixels = oriented(pixels, loaded.metadata.orientation)
     pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
-    return Picture(pixels, metadata, form, notes + said)
+    return Picture(pixels, metadata, form, notes + said, loaded.timing if frame is None else None)
 
 
 @contextmanager
@@ -118,14 +121,6 @@ def _readable(source: Source) -> Iterator[str]:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "it cannot be decoded")
-
-
-def _more(loaded: Loaded, page: int | None, frame: int | None) -> tuple[str, ...]:
-    if loaded.pages > 1 and page is None:
-        return (f"the first of {loaded.pages} pages is read; --page picks another",)
-    if loaded.frames > 1 and frame is None:
-        return (f"the first of {loaded.frames} frames is read; --frame picks another",)
-    return ()
 
 
 def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from PIL import Image
 from liif_cli import colour, exif, icc
 from liif_cli.containers import heif, jpeg, netpbm, png, tiff, webp
 from liif_cli.errors import InputError
-from liif_cli.metadata import Metadata
+from liif_cli.metadata import Metadata, Timing
 
 pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
 
@@ -29,8 +29,7 @@ pyvips.cache_set_max(0)  # a cached load would answer for a file that has change
 class Loaded:
     """A file's header, and `decode`, which reads its pixels as stored, (H, W, C) uint8 or uint16.
 
-    `frames` counts an animation's frames, `pages` a TIFF's pages. `durations` are in ms, one a frame; `loop` is how
-    often the animation plays, 0 for ever.
+    `timing` is there for animations; `pages` counts a TIFF's pages.
     """
 
     width: int
@@ -39,10 +38,13 @@ class Loaded:
     metadata: Metadata
     decode: Callable[[], NDArray[Any]]
     notes: tuple[str, ...] = ()
-    frames: int = 1
+    timing: Timing | None = None
     pages: int = 1
-    durations: tuple[int, ...] = ()
-    loop: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames of an animation, 1 for a still."""
+        return self.timing.frames if self.timing else 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,6 @@ def _apng(source: Source, header: png.Header, frame: int) -> Loaded:
             image.seek(index)
             durations.append(round(image.info.get("duration", 100)))
         loop = int(image.info.get("loop", 0))
-        frames = count - first
     gray = header.kind in (0, 4)
 
     def decode() -> NDArray[Any]:
@@ -117,10 +118,8 @@ def _apng(source: Source, header: png.Header, frame: int) -> Loaded:
             image.seek(frame + first)
             return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
 
-    return Loaded(
-        header.width, header.height, 2 if gray else 4, replace(metadata, bits=8), decode, notes, frames,
-        durations=tuple(durations), loop=loop,
-    )  # fmt: skip
+    timing = Timing(tuple(durations), loop)
+    return Loaded(header.width, header.height, 2 if gray else 4, replace(metadata, bits=8), decode, notes, timing)
 
 
 def _opaque_or_not(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
@@ -137,7 +136,8 @@ def _webp(source: Source, file: BinaryIO, frame: int) -> Loaded:
     frames = whole.get("n-pages") if whole.get_typeof("n-pages") else 1
     if not frame < frames:
         raise InputError(f"{source.name} has no frame {frame + 1}: it has {frames}")
-    return _timed(_from_vips(source.vips("webpload", page=frame), metadata), whole, frames)
+    loaded = _from_vips(source.vips("webpload", page=frame), metadata)
+    return _timed(loaded, whole) if frames > 1 else loaded
 
 
 def _gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
@@ -147,16 +147,25 @@ def _gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
         raise InputError(f"{source.name} has no frame {frame + 1}: it has {frames}")
     comment = whole.get("gif-comment") if whole.get_typeof("gif-comment") else None
     text = (("Comment", comment),) if comment else ()
-    loaded = _timed(_from_vips(source.vips("gifload", page=frame), Metadata(text=text)), whole, frames)
-    return loaded if frames > 1 else _without_palette(loaded)
+    loaded = _from_vips(source.vips("gifload", page=frame), Metadata(text=text))
+    return _timed(loaded, whole) if frames > 1 else _without_palette(loaded)
 
 
-def _timed(loaded: Loaded, whole: Any, frames: int) -> Loaded:
-    if frames < 2:
-        return loaded
+def _timed(loaded: Loaded, whole: Any) -> Loaded:
+    """A frame of an animation, with as many channels as all frames together need."""
+    frames, bands = whole.get("n-pages"), whole.bands
     delays = whole.get("delay") if whole.get_typeof("delay") else [100] * frames
-    loop = whole.get("loop") if whole.get_typeof("loop") else 1
-    return replace(loaded, frames=frames, durations=tuple(delays), loop=loop)
+    timing = Timing(tuple(delays), whole.get("loop") if whole.get_typeof("loop") else 1)
+    return replace(loaded, timing=timing, channels=bands, decode=lambda: _with_bands(loaded.decode(), bands))
+
+
+def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
+    """Gray repeated to RGB, and opaque alpha added, where the animation's other frames have them."""
+    if pixels.shape[2] < 3 <= bands:
+        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+    if pixels.shape[2] < bands:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+    return pixels
 
 
 def _heif(source: Source, file: BinaryIO, _: int) -> Loaded:

@@ -9,6 +9,19 @@ from liif_cli import exif, xmp
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How an animation runs: `durations` in ms, one for each frame; `loop`: how often it plays, 0 for ever."""
+
+    durations: tuple[int, ...]
+    loop: int = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are."""
+        return len(self.durations)
+
+
+@dataclass(frozen=True)
 class Metadata:
     """What an input said about itself, kept for the output.
 

@@ -15,7 +15,7 @@ from liif_cli import colour
 from liif_cli.encoding import Coding, encode
 from liif_cli.errors import UsageError
 from liif_cli.formats import Format, check_limits, format_of
-from liif_cli.metadata import Metadata
+from liif_cli.metadata import Metadata, Timing
 from liif_cli.outputs import OutputFile, check_target
 from liif_cli.scratch import Scratch
 
@@ -45,7 +45,8 @@ class Writer:
 
     path: where to, or a binary stream to write to (then `options.format` is needed). height, width, channels: of the
     rows, 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`).
-    metadata: the input's; orientation and dimensions in it are brought up to date.
+    metadata: the input's; orientation and dimensions in it are brought up to date. timing: makes it an animation, whose
+    frames, each of `height` rows, are taken one after the other.
 
     Raises UsageError, OutputError or LimitError at once where the file cannot be written. A clean exit leaves the whole
     file; any other leaves nothing behind and an existing output as it was. `notes` says, after the exit, what the
@@ -61,22 +62,25 @@ class Writer:
         dtype: DTypeLike,
         metadata: Metadata | None = None,
         options: SaveOptions | None = None,
+        timing: Timing | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.timing = path, timing
         self.options = options or SaveOptions()
         self.metadata = metadata or Metadata()
         self.format = format_of(path if isinstance(path, Path) else None, self.options.format)
         self.notes: list[str] = []
         self.channels = channels
-        check_output(path, (height, width), self.options)
+        check_output(path, (height, width), self.options, timing.frames if timing else 1)
         self._stored, self._top = self._depth(np.dtype(dtype))
         self._flat = channels in (2, 4) and not self.format.alpha
         self._to_srgb = self._gray_to_srgb() if channels < 3 else None
         self._transparent = False
         folder = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
         kept = channels - 1 if self._flat else channels
-        room = file_bytes(self.format, height, width, kept, self._stored)
-        self._scratch = Scratch(folder, height, width, kept, self._stored, extra=room)
+        rows = height * (timing.frames if timing else 1)
+        room = file_bytes(self.format, rows, width, kept, self._stored)
+        self._scratch = Scratch(folder, rows, width, kept, self._stored, extra=room)
+        self._size = height, width
 
     def _depth(self, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
         """The dtype of what is handed to the encoder, and its largest value before any shift."""
@@ -141,7 +145,7 @@ class Writer:
 
     def _save(self) -> None:
         image = self._scratch.image()
-        height, width, _ = self._scratch.shape
+        height, width = self._size
         if self._transparent:
             shade = "#{:02x}{:02x}{:02x}".format(*self.options.background)
             self.notes.append(f"flattened on {shade}: {self.format.label} holds no transparency")
@@ -151,7 +155,7 @@ class Writer:
         self.notes += notes
         coding = Coding(self.options.quality, self.options.lossless, self._bits)
         with self._target() as temporary:
-            self.notes += encode(image, temporary, self.format, coding, metadata)
+            self.notes += encode(image, temporary, self.format, coding, metadata, self.timing)
 
     def _target(self) -> contextlib.AbstractContextManager[Path]:
         if isinstance(self.path, Path):
@@ -170,17 +174,21 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
         stream.flush()
 
 
-def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions) -> None:
+def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> None:
     """What can be known before any work: UsageError, OutputError, or LimitError where a picture of `shape` (height, width)
-    cannot go to `path` with the options."""
-    check_fit(path, shape, options)
+    and so many frames cannot go to `path` with the options."""
+    check_fit(path, shape, options, frames)
     if isinstance(path, Path):
         check_target(path, options.overwrite)
 
 
-def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions) -> Format:
-    """The format, where it can hold a picture of `shape` (height, width) with the options: UsageError, LimitError."""
+def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> Format:
+    """The format, where it can hold a picture of `shape` (height, width) and so many frames with the options: UsageError,
+    LimitError."""
     form = format_of(path if isinstance(path, Path) else None, options.format)
+    if frames > 1 and not form.animation:
+        hint = "--frame N picks one; PNG, WebP and GIF hold all of them"
+        raise UsageError(f"{form.label} holds one picture, and the animation has {frames} frames", hint=hint)
     check_limits(form, shape[1], shape[0])
     check_options(form, options)
     return form

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from liif_cli.batch import Timing
     from liif_cli.naming import Job
     from liif_cli.tally import Tally
-    from liif_cli.upscale import Original, Result, Upscaler
+    from liif_cli.upscaler import Original, Result, Upscaler
 
 NARROW = 64
 

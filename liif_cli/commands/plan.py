@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from liif_cli.inputs import Source
     from liif_cli.naming import Output
     from liif_cli.sizes import Target
-    from liif_cli.upscale import Upscaler
+    from liif_cli.upscaler import Upscaler
 
 
 def print_plan(

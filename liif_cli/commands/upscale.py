@@ -13,7 +13,7 @@ from liif_cli.settings import is_typed
 if TYPE_CHECKING:
     from liif_cli.naming import Job, Naming
     from liif_cli.sizes import Target
-    from liif_cli.upscale import Upscaler
+    from liif_cli.upscaler import Upscaler
 
 DEFAULT_MODEL = "edsr-baseline-liif"
 
@@ -159,7 +159,7 @@ def upscale(
     from liif_cli.memory import parse_bytes
     from liif_cli.savers import SaveOptions, parse_colour
     from liif_cli.sizes import Region
-    from liif_cli.upscale import Options, Upscaler
+    from liif_cli.upscaler import Options, Upscaler
 
     scale, size = one_side(context, "scale", scale, "size", size)
     overwrite, skip_existing = exclusive(context, "overwrite", overwrite, "skip_existing", skip_existing)
