@@ -14,7 +14,7 @@ from PIL import UnidentifiedImageError
 from liif_cli import colour, icc
 from liif_cli.errors import InputError
 from liif_cli.formats import HEAD_BYTES, sniff
-from liif_cli.loaders import Loaded, Source, load
+from liif_cli.loaders import Source, load
 from liif_cli.metadata import Metadata, Timing
 
 
@@ -86,7 +86,8 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
     """Decode a picture: a file by its path, or a file's bytes.
 
     page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
-    without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for good. InputError, naming the file, when it cannot be read.
+    without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
+    good. InputError, naming the file, when it cannot be read.
     """
     with _readable(Source(source)) as form:
         loaded = load(Source(source), form, page, frame)
