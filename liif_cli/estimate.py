@@ -51,15 +51,16 @@ def estimate(
     options = upscaler.options
     header = images.probe(source, page=options.page, frame=options.frame)
     size = (header.height, header.width)
+    frames = header.frames if options.frame is None else 1
     grids = upscaler.grids(size, [target for target, _ in outputs])
     for (_, path), grid in zip(outputs, grids, strict=True):
         missing = isinstance(path, Path) and not path.parent.exists()
-        (check_fit if missing else check_output)(path, grid.shape, options.save)
+        (check_fit if missing else check_output)(path, grid.shape, options.save, frames)
     depth = 2 if header.bits > 8 else 1
     picture = header.height * header.width * header.channels * depth
     plans = _plans(upscaler, size, grids, header.channels * depth, picture)
     return [
-        _estimate(name or str(source), path, grid, plan, header.channels, depth, picture, options.save.format)
+        _estimate(name or str(source), path, grid, plan, header.channels, depth, picture, frames, options.save.format)
         for (_, path), grid, plan in zip(outputs, grids, plans, strict=True)
     ]
 
@@ -89,15 +90,20 @@ def _estimate(
     channels: int,
     depth: int,
     picture: int,
+    frames: int,
     form: str | None,
 ) -> Estimate:
     height, width = grid.shape
-    raw = height * width * channels * depth
+    raw = frames * height * width * channels * depth
     held = raw if raw <= IN_MEMORY else 0
     peak = resident() + picture + held + (plan.peak if plan else picture * 4)
     scratch = 0 if held else raw
     size = file_bytes(
-        format_of(path if isinstance(path, Path) else None, form), height, width, channels, "u2" if depth == 2 else "u1"
+        format_of(path if isinstance(path, Path) else None, form),
+        frames * height,
+        width,
+        channels,
+        "u2" if depth == 2 else "u1",
     )
     tiles, side = (plan.count, plan.side) if plan else (0, 0)
     return Estimate(name, str(path) if isinstance(path, Path) else "-", width, height, tiles, side, peak, scratch, size)

@@ -100,6 +100,12 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
     return Picture(pixels, metadata, form, notes + said, loaded.timing if frame is None else None)
 
 
+def later_frames(source: Path | bytes, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
+    """The frames after the first of an animation that `read` gave the timing of; none of a still (None). InputError."""
+    for frame in range(2, timing.frames + 1 if timing else 0):
+        yield read(source, frame=frame, to_srgb=to_srgb)
+
+
 @contextmanager
 def _readable(source: Source) -> Iterator[str]:
     """The format by content; whatever the decoders raise becomes an InputError that names the file."""

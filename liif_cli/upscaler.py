@@ -1,10 +1,11 @@
 """One picture, file to file; and the same for a picture in memory."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -145,15 +146,17 @@ class Upscaler:
         header = images.probe(source, page=self.options.page, frame=self.options.frame)
         grids = self.grids((header.height, header.width), [target for target, _ in outputs])
         for (_, path), grid in zip(outputs, grids, strict=True):
-            check_output(path, grid.shape, self.options.save)
+            check_output(path, grid.shape, self.options.save, header.frames if self.options.frame is None else 1)
         return header
 
     def read(self, source: Path | bytes, name: str | None = None) -> "Original":
-        """Decode one picture, a file or a file's bytes, by these options. Raises `InputError`."""
+        """Decode one picture, a file or a file's bytes, by these options; of an animation the first frame, the others when
+        their turn comes. Raises `InputError`."""
         started, options = time.perf_counter(), self.options
         to_srgb = options.to_srgb or options.save.strip  # without its profile a picture is taken for sRGB
         picture = images.read(source, page=options.page, frame=options.frame, to_srgb=to_srgb)
-        return Original(name or str(source), picture, time.perf_counter() - started)
+        later = partial(images.later_frames, source, picture.timing, to_srgb=to_srgb)
+        return Original(name or str(source), picture, time.perf_counter() - started, later)
 
     def render(
         self,
@@ -177,8 +180,9 @@ class Upscaler:
                 for (_, path), grid in zip(outputs, grids, strict=True)
             ]
             stores = [writer.finish for writer in writers]
-            for index, rows in self.rows(renderer, picture.pixels, grids, progress, stores):
-                writers[index].append(rows)
+            for frame in chain([picture], original.later()):
+                for index, rows in self.rows(renderer, frame.pixels, grids, progress, stores):
+                    writers[index].append(rows)
             files.pop_all()  # from here on they are the caller's
         seconds = original.seconds + time.perf_counter() - started
         sample = picture.channels * np.dtype(picture.depth).itemsize
@@ -186,13 +190,14 @@ class Upscaler:
             Draft(
                 writer,
                 self._result(original, path, grid, renderer, seconds, list(grid_notes(size, target, grid))),
-                grid.shape[0] * grid.shape[1] * sample,
+                grid.shape[0] * grid.shape[1] * sample * original.frames,
             )
             for (target, path), grid, writer in zip(outputs, grids, writers, strict=True)
         ]
 
     def _writer(self, path: Path | BinaryIO, grid: Grid, picture: images.Picture) -> Writer:
-        return Writer(path, *grid.shape, picture.channels, picture.depth, picture.metadata, self.options.save)
+        save, timing = self.options.save, picture.timing
+        return Writer(path, *grid.shape, picture.channels, picture.depth, picture.metadata, save, timing)
 
     def rows(
         self,
@@ -239,11 +244,17 @@ class Upscaler:
 
 @dataclass(frozen=True)
 class Original:
-    """A picture that was read. name: what to call it. seconds: that reading took."""
+    """A picture that was read. name: what to call it. seconds: that reading took. later: gives an animation's other frames."""
 
     name: str
     picture: images.Picture
     seconds: float
+    later: Callable[[], Iterable[images.Picture]] = tuple
+
+    @property
+    def frames(self) -> int:
+        """Frames of an animation, 1 for a still."""
+        return self.picture.timing.frames if self.picture.timing else 1
 
 
 @dataclass(frozen=True)
