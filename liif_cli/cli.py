@@ -15,7 +15,11 @@ from typing import Annotated, Any
 import typer
 
 from liif_cli import __version__, settings
+from liif_cli.commands.compare import compare
+from liif_cli.commands.config import config
+from liif_cli.commands.doctor import doctor
 from liif_cli.commands.eval import eval_
+from liif_cli.commands.models import models
 from liif_cli.commands.upscale import upscale
 from liif_cli.console import ClosedPipe, complain, finish_streams, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
@@ -29,7 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(upscale)
+app.command()(compare)
 app.command("eval")(eval_)
+app.command()(models)
+app.command()(config)
+app.command()(doctor)
 
 STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
 
@@ -47,15 +55,14 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     no_config: Annotated[
-        bool, typer.Option("--no-config", help="Read no liif.toml and no LIIF_* variable for options.")
+        bool, typer.Option("--no-config", help="Read no liif.toml. LIIF_NO_CONFIG=1 says the same.")
     ] = False,
 ) -> None:
     commands = context.command.commands  # type: ignore[attr-defined]
-    if no_config or os.environ.get("LIIF_NO_CONFIG") == "1":
-        return
     settings.bind_variables(commands)
-    context.obj = settings.load(commands)
-    context.default_map = settings.default_map(context.obj)
+    if not no_config and os.environ.get("LIIF_NO_CONFIG") != "1":
+        context.obj = settings.load(commands)
+        context.default_map = settings.default_map(context.obj)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
