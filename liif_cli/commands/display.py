@@ -60,7 +60,7 @@ class Display:
         if self._current is not None:
             self._bar.remove_task(self._current)
         name = "stdin" if job.source.path is None else job.source.path.name
-        total = sum(height * width for height, width in shapes)
+        total = original.frames * sum(height * width for height, width in shapes)
         self._current = self._bar.add_task(one_line(name), total=total, detail="")
         self._since, self._tally = time.perf_counter(), tally
 
@@ -152,7 +152,11 @@ def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
     """One line for `-v`."""
     from liif_cli.memory import format_bytes
 
-    plans = [f"{plan.count} tiles of up to {plan.side} pixels, {format_bytes(plan.peak)}" for plan in tally.plans]
+    plans = list(
+        dict.fromkeys(
+            f"{plan.count} tiles of up to {plan.side} pixels, {format_bytes(plan.peak)}" for plan in tally.plans
+        )
+    )
     times = f"read {timing.read:.2f} s, encode {timing.encode:.2f} s, decode {timing.decode:.2f} s, file {timing.file:.2f} s"
     how = f"{done.model} on {done.device} in {done.precision}"
     return one_line(f"{done.output}: {how}; {' and '.join(plans) or 'no network'}; {times}")
