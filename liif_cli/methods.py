@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
+BASELINES = ("bicubic", "x4-lanczos")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -107,7 +109,11 @@ def networks(
     ]
 
 
-def compared(models: Sequence[Method], protocol: Protocol) -> list[Method]:
-    """What stands in a table: bicubic, x4 by the first model of any scale and Lanczos from there, and the models."""
+def compared(models: Sequence[Method], protocol: Protocol, baselines: Sequence[str] = BASELINES) -> list[Method]:
+    """What stands in a table: the baselines that are asked for, and the models.
+
+    `bicubic` is the protocol's; `x4-lanczos` is x4 by the first model that can do any scale, and Lanczos from there.
+    """
     free = [model for model in models if model.scales is None][:1]
-    return [bicubic(protocol), *map(lanczos_from, free), *models]
+    own = [bicubic(protocol), *map(lanczos_from, free)]
+    return [*(method for method in own if method.name in baselines), *models]

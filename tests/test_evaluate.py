@@ -156,6 +156,7 @@ class TestMethods:
         names = [method.name for method in compared([fixed, network(tiny, "a"), network(tiny, "b")], BENCHMARK)]
         assert names == ["bicubic", "x4-lanczos", "fixed", "a", "b"]
         assert [method.name for method in compared([fixed], BENCHMARK)] == ["bicubic", "fixed"]
+        assert [method.name for method in compared([fixed], BENCHMARK, ["none"])] == ["fixed"]
 
     def test_scores_depend_on_neither_tiles_nor_threads(self, tiny, tmp_path):
         dataset = folder_of(tmp_path / "mine", noise(96, 90))
@@ -216,6 +217,8 @@ class TestCommand:
         assert "benchmark (non-standard LR)" in out and "1.png" in out and "x4-lanczos" in out and "fp32" in out
         _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2", "--protocol", "mmediting", "--markdown")
         assert "**mine**, protocol `mmediting`" in out and "| scale | images | bicubic | x4-lanczos | tiny |" in out
+        _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--markdown")
+        assert "| scale | images | bicubic | tiny |" in out
 
     def test_files_of_the_set(self, capsys, tmp_path, checkpoint):
         home = tmp_path / "Set5"
@@ -263,6 +266,7 @@ class TestCommand:
             (("-d", "{pictures}", "-s", "2,two"), 2, "is no list of scales"),
             (("-d", "{pictures}", "--protocol", "best"), 2, "no protocol 'best'"),
             (("-d", "{pictures}", "--lr", "opencv"), 2, "--lr 'opencv' is none of"),
+            (("-d", "{pictures}", "--baseline", "nearest"), 2, "--baseline 'nearest' is none of"),
             (("-d", "{pictures}", "--json", "--csv"), 2, "exclude each other"),
             (("-d", "{pictures}", "--cell", "round"), 2, "is not a cell"),
             (("-d", "{pictures}", "--model", "nothing"), 5, "no model or file 'nothing'"),

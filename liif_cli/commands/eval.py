@@ -63,6 +63,9 @@ def eval_(
         str, typer.Option(metavar="PRECISION", help="fp32 (the same numbers everywhere), auto, bf16 or fp16.")
     ] = "fp32",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    baseline: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="What to compare with: bicubic, x4-lanczos, or none.")
+    ] = "bicubic,x4-lanczos",
     per_image: Annotated[bool, typer.Option("--per-image", help="Every picture's numbers too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -104,6 +107,7 @@ def eval_(
     form = _format(as_json, as_csv, as_markdown)
     scales = parse_scales(scale or [])
     source = None if lr is None else one_of("--lr", lr, ("files", "matlab", "pillow"))
+    baselines = [one_of("--baseline", name, ("bicubic", "x4-lanczos", "none")) for name in baseline.split(",")]
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     import torch
 
@@ -130,7 +134,7 @@ def eval_(
             measured = chosen or protocol_named(found.protocol)
             with _progress(found.name, quiet or not world.first) as progress:
                 rows += evaluate(
-                    compared(models, measured),
+                    compared(models, measured, baselines),
                     found,
                     protocol=measured,
                     low_from=source,
