@@ -1,7 +1,6 @@
 """A super-resolution model: an encoder, a decoder, and the normalisation that both were trained with."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -84,14 +83,22 @@ class SRModel(nn.Module):
         """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
 
         dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder computes in fp16 where
-        that is fast, else in the model's own: in bf16 it would cost more exactness than the whole decoder.
+        that is fast and does not overflow, else in the model's own: bf16 would cost more exactness there than in the decoder.
         """
-        kind = image.device.type
-        half = dtype in (torch.bfloat16, torch.float16) and (kind == "cuda" or (kind == "cpu" and fast_fp16_cpu()))
         pixels = self.normalise(image).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(kind, torch.float16, cache_enabled=False) if half else nullcontext():
-            field: Field = self.decoder.prepare(self.encoder(pixels), origin, size, dtype)
+        field: Field = self.decoder.prepare(self._features(pixels, dtype), origin, size, dtype)
         return field
+
+    def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
+        kind = pixels.device.type
+        features: Tensor
+        if dtype in (torch.bfloat16, torch.float16) and (kind == "cuda" or (kind == "cpu" and fast_fp16_cpu())):
+            with torch.autocast(kind, torch.float16, cache_enabled=False):
+                features = self.encoder(pixels)
+            if features.isfinite().all():
+                return features
+        features = self.encoder(pixels)
+        return features
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""

@@ -60,7 +60,7 @@ def _fused_last(weight: Tensor, bias: Tensor) -> Layer:
         # The product is accumulated in float32 but comes out in 16 bits. A second one, from which the first result is
         # taken before it is rounded, gives what rounding lost: cheaper than turning all of `x` into float32.
         coarse = product(x)
-        rest = operators._linear_pointwise.binary(x, -coarse, packed, None, "add")
+        rest = operators._linear_pointwise.binary(x, coarse, packed, None, "sub")
         return torch.add(bias, coarse).add_(rest)
 
     return precise if weight.dtype != torch.float32 else lambda x: product(x).add_(bias)

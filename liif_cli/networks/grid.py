@@ -93,11 +93,19 @@ class Decoding:
         for row in range(len(rows)):
             for corner, codes in enumerate(rows.code[:, row].tolist()):
                 torch.add(strip.sum(codes), terms[corner, row], out=into[row, corner])
-        values = into[: len(rows)].flatten(0, 2).relu_()
+        values = relu_(into[: len(rows)].flatten(0, 2))
         for layer in self.hidden:
             values = layer(values)
         corners = self.last(values).view(len(rows), rows.code.shape[0], -1, len(share), 3)
         return _blend(corners, rows.share, share)
+
+
+def relu_(values: Tensor) -> Tensor:
+    """In place. 16-bit floats are taken for integers, whose sign is the same bit: torch would go through float32."""
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values.view(torch.int16).clamp_min_(0)
+        return values
+    return values.relu_()
 
 
 def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Its first layer is linear, so its three kinds of input are taken apart, exactly:
 for each query.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from liif_cli.coords import Axis
 from liif_cli.networks.ensemble import Corners, decode
 from liif_cli.networks.grid import QUERIES, render_grid, scratch_bytes
 from liif_cli.networks.mlp import MLP
+from liif_cli.networks.overflow import fits_fp16
 
+LARGEST_CELL = 4.0  # in LR pixels: cells beyond it are far outside what any network was trained with
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
@@ -84,15 +86,32 @@ class LIIF(nn.Module):
     ) -> Field:
         """Features (B, in_channels, h, w) of a tile at `origin` of an image of `size` (default: the tile) -> its field.
 
-        dtype: of the codes and of the hidden layers in `render`; default: the features' own.
+        dtype: of the codes and of the hidden layers in `render`; default: the features' own. Where fp16 might overflow, bf16
+        is taken in its place.
 
         Zero padding outside the tile is the paper's own at the image's border; elsewhere the tile's outermost codes are wrong
         by it, which is what `halo` allows for.
         """
-        kernel, bias, _, _ = self.split_first_layer()
-        codes = F.conv2d(features, kernel, bias, padding=self.kernel // 2)
+        codes = self._codes(features)
+        if dtype == torch.float16 and not self._fits_fp16(codes):
+            dtype, codes = torch.bfloat16, self._codes(features.float())
         height, width = size or (features.shape[2], features.shape[3])
         return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
+
+    def _codes(self, features: Tensor) -> Tensor:
+        """(B, width, h, w): the features' share of the first layer, in the features' dtype."""
+        kernel, bias, _, _ = self.split_first_layer()
+        weight, bias = kernel.to(features.dtype), bias.to(features.dtype)
+        return F.conv2d(features, weight, bias, padding=self.kernel // 2)
+
+    def _fits_fp16(self, codes: Tensor) -> bool:
+        """Whether fp16 holds the hidden layers of every query, with cells of at most `LARGEST_CELL`."""
+        _, _, coord, cell = self.split_first_layer()
+        terms = 2 * coord.float().norm(dim=0).sum()  # relative coords go from -2 to 2
+        if cell is not None:
+            terms = terms + 2 * LARGEST_CELL * cell.float().norm(dim=0).sum()
+        longest = torch.linalg.vector_norm(codes, dim=1, dtype=torch.float32).amax()
+        return fits_fp16(longest + terms, self.imnet.linears[1:])
 
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result."""
@@ -136,4 +155,6 @@ class LIIF(nn.Module):
 
         queries: how many pixels are worked on at once; the colours do not depend on it. No gradients pass.
         """
+        if field.codes.dtype == torch.float16 and max(rows.cell, columns.cell) > LARGEST_CELL:
+            field = replace(field, codes=field.codes.to(torch.bfloat16))
         return render_grid(self, field, rows, columns, queries or QUERIES)
