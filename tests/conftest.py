@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from liif_cli import cli
+from liif_cli.checkpoints import save_model
 from liif_cli.config import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
 from liif_cli.model import SRModel
 
@@ -48,3 +52,45 @@ def tiny_config(encoder: str = "edsr", **decoder: object) -> ModelConfig:
 def tiny() -> SRModel:
     """A tiny EDSR-LIIF with random but fixed parameters, in evaluation mode."""
     return golden_model(tiny_config())
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny: SRModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a checkpoint file, `tiny.safetensors`."""
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    save_model(tiny, path, licence="CC0-1.0", provenance={})
+    return path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the current one, no settings of the user's and no variables of ours."""
+    for name in [name for name in os.environ if name.startswith("LIIF_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "USERPROFILE", "APPDATA", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "desk").mkdir()
+    monkeypatch.chdir(tmp_path / "desk")
+    return tmp_path / "desk"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a command: its exit code, and the lines on standard output and standard error."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+@pytest.fixture
+def liif(desk: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Runs the command line in this process, on the desk."""
+
+    def call(*arguments: object) -> Ran:
+        capfd.readouterr()
+        code = cli.run([str(argument) for argument in arguments])
+        said = capfd.readouterr()
+        return Ran(code, said.out.splitlines(), said.err.splitlines())
+
+    return call
