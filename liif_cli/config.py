@@ -7,7 +7,7 @@ types are refused with their path; nothing is guessed.
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from annotated_types import Gt, Interval
+from annotated_types import Gt, Interval, MinLen
 
 from liif_cli.errors import LiifError
 
@@ -53,7 +53,7 @@ class LIIFConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: Literal["liif"] = "liif"
-    hidden: tuple[Width, ...] = (256, 256, 256, 256)
+    hidden: Annotated[tuple[Width, ...], MinLen(1)] = (256, 256, 256, 256)
     local_ensemble: bool = True
     feature_unfolding: bool = True
     cell_decoding: bool = True

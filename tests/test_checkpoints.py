@@ -106,6 +106,7 @@ def test_no_safetensors_at_all(tmp_path: Path, content: bytes) -> None:
         ({"model": {"encoder": {"name": "edsr", "blocks": 10**9}}, "licence": "x"}, "blocks"),
         ({"model": {"encoder": {"name": "edsr", "blocks": -1}}, "licence": "x"}, "blocks"),
         ({"model": {"std": [0.5, 0.5]}, "licence": "x"}, "std"),
+        ({"model": {"decoder": {"name": "liif", "hidden": []}}, "licence": "x"}, "hidden"),
         ({"model": {"std": [0.5, 0.5, 0]}, "licence": "x"}, "std"),
     ],
 )
