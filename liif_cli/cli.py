@@ -20,6 +20,7 @@ from liif_cli.commands.config import config
 from liif_cli.commands.doctor import doctor
 from liif_cli.commands.eval import eval_
 from liif_cli.commands.models import models
+from liif_cli.commands.train import train
 from liif_cli.commands.upscale import upscale
 from liif_cli.console import ClosedPipe, complain, finish_streams, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(compare)
+app.command()(train)
 app.command("eval")(eval_)
 app.command()(models)
 app.command()(config)

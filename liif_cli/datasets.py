@@ -142,7 +142,6 @@ class Pairs:
     def __init__(
         self,
         pictures: Pictures,
-        *,
         patch: int,
         scale: tuple[float, float],
         queries: int,

@@ -84,9 +84,8 @@ class EMAConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Every how many iterations, at which scales, on how many pictures (their centre, `crop` pixels at most; 0 for all).
-
-    queries: HR pixels sampled of each picture; 0 for all.
+    """Every how many iterations, at which scales, on how many pictures (their centre, `crop` pixels at most); 0 for
+    all pictures, and whole ones.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -95,13 +94,12 @@ class ValidationConfig:
     scales: tuple[float, ...] = (2.0, 3.0, 4.0)
     pictures: int = 8
     crop: int = 192
-    queries: int = 0
     preview_scales: tuple[float, ...] = (2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. iterations: optimiser steps. batch: patches per step over all processes together.
+    """A whole run. name: of the checkpoint. iterations: optimiser steps. batch: patches per step over all processes together.
 
     loss: of colours in the model's normalised space. precision: of the forward and backward pass; weights stay float32.
     workers: threads that prepare batches. threads: of torch on the CPU, 0 for its own choice. checkpoint_minutes: the clock
@@ -110,7 +108,7 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
-    name: str = "edsr-baseline-liif"
+    name: str = "model"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -138,27 +136,30 @@ def presets() -> list[str]:
     )
 
 
-def read(source: str, overrides: dict[str, Any] | None = None) -> TrainConfig:
-    """The preset named `source`, or the TOML file at that path, with `overrides` (nested dictionaries) laid over it.
+def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = False) -> TrainConfig:
+    """The preset named `source`, or with `file` the TOML file at that path, with `overrides` (nested) laid over it.
 
     Raises `UsageError` for an unknown preset, a file that is no TOML, and keys or values that `TrainConfig` does not know.
     """
-    text, origin = _text(source)
+    origin = source if file else f"preset {source}"
     try:
-        return parse(TrainConfig, merge(tomllib.loads(text), overrides or {}))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{origin} is not valid TOML: {error}") from None
+        return parse(TrainConfig, merge(tomllib.loads(_text(source, file)), overrides or {}))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{origin} is not TOML: {error}") from None
     except ConfigError as error:
         raise UsageError(f"{origin}: {error}") from None
 
 
-def _text(source: str) -> tuple[str, str]:
-    if source in presets():
-        return files("liif_cli").joinpath("presets", f"{source}.toml").read_text("utf-8"), f"preset {source}"
-    path = Path(source)
-    if not path.is_file():
-        raise UsageError(f"no preset and no file is called {source}", hint=f"The presets are {', '.join(presets())}.")
-    return path.read_text("utf-8"), source
+def _text(source: str, file: bool) -> str:
+    if not file and source not in presets():
+        raise UsageError(
+            f"there is no preset {source}", hint=f"one of {', '.join(presets())}; or a file: --config FILE"
+        )
+    try:
+        place = Path(source) if file else files("liif_cli").joinpath("presets", f"{source}.toml")
+        return place.read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

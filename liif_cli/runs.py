@@ -17,6 +17,7 @@ import torch
 from liif_cli.config import ConfigError, parse, to_dict
 from liif_cli.errors import InputError, OutputError, UsageError
 from liif_cli.outputs import write_bytes
+from liif_cli.preview import curves
 from liif_cli.recipe import TrainConfig
 
 
@@ -59,6 +60,10 @@ class Run:
     def log_path(self) -> Path:
         return self.folder / "log.jsonl"
 
+    def model_path(self, name: str) -> Path:
+        """Where the published model lies."""
+        return self.folder / f"{name}.safetensors"
+
     def config(self) -> dict[str, Any]:
         """The run's config as it was written."""
         data: dict[str, Any] = json.loads(self.config_path.read_text("utf-8"))
@@ -84,7 +89,7 @@ class Run:
         state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
         return state
 
-    def log(self, **entry: Any) -> None:
+    def log(self, entry: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
         with self.log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -100,3 +105,23 @@ class Run:
             except json.JSONDecodeError:
                 continue
         return found
+
+    def last_scores(self) -> dict[str, float]:
+        """Scores of the last validation; empty if there was none."""
+        return next(
+            (e["scores"] for e in reversed(self.entries()) if e.get("event") == "validate" and "scores" in e), {}
+        )
+
+    def draw_curve(self, bicubic: dict[str, float]) -> None:
+        """Draw curve.png from the log: loss, and PSNR above bicubic at each scale."""
+        entries = self.entries()
+        losses = [(e["iteration"], e["loss"]) for e in entries if e["event"] == "train"]
+        validated = [e for e in entries if e["event"] == "validate" and "scores" in e]
+        gains = {
+            f"x{k}": [(e["iteration"], e["scores"][k] - v) for e in validated if k in e["scores"]]
+            for k, v in bicubic.items()
+        }
+        image = curves([("training loss", {"loss": losses}), ("validation: dB above bicubic", gains)])
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        write_bytes(self.folder / "curve.png", buffer.getvalue())

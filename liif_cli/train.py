@@ -1,27 +1,43 @@
 """Training from the first iteration to the published checkpoint (paper, section 5.1)."""
 
+import math
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from liif_cli.checkpoints import save_model
+from liif_cli.cards import card, provenance
+from liif_cli.checkpoints import load_model, save_model
 from liif_cli.datasets import Batch, Pairs, Pictures, batches, numbers_of
-from liif_cli.errors import UsageError
+from liif_cli.degrade import DEGRADATIONS
+from liif_cli.devices import choose_device, free_memory
+from liif_cli.errors import CheckpointError, LiifError, UsageError
+from liif_cli.gpu_data import DevicePairs, bytes_needed
+from liif_cli.memory import available
 from liif_cli.model import SRModel
+from liif_cli.outputs import write_bytes
 from liif_cli.processes import World, joined
 from liif_cli.recipe import TrainConfig
 from liif_cli.runs import Run
 from liif_cli.trainer import Trainer, psnr
-from liif_cli.validate import Case, cases, validate
+from liif_cli.validate import Validation
 
 LOG_EVERY = 100
+AGREE_EVERY = 16  # on GPUs, where asking the others means waiting for the device
 RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
+AGAIN = 1.0  # seconds after which a second signal is meant; torchrun passes on what the terminal already sent
+
+Watcher = Callable[[dict[str, Any]], None]
+"""Hears every entry of the log, and after each step {"event": "step", "iteration", "iterations"}."""
 
 
 @dataclass
@@ -29,18 +45,22 @@ class Stop:
     """Set by a signal: finish the step, write the state, leave."""
 
     signal: str | None = None
+    since: float = 0.0
 
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """SIGTERM and SIGINT end the run after the current step; a second one ends it at once."""
+    """SIGTERM and SIGINT end the run after the current step; a second one, later, ends it at once."""
     stop = Stop()
 
     def handle(number: int, _: FrameType | None) -> None:
-        if stop.signal is not None:
+        if stop.signal is not None and time.monotonic() - stop.since > AGAIN:
             raise KeyboardInterrupt
-        stop.signal = signal.Signals(number).name
+        stop.signal, stop.since = stop.signal or signal.Signals(number).name, stop.since or time.monotonic()
 
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
@@ -59,112 +79,179 @@ class Meter:
     since: float = field(default_factory=time.monotonic)
 
     def entry(self, world: World, batch: int) -> dict[str, float]:
-        """Means over the steps and the processes, and speed; starts anew."""
-        loss, error = world.mean(
-            torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
-        ).tolist()
-        now = time.monotonic()
-        seconds, steps = now - self.since, len(self.losses)
-        entry = {
-            "loss": loss,
-            "psnr": psnr(error),
-            "samples_per_second": batch * steps / seconds,
-            "waiting": self.waited / seconds,
-        }
-        self.losses, self.errors, self.waited, self.since = [], [], 0.0, now
-        return entry
+        """Means over the steps and the processes, speed, and the share of time spent waiting for data; starts anew.
+
+        Raises `LiifError` when the loss is not finite.
+        """
+        means = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
+        loss, error = world.mean(means).tolist()
+        if not math.isfinite(loss):
+            raise LiifError(
+                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32; then --resume"
+            )
+        seconds, steps = time.monotonic() - self.since, len(self.losses)
+        speed, waiting = batch * steps / seconds, self.waited / seconds
+        self.__init__()  # type: ignore[misc]
+        return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
 
 
 def train(
-    run: Run, config: TrainConfig, *, init: Path | None = None, fork: Run | None = None, max_time: float = 0
+    run: Run,
+    config: TrainConfig,
+    *,
+    init: str | Path | None = None,
+    fork: Run | None = None,
+    max_time: float = 0,
+    watch: Watcher | None = None,
 ) -> str:
     """Train until `config.iterations`, `max_time` seconds, or a signal; returns which: "done", "time", "SIGTERM", "SIGINT".
 
-    A run that has a state goes on from it. `init`: a checkpoint to start from; `fork`: a run whose weights, EMA and
-    optimiser to start from, at iteration 0 of this run's schedule.
+    A run that has a state goes on from it, exactly. init: a checkpoint whose weights to start from. fork: a run whose weights,
+    EMA and optimiser to start from, with data that it has not seen, at the beginning of this run's schedule. Started by
+    torchrun, all its processes call this. Raises `LiifError`s for data, checkpoints and values that make no sense.
     """
+    check(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device("cpu")
+    device = choose_device(config.device)
     torch.manual_seed(config.seed)
     with joined(device) as world, listening() as stop:
+        if device.type == "cuda" and world.size > 1:
+            device = torch.device("cuda", world.local)
         trainer = Trainer(config, SRModel(config.model), device)
         source = begin(trainer, run, init, fork)
         trainer.distribute(world.size)
-        loop = Loop(trainer, run, world, stop, make_pairs(config))
-        loop.log(event="start", iteration=trainer.iteration, pictures=len(loop.pairs.pictures), source=source)
-        reason = loop.run_until(max_time)
-        loop.log(event="end", iteration=trainer.iteration, reason=reason)
-    return reason
+        return Loop(trainer, run, world, stop, make_pairs(config), source, watch or (lambda entry: None)).run_until(
+            max_time
+        )
 
 
-def begin(trainer: Trainer, run: Run, init: Path | None, fork: Run | None) -> str:
-    """Bring the trainer to where it starts; returns a word on it."""
+def check(config: TrainConfig) -> None:
+    """Raises `UsageError` for values that do not fit together."""
+    data, smallest = config.data, round(config.data.patch * config.data.scale[0])
+    if not data.folders:
+        raise UsageError("there is no training data", hint="--data FOLDER, as often as needed")
+    if not 1 <= data.scale[0] <= data.scale[1]:
+        raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
+    if not 1 <= data.queries <= smallest**2:
+        raise UsageError(f"{data.queries} queries cannot be drawn from {smallest}x{smallest} pixels")
+    if config.batch < 1 or config.iterations < 1:
+        raise UsageError("batch and iterations are at least 1")
+
+
+def begin(trainer: Trainer, run: Run, init: str | Path | None, fork: Run | None) -> str:
+    """Bring the trainer to where it starts; returns a word on it, which stays with the run."""
     state = run.load_state()
     if state is not None:
-        trainer.restore(state)
-        return "resume"
+        return trainer.restore(state)
     if fork is not None:
         state = fork.load_state()
         if state is None:
             raise UsageError(f"{fork.folder} has no state yet to start from")
-        trainer.restore(state | {"iteration": 0})
-        return f"fork of {fork.folder.name} at {state['iteration']}"
+        before = trainer.restore(state)
+        return trainer.start_over(f"iteration {state['iteration']:,} of {fork.folder.name}, itself from {before}")
     if init is not None:
-        from safetensors.torch import load_file
+        load_weights(trainer.model, init)
+        return trainer.start_over(Path(init).stem)
+    return trainer.start_over("random weights")
 
-        trainer.model.load(load_file(init))
-        return f"init {init.name}"
-    return "scratch"
+
+def load_weights(model: SRModel, reference: str | Path) -> None:
+    """Weights of any checkpoint of this architecture: a name, a file (with liif's header or without), or a Hub reference.
+
+    Raises `ModelNotFound`, `CheckpointError` when they do not fit, `UsageError` when the checkpoint's normalisation is another.
+    """
+    try:
+        other = load_model(reference)
+    except CheckpointError:
+        model.load(_bare(Path(reference)))
+        return
+    if (other.config.mean, other.config.std) != (model.config.mean, model.config.std):
+        raise UsageError(f"{reference} was trained with another normalisation: {other.config.mean}, {other.config.std}")
+    model.load(other.export())
+
+
+def _bare(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file that says nothing of itself. Raises `CheckpointError`."""
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
 
 
 def make_pairs(config: TrainConfig) -> Pairs:
-    """The run's data."""
+    """The run's data: in memory where it fits (by `data.cache`)."""
     data = config.data
-    pictures = Pictures([Path(f) for f in data.folders], round(data.patch * data.scale[1]), data.cache != "lazy")
-    return Pairs(
-        pictures, patch=data.patch, scale=data.scale, queries=data.queries, augment=data.augment, seed=config.seed
-    )
+    budget = {"memory": math.inf, "lazy": 0.0, "auto": available() / 2}[data.cache]
+    pictures = Pictures([Path(f) for f in data.folders], round(data.patch * data.scale[1]), budget)
+    how = DEGRADATIONS[data.degrade]
+    return Pairs(pictures, data.patch, data.scale, data.queries, data.augment, how, config.seed)
 
 
 class Loop:
     """Steps, and between them what the clock and the iteration's number call for."""
 
-    def __init__(self, trainer: Trainer, run: Run, world: World, stop: Stop, pairs: Pairs) -> None:
+    def __init__(
+        self, trainer: Trainer, run: Run, world: World, stop: Stop, pairs: Pairs, source: str, watch: Watcher
+    ) -> None:
         self.trainer, self.run, self.world, self.stop, self.pairs = trainer, run, world, stop, pairs
-        self.config = trainer.config
-        self.todo = self._cases() if world.first else []
-        self.meter = Meter()
+        self.source, self.watch, self.config = source, watch, trainer.config
+        self.validation = Validation(self.config) if world.first and self.config.data.val else None
+        self.scores: dict[str, float] = {}
+        self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
+        fits = trainer.device.type == "cuda" and self.config.data.degrade == "clean"
+        fits = fits and pairs.pictures.in_memory and bytes_needed(pairs) < free_memory(trainer.device) / 2
+        self.on_device = DevicePairs(pairs, trainer.device) if fits else None
 
-    def _cases(self) -> list[Case]:
-        check = self.config.validation
-        folders = [Path(f) for f in self.config.data.val]
-        return cases(Pictures(folders, check.crop), check) if folders else []
+    def _board(self) -> Any:
+        if not (self.config.tensorboard and self.world.first):
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError("TensorBoard is not installed", hint="pip install 'liif[tensorboard]'") from None
+        return SummaryWriter(str(self.run.folder / "tensorboard"))
 
-    def log(self, **entry: object) -> None:
-        """To log.jsonl, from the first process alone."""
-        if self.world.first:
-            self.run.log(**entry)
-            print(entry, flush=True)
+    def log(self, **entry: Any) -> None:
+        """To log.jsonl, TensorBoard and whoever watches, from the first process alone."""
+        if not self.world.first:
+            return
+        entry = {**entry, "time": round(time.time(), 1)}
+        self.run.log(entry)
+        self.watch(entry)
+        if self.board is not None:
+            values = entry.pop("scores", {})
+            numbers = {k: v for k, v in entry.items() if isinstance(v, float) and k != "time"}
+            for name, value in {**numbers, **{f"psnr_x{k}": v for k, v in values.items()}}.items():
+                self.board.add_scalar(f"{entry['event']}/{name}", value, entry["iteration"])
 
     def run_until(self, max_time: float) -> str:
         """The loop itself; the state is written before it returns."""
-        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, self.config.workers)
+        pictures = self.pairs.pictures
+        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": list(pictures.skipped)}
+        self.log(
+            event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
+        )
+        workers = 0 if self.on_device else self.config.workers
+        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, workers)
         try:
             code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
             while code == RUNNING:
                 self._step(ahead)
-                code = self.world.agree(self._why_stop(max_time))
+                code = self._agree(max_time)
                 self._between(code)
         finally:
             ahead.close()
         self.checkpoint()
         self.world.wait()
-        return {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
+        reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
+        self.log(event="end", iteration=self.trainer.iteration, reason=reason)
+        return reason
 
     def _make(self, step: int) -> Batch:
-        return self.pairs.batch(numbers_of(step, self.config.batch, self.world.rank, self.world.size))
+        numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
+        return self.on_device.batch(numbers) if self.on_device else self.pairs.batch(numbers)
 
     def _step(self, ahead: Iterator[Batch]) -> None:
         asked = time.monotonic()
@@ -173,33 +260,65 @@ class Loop:
         loss, error = self.trainer.step(batch)
         self.meter.losses.append(loss)
         self.meter.errors.append(error)
+        if self.world.first:
+            self.watch({"event": "step", "iteration": self.trainer.iteration, "iterations": self.config.iterations})
 
-    def _why_stop(self, max_time: float) -> int:
-        if self.stop.signal:
-            return SIGNAL
-        if self.trainer.iteration >= self.config.iterations:
+    def _agree(self, max_time: float) -> int:
+        """Why to stop, if at all; the same in all processes."""
+        iteration = self.trainer.iteration
+        if iteration >= self.config.iterations:
             return DONE
-        return TIME if max_time and time.monotonic() - self.begun > max_time else RUNNING
+        if self.trainer.device.type == "cuda" and self.world.size > 1 and iteration % AGREE_EVERY:
+            return RUNNING
+        late = max_time and time.monotonic() - self.begun > max_time
+        return self.world.agree(SIGNAL if self.stop.signal else TIME if late else RUNNING)
 
     def _between(self, code: int) -> None:
         iteration = self.trainer.iteration
-        if iteration % LOG_EVERY == 0 or code != RUNNING:
-            rate = self.trainer.optimiser.param_groups[0]["lr"]
-            self.log(event="train", iteration=iteration, rate=rate, **self.meter.entry(self.world, self.config.batch))
-        if self.todo and iteration % self.config.validation.every == 0:
-            scores = validate(self.trainer.published, self.todo)
-            self.log(event="validate", iteration=iteration, psnr={f"{k:g}": round(v, 4) for k, v in scores.items()})
-            self.meter.since = time.monotonic()
-        if code == RUNNING and time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes:
+        overdue = code == RUNNING and self._overdue()
+        if iteration % LOG_EVERY == 0 or code != RUNNING or overdue:
+            self.log(
+                event="train",
+                iteration=iteration,
+                rate=self.trainer.rate,
+                **self.meter.entry(self.world, self.config.batch),
+            )
+        if self.validation is not None and (iteration % self.config.validation.every == 0 or code == DONE):
+            self.validate(self.validation)
+        if overdue:
             self.checkpoint()
 
+    def _overdue(self) -> bool:
+        """Whether the clock of the first process asks for a checkpoint; asked at fixed iterations, as all must know."""
+        if self.trainer.iteration % 10:
+            return False
+        return bool(
+            self.world.agree(
+                int(self.world.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes)
+            )
+        )
+
+    def validate(self, validation: Validation) -> None:
+        """Score the published weights, and draw what they make and how the run goes."""
+        began, iteration = time.monotonic(), self.trainer.iteration
+        self.scores = validation.scores(self.trainer.published)
+        self.log(event="validate", iteration=iteration, scores=self.scores)
+        previews = self.run.folder / "previews"
+        previews.mkdir(exist_ok=True)
+        validation.preview(self.trainer.published).save(previews / f"{iteration:08d}.png")
+        self.run.draw_curve(validation.bicubic)
+        self.meter.since += time.monotonic() - began
+
     def checkpoint(self) -> None:
-        """Write the run's state and its published model; the first process alone."""
+        """Write the run's state and its published model with its card; the first process alone."""
         if not self.world.first:
             return
-        trainer, config = self.trainer, self.config
+        trainer, config, pictures = self.trainer, self.config, len(self.pairs.pictures)
         self.run.save_state(trainer.state())
-        path = self.run.folder / f"{config.name}.safetensors"
-        save_model(trainer.published, path, licence=config.licence, provenance={"iterations": trainer.iteration})
+        scores = self.scores or self.run.last_scores()
+        made = provenance(config, trainer.iteration, self.source, pictures, scores)
+        save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())
         self.log(event="checkpoint", iteration=trainer.iteration)
         self.saved = time.monotonic()

@@ -14,6 +14,7 @@ from liif_cli.objective import Objective
 from liif_cli.recipe import EMAConfig, OptimiserConfig, TrainConfig
 from liif_cli.schedule import factor
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,6 +30,8 @@ class Trainer:
         self.ema = make_ema(self.model, config.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.iteration = 0
+        self.steps_before = 0
+        self.source = ""
 
     def distribute(self, world: int) -> None:
         """Let gradients be averaged over `world` processes, which must all hold the same weights by now."""
@@ -37,7 +40,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device."""
-        self.set_rate()
+        self._set_rate()
         loss, error = self.forward(batch.lr, batch.rgb, batch.position, batch.cell)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -51,13 +54,21 @@ class Trainer:
         self.iteration += 1
         return loss.detach(), error
 
-    def set_rate(self) -> float:
-        """Give the optimiser the schedule's learning rate for the coming step; returns it."""
+    def _set_rate(self) -> None:
         config = self.config
         rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        return rate
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def start_over(self, source: str) -> str:
+        """Go to iteration 0 of the schedule, with data that was not seen yet; remembers and returns where this started from."""
+        self.steps_before, self.iteration, self.source = self.steps_before + self.iteration, 0, source
+        return source
 
     @property
     def published(self) -> SRModel:
@@ -69,6 +80,8 @@ class Trainer:
         """Everything that the next step depends on; data order and chance follow from the seed and the iteration."""
         return {
             "iteration": self.iteration,
+            "steps_before": self.steps_before,
+            "source": self.source,
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimiser": self.optimiser.state_dict(),
@@ -76,23 +89,25 @@ class Trainer:
             "rng": torch.get_rng_state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take such a state."""
-        self.iteration = state["iteration"]
+    def restore(self, state: dict[str, Any]) -> str:
+        """Take such a state; returns where it started from."""
+        self.iteration, self.steps_before = state["iteration"], state.get("steps_before", 0)
+        self.source = state.get("source", "")
         self.model.load_state_dict(state["model"])
         if self.ema is not None and state["ema"] is not None:
             self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
+        return self.source
 
 
 def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Adam or AdamW, fused where torch has it (CPU and CUDA)."""
-    cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
     parameters = list(parameters)
     fused = parameters[0].device.type in ("cpu", "cuda")
-    return cls(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    make = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return make(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
 def make_ema(model: SRModel, config: EMAConfig) -> AveragedModel | None:
@@ -100,7 +115,7 @@ def make_ema(model: SRModel, config: EMAConfig) -> AveragedModel | None:
     if not config.decay:
         return None
 
-    def update(averages: list[Tensor], values: list[Tensor], updates: Tensor | int) -> None:
+    def update(averages: Tensors, values: Tensors, updates: Tensor | int) -> None:
         n = int(updates)
         decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
         torch._foreach_lerp_(averages, values, 1 - decay)

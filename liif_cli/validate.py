@@ -1,17 +1,21 @@
-"""Validation while training: PSNR in RGB of a few pictures' centres at a few scales (paper, section 5.1)."""
+"""Validation while training: PSNR in RGB of a few pictures' centres at a few scales, and a preview to look at."""
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from liif_cli import degrade
 from liif_cli.coords import Axis
 from liif_cli.datasets import Pictures
 from liif_cli.model import SRModel
-from liif_cli.recipe import ValidationConfig
+from liif_cli.preview import sheet
+from liif_cli.recipe import TrainConfig
+from liif_cli.trainer import psnr
 
 
 @dataclass(frozen=True)
@@ -22,41 +26,75 @@ class Case:
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
 
-
-def cases(pictures: Pictures, config: ValidationConfig) -> list[Case]:
-    """The centre squares of the first `config.pictures` pictures, reduced by Pillow's bicubic at each scale."""
-    found = []
-    for index in range(min(config.pictures or len(pictures), len(pictures))):
-        picture = pictures[index]
-        for scale in config.scales:
-            hr, size = _centre(picture, config.crop, scale)
-            found.append(Case(scale, degrade.clean(hr, size), hr))
-    return found
+    def bicubic(self) -> NDArray[np.uint8]:
+        """LR as Pillow's bicubic shows it at HR's size."""
+        return np.asarray(Image.fromarray(self.lr).resize(self.hr.shape[1::-1], Image.Resampling.BICUBIC))
 
 
-def _centre(picture: NDArray[np.uint8], crop: int, scale: float) -> tuple[NDArray[np.uint8], int]:
-    """A square from the picture's centre, whose side is `scale` times a whole number, and that number."""
-    side = min(*picture.shape[:2], crop or max(picture.shape))
-    size = int(side / scale)
+class Validation:
+    """What a run is validated on: the centres of its first validation pictures.
+
+    Reduction is always the clean one. `bicubic`: PSNR by scale of bicubic up-sampling, to compare with.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        check = config.validation
+        pictures = Pictures(
+            [Path(folder) for folder in config.data.val], round(2 * max(*check.scales, *check.preview_scales))
+        )
+        chosen = [pictures[i] for i in range(min(check.pictures or len(pictures), len(pictures)))]
+        self.cases = [make_case(picture, check.crop, scale) for picture in chosen for scale in check.scales]
+        sharpest = max(chosen, key=_sharpness)
+        self.shown = [make_case(sharpest, check.crop, scale) for scale in check.preview_scales]
+        self.bicubic = _means((case.scale, _psnr(case.bicubic(), case.hr)) for case in self.cases)
+
+    def scores(self, model: SRModel) -> dict[str, float]:
+        """Mean PSNR in RGB, dB, by scale ("2", "2.5"); 8-bit-rounded results, no border shaved."""
+        return _means((case.scale, _psnr(render(model, case), case.hr)) for case in self.cases)
+
+    def preview(self, model: SRModel) -> Image.Image:
+        """LR, bicubic, the model and HR side by side, a row for each preview scale."""
+        rows = []
+        for case in self.shown:
+            ours, simple = render(model, case), case.bicubic()
+            captions = (
+                f"LR, x{case.scale:g}",
+                f"bicubic {_psnr(simple, case.hr):.2f} dB",
+                f"liif {_psnr(ours, case.hr):.2f} dB",
+            )
+            rows.append([*zip(captions, (case.lr, simple, ours), strict=True), ("HR", case.hr)])
+        return sheet(rows)
+
+
+def make_case(picture: NDArray[np.uint8], crop: int, scale: float) -> Case:
+    """The square in a picture's centre whose side is `scale` times a whole number, reduced by Pillow's bicubic to that."""
+    size = int(min(*picture.shape[:2], crop or max(picture.shape)) / scale)
     side = round(size * scale)
     top, left = ((n - side) // 2 for n in picture.shape[:2])
-    return picture[top : top + side, left : left + side], size
+    hr = picture[top : top + side, left : left + side]
+    return Case(scale, degrade.clean(hr, size), hr)
 
 
 @torch.no_grad()
-def render(model: SRModel, lr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """LR (h, w, 3) uint8 as the model shows it at `size` (height, width): RGB, float32, clamped to [0, 1]."""
+def render(model: SRModel, case: Case) -> NDArray[np.uint8]:
+    """The case's LR as the model shows it at HR's size, (H, W, 3)."""
     device = next(model.parameters()).device
-    image = torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
-    out = model.render(model.encode(image), Axis.whole(lr.shape[0], size[0]), Axis.whole(lr.shape[1], size[1]))
-    rendered: NDArray[np.float32] = out[0].clamp(0, 1).cpu().numpy()
-    return rendered
+    image = torch.from_numpy(case.lr).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
+    rows, columns = (Axis.whole(n, size) for n, size in zip(case.lr.shape[:2], case.hr.shape[:2], strict=True))
+    out = model.render(model.encode(image), rows, columns)[0].clamp(0, 1).mul(255).round()
+    return out.to(torch.uint8).cpu().numpy()
 
 
-def validate(model: SRModel, todo: list[Case]) -> dict[float, float]:
-    """Mean PSNR in RGB, dB, by scale; unrounded, no border shaved."""
-    scores: dict[float, list[float]] = {}
-    for case in todo:
-        error = float(np.square(render(model, case.lr, case.hr.shape[:2]) - case.hr / 255.0).mean())
-        scores.setdefault(case.scale, []).append(-10 * math.log10(max(error, 1e-12)))
-    return {scale: float(np.mean(values)) for scale, values in scores.items()}
+def _psnr(shown: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
+    return psnr(float(np.square((shown.astype(np.float64) - wanted) / 255).mean()))
+
+
+def _means(scores: Iterable[tuple[float, float]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for scale, value in scores:
+        found.setdefault(f"{scale:g}", []).append(value)
+    return {scale: round(float(np.mean(values)), 4) for scale, values in found.items()}
+
+
+def _sharpness(picture: NDArray[np.uint8]) -> float:
+    return float(np.abs(np.diff(picture.astype(np.float32), axis=0)).mean())

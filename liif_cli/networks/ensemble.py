@@ -64,7 +64,7 @@ def _pieces(shape: torch.Size, like: Tensor) -> Iterator[tuple[slice, list[slice
 
 class _Ensemble(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, keep: bool, codes: Tensor, index: Tensor, inputs: Tensor, share: Tensor, first: Tensor, *flat: Tensor
     ) -> Tensor:
         dtype, rows = codes.dtype, codes.flatten(0, -2)
