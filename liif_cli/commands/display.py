@@ -113,7 +113,7 @@ class Display:
             self._bar.update(self._files, completed=done, detail=f"{done}/{self.total}")
 
     def _summary(self, interrupted: bool) -> None:
-        if self.quiet or (self.total + self.skipped <= 1 and not interrupted):
+        if self.quiet or not (self.total > 1 or self.skipped or interrupted):
             return
         parts = [f"{self.written} written"]
         parts += [f"{self.skipped} skipped, as they exist"] * bool(self.skipped)
