@@ -53,6 +53,13 @@ def list_files(repo: str, *, kind: Kind = "model", revision: str | None = None) 
         raise _refusal(repo, "its list of files", kind, error) from error
 
 
+def hide_progress() -> None:
+    """No progress bars from the client, for the rest of this process."""
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+    disable_progress_bars()
+
+
 def _cached_etag(path: Path) -> str | None:
     """The name of the blob that the cache's link names: one step only, the blob may be a link to a shared store."""
     return path.readlink().name if path.is_symlink() else None

@@ -29,6 +29,9 @@ BENCHMARK, DIV2K = PROTOCOLS["benchmark"], PROTOCOLS["div2k"]
 BLACK = Method("black", lambda low, height, width: np.zeros((height, width, 3), np.float32))
 
 
+WRITTEN = ("bicubic", "x4-lanczos", "tiny", "low", "truth")
+
+
 def noise(height=60, width=48, seed=0):
     blocks = np.random.default_rng(seed).integers(0, 256, (height // 6, width // 6, 3), np.uint8)
     return np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC))
@@ -115,6 +118,14 @@ class TestRows:
             ("0.png", 3.0, "black"),
         ]
         assert isinstance(seen[0], Shown) and seen[0].pair.low.shape == (30, 24, 3) and seen[0].result.max() == 0
+
+    @pytest.mark.parametrize(("rank", "own"), [(0, ["0.png", "2.png"]), (1, ["1.png"])])
+    def test_each_process_does_its_share_and_no_more(self, tmp_path, monkeypatch, rank, own):
+        dataset, seen = folder_of(tmp_path / "mine", *(noise(seed=seed) for seed in range(3))), []
+        monkeypatch.setattr("liif_cli.evaluate._place", lambda: (rank, 2))
+        monkeypatch.setattr("liif_cli.evaluate._gather", lambda found: found)
+        evaluate([BLACK], dataset, [2.0], on_result=seen.append)
+        assert [shown.image.name for shown in seen] == own
 
     def test_faces_are_pairs(self, tmp_path):
         for side in (64, 128):
@@ -238,7 +249,7 @@ class TestCommand:
         options = ("-d", pictures, "-m", checkpoint, "-s", "2,4", "--save-images", images, "--figure", sheet, "--json")
         assert run(capsys, *options, "--figure-image", "1", "--crop", "5,5,20,20")[0] == 0
         names = {file.name for file in (images / "mine" / "x4").iterdir()}
-        assert {f"1_{what}.png" for what in ("bicubic", "x4-lanczos", "tiny", "low", "truth")} <= names
+        assert {f"1_{what}.png" for what in WRITTEN} <= names
         with Image.open(images / "mine" / "x4" / "1_tiny.png") as result, Image.open(pictures / "1.png") as source:
             assert result.size == (52, 64) and source.size == (54, 66)
         with Image.open(sheet) as figure:
@@ -301,7 +312,7 @@ def test_two_processes_share_the_pictures_and_print_one_table(capsys, pictures, 
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "liif_cli", "eval", *options, "--save-images", str(tmp_path / str(rank))],
+            [sys.executable, "-m", "liif_cli", "eval", *options, "--save-images", str(tmp_path / "images")],
             env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
@@ -312,8 +323,8 @@ def test_two_processes_share_the_pictures_and_print_one_table(capsys, pictures, 
     assert [process.returncode for process in processes] == [0, 0] and outputs[1] == ""
     alone = json.loads(run(capsys, *options)[1])["rows"]
     shared_out = json.loads(outputs[0])["rows"]
-    done = [{file.name[0] for file in (tmp_path / rank).rglob("*.png")} for rank in ("0", "1")]
-    assert done == [{"0", "2"}, {"1"}]  # each did its own pictures and no others
+    saved = [file.name for file in (tmp_path / "images" / "mine" / "x2").iterdir()]
+    assert sorted(saved) == sorted(f"{i}_{what}.png" for i in range(3) for what in WRITTEN)
     for row, same in zip(shared_out, alone, strict=True):
         for each in (row, same, *row["per_image"], *same["per_image"]):
             each.pop("seconds")

@@ -111,6 +111,7 @@ def eval_(
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     import torch
 
+    from liif_cli import hub
     from liif_cli.evaluate import evaluate
     from liif_cli.exhibits import Exhibits
     from liif_cli.methods import compared, networks
@@ -120,8 +121,11 @@ def eval_(
     chosen = None if protocol is None else protocol_named(protocol)
     exhibits = Exhibits(save_images, figure, figure_image, figure_scale, crop, plot, overwrite)
     with joined(torch.device("cpu")) as world:
+        if quiet:
+            hub.hide_progress()
         sets = _find_sets(dataset, data_dir, source == "files", scales)
         exhibits.choose(sets[0])
+        world.wait()  # what one process writes must not look to another like an output that was there before
         models = networks(
             model or [DEFAULT_MODEL],
             device if world.size == 1 else _local(device, world.local),
