@@ -121,20 +121,22 @@ def _avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
         _gray_avif(image, path, coding, metadata)
         return notes
     image = image.copy()
-    blob = pyvips.GValue.blob_type
-    if metadata.exif:
-        image.set_type(blob, "exif-data", b"Exif\0\0" + metadata.exif)
-    if metadata.xmp:
-        image.set_type(blob, "xmp-data", metadata.xmp)
-    if metadata.icc:
-        image.set_type(blob, "icc-profile-data", metadata.icc)
+    keep = 0  # what libvips is to keep, as VipsForeignKeep's bits; asked for EXIF, it would make some up
+    for bit, field, mark, data in (
+        (1, "exif-data", b"Exif\0\0", metadata.exif),
+        (2, "xmp-data", b"", metadata.xmp),
+        (8, "icc-profile-data", b"", metadata.icc),
+    ):
+        if data:
+            image.set_type(pyvips.GValue.blob_type, field, mark + data)
+            keep |= bit
     options = {
         "Q": coding.quality or QUALITY["avif"],
         "lossless": coding.lossless,
         "compression": "av1",
         "bitdepth": coding.bits,
         "subsample_mode": "off",
-        "keep": "all",
+        "keep": keep,
     }
     _interruptibly(image, lambda: image.heifsave(str(path), **options))
     return notes

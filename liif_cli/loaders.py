@@ -209,18 +209,12 @@ def _tiff(source: Source, file: BinaryIO, page: int) -> Loaded:
         image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
     elif image.format not in ("uchar", "ushort") and image.interpretation not in ("lab", "labs"):
         raise InputError(f"{source.name} holds {facts.bits}-bit integer samples", hint="8, 16 bits and float are read")
-    if facts.extra[:1] == (1,):
-        image, said = _unpremultiplied(image), "the colours were divided by the premultiplied alpha"
-        notes.append(said)
+    if 1 in facts.extra:  # libvips has divided them already
+        notes.append("the colours were divided by the premultiplied alpha")
     elif facts.extra and not any(kind in (1, 2) for kind in facts.extra):
         image = image.extract_band(0, n=facts.samples - len(facts.extra))
         notes.append(f"{len(facts.extra)} extra channels, which are not alpha, were left out")
     return replace(_from_vips(image, facts.metadata, tuple(notes)), pages=facts.pages)
-
-
-def _unpremultiplied(image: Any) -> Any:
-    form = image.format
-    return image.unpremultiply().rint().cast(form) if form != "float" else image.unpremultiply(max_alpha=1)
 
 
 def _bmp(source: Source, file: BinaryIO, _: int) -> Loaded:
@@ -258,8 +252,8 @@ def _from_pillow(source: Source, file: BinaryIO) -> Loaded:
     file.seek(0)
     with _any_size(), Image.open(file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
-        if mode == "P" and image.palette is not None:
-            colours = np.frombuffer(image.palette.getdata()[1], np.uint8).reshape(-1, 3)
+        if mode == "P":
+            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
             target = "L" if (colours == colours[:, :1]).all() else "RGB"
         else:
             target = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
