@@ -90,7 +90,7 @@ class Pictures:
         self.in_memory = size <= budget
         self._kept: list[Pixels] | None = self._read_all() if self.in_memory else None
         if not self.paths:
-            reason = self.skipped[0] if self.skipped else f"pictures of {minimum}x{minimum} pixels or more are needed"
+            reason = self.skipped[-1] if self.skipped else f"pictures of {minimum}x{minimum} pixels or more are needed"
             raise InputError(f"no usable picture in {', '.join(map(str, folders)) or 'no folder'}", hint=reason)
 
     def _probe(self, paths: Sequence[Path], minimum: int) -> tuple[list[Path], int]:

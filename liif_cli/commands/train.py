@@ -115,10 +115,11 @@ def train(
         return
     overrides = nested({key: value for key, value in flags.items() if value is not None})
     overrides = laid_over(overrides, settings or [], model)
+    seconds = parse_time(max_time) if max_time else 0
     if resume is not None:
         refuse(out=out, preset=preset, config=config, init=init, fork=fork)
     run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, overrides)
-    go(run, recipe, init, fork, parse_time(max_time) if max_time else 0, quiet)
+    go(run, recipe, init, fork, seconds, quiet)
 
 
 def go(run: "Run", recipe: "TrainConfig", init: str | None, fork: Path | None, max_time: float, quiet: bool) -> None:
