@@ -88,18 +88,18 @@ def run(arguments: Sequence[str]) -> int:
         except SystemExit as error:  # Typer's own way out when standard output is closed under the help text
             return ExitCode.OUTPUT if error.code else ExitCode.OK
         except Exception as error:
-            return _explain(error)
+            return _explain(error, arguments)
 
 
-def _explain(error: Exception) -> int:
-    """Print an error as people need it, and return its exit code."""
+def _explain(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error of a call with `arguments` as people need it, and return its exit code."""
     if os.environ.get("LIIF_DEBUG") == "1":
         traceback.print_exception(error)
     if isinstance(error, LiifError):
         complain(str(error), error.hint)
         return error.exit_code
     if isinstance(error, typer.TyperException):
-        return _explain_usage(error)
+        return _explain_usage(error, arguments)
     if isinstance(error, MemoryError):
         complain("out of memory", "close other programs, or plan with less: --memory")
         return ExitCode.MEMORY
@@ -107,7 +107,7 @@ def _explain(error: Exception) -> int:
     return ExitCode.SOME_FAILED
 
 
-def _explain_usage(error: typer.TyperException) -> int:
+def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Typer's own complaints, in our two lines."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -121,7 +121,9 @@ def _explain_usage(error: typer.TyperException) -> int:
         name = message.split("'")[1]
         near = get_close_matches(name, context.command.commands if context else (), n=1)
         message, hint = f"there is no command {name!r}", f"did you mean liif {near[0]}?" if near else None
-    complain(message.rstrip("."), hint or f"{context.command_path if context else 'liif'} --help shows what there is")
+    known = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    path = context.command_path if context else " ".join(["liif", *[a for a in arguments if a in known][:1]])
+    complain(message.rstrip("."), hint or f"{path} --help shows what there is")
     return ExitCode.USAGE
 
 
