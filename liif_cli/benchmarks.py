@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from liif_cli import hub
 from liif_cli.archives import PICTURES, unpack_pictures
@@ -108,12 +108,12 @@ class Benchmark:
 
 
 def read_rgb(path: Path) -> Bytes:
-    """A picture as 8-bit RGB, (H, W, 3), gray repeated, its bytes untouched by colour management. InputError."""
+    """A picture as upright 8-bit RGB, (H, W, 3), gray repeated, its bytes untouched by colour management. InputError."""
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"{path} has more than 8 bits a channel", hint="benchmarks compare 8-bit pictures")
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 

@@ -120,6 +120,12 @@ class TestPictures:
         expected = np.asarray(picture(mode=mode).convert("RGB"))
         np.testing.assert_array_equal(read_rgb(file), expected)
 
+    def test_photos_are_upright(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # turned by a quarter
+        picture().save(tmp_path / "a.png", exif=exif)
+        np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.rot90(np.asarray(picture()), -1))
+
     def test_what_cannot_be_read(self, tmp_path):
         deep = write(tmp_path / "deep.png", Image.fromarray(np.zeros((4, 4), np.uint16)))
         with pytest.raises(InputError, match="more than 8 bits"):
