@@ -5,7 +5,10 @@ features' share and the column's are added once for each row of *codes*, and eac
 sums. Positions are formed in exact integers and float64, the hidden layers in the codes' dtype, the ensemble in float32.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +18,15 @@ from torch import Tensor
 
 from liif_cli.coords import Axis
 from liif_cli.networks.fused import Layer, pack
+from liif_cli.networks.workers import run
 
 if TYPE_CHECKING:
     from liif_cli.networks.liif import LIIF, Field
 
-QUERIES = 2048  # pixels at once: few enough that the hidden layers stay in the processor's second-level caches
+QUERIES = 1024  # pixels at once in a thread in fp32, twice as many in 16 bits: hidden layers stay in the caches, measured
+GPU_QUERIES = 65536  # on a GPU there are no threads to feed, and a small product leaves most of it idle; not measured
+SQUARE = 4  # rows of pixels at once, at least, so that sums of codes are read from the caches
+BANDS = 4  # for each thread, so that all are busy until the end
 
 
 @dataclass(frozen=True)
@@ -54,23 +61,26 @@ class Neighbours:
 
 
 class Strip:
-    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of codes."""
+    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of pixels."""
 
     def __init__(self, codes: Tensor, columns: Neighbours, weight: Tensor) -> None:
         """codes: (h, w, width). weight: (width,) float32, what the first layer makes of the relative x."""
         self.codes = codes
         self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
         self.terms = columns.relative.reshape(-1, 1) * weight
-        self.sums: dict[int, Tensor] = {}
+        self.rows: tuple[int, ...] = ()
+        self.sums = codes.new_empty(0)
 
-    def sum(self, row: int) -> Tensor:
-        """(neighbours * n, width) of a row of codes. The latest two are kept: pixels go from top to bottom."""
-        if row not in self.sums:
-            while len(self.sums) > 1:
-                del self.sums[next(iter(self.sums))]
-            features = self.codes[row].index_select(0, self.index)
-            self.sums[row] = (features.float() + self.terms).to(self.codes.dtype)
-        return self.sums[row]
+    def sum(self, rows: tuple[int, ...]) -> Tensor:
+        """(len(rows), neighbours * n, width) for rows of codes. The latest are kept: pixels go from top to bottom."""
+        if rows != self.rows:
+            old, self.rows = dict(zip(self.rows, self.sums, strict=False)), rows
+            self.sums = torch.stack([old[row] if row in old else self._row(row) for row in rows])
+        return self.sums
+
+    def _row(self, row: int) -> Tensor:
+        features = self.codes[row].index_select(0, self.index)
+        return (features.float() + self.terms).to(self.codes.dtype)
 
 
 class Decoding:
@@ -89,15 +99,21 @@ class Decoding:
     def colours(self, strip: Strip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
         """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: room for the first
         layer's results, at least (len(rows), neighbours of rows, neighbours of columns * n, width)."""
-        terms = (rows.relative.unsqueeze(-1) * self.y_weight + self.constant).to(into.dtype)
-        for row in range(len(rows)):
-            for corner, codes in enumerate(rows.code[:, row].tolist()):
-                torch.add(strip.sum(codes), terms[corner, row], out=into[row, corner])
+        terms = (rows.relative.T[:, :, None, None] * self.y_weight + self.constant).to(into.dtype)
+        for codes, start, stop in _runs(rows.code):
+            torch.add(strip.sum(codes), terms[start:stop], out=into[start:stop])
         values = relu_(into[: len(rows)].flatten(0, 2))
         for layer in self.hidden:
             values = layer(values)
         corners = self.last(values).view(len(rows), rows.code.shape[0], -1, len(share), 3)
         return _blend(corners, rows.share, share)
+
+
+def _runs(code: NDArray[np.int64]) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """The runs of pixels with the same neighbours: their codes, the first pixel, one past the last."""
+    changes = np.flatnonzero(np.any(code[:, 1:] != code[:, :-1], axis=0)) + 1
+    for start, stop in pairwise([0, *changes.tolist(), code.shape[1]]):
+        yield tuple(code[:, start].tolist()), start, stop
 
 
 def relu_(values: Tensor) -> Tensor:
@@ -117,34 +133,63 @@ def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def render_grid(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, queries: int = QUERIES) -> Tensor:
+def render_grid(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
     """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
 
-    queries: how many pixels are worked on at once; it does not change the colours. Takes `scratch_bytes` beside its result.
+    queries: how many pixels a thread works on at once; it does not change the colours. Takes `scratch_bytes` beside its result.
     """
     codes = field.codes
+    queries = queries or _at_once(codes.device) * 4 // codes.element_size()
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
     if not out.numel():
         return out
     ensemble = decoder.local_ensemble
     y, x = (Neighbours.of(a, o, ensemble, codes.device) for a, o in zip((rows, columns), field.origin, strict=True))
     decoding = Decoding(decoder, codes.dtype, (rows.cell, columns.cell))
-    width = -(-len(x) // -(-len(x) // queries))
+    width = -(-len(x) // -(-len(x) // max(1, queries // SQUARE)))
     height = min(len(y), max(1, queries // width))
-    for left in range(0, len(x), width):
-        part = x.part(left, left + width)
-        into = codes.new_empty(height, len(y.code), part.code.size, codes.shape[3])
-        for image, result in zip(codes, out[:, :, left : left + width], strict=True):
-            strip = Strip(image, part, decoding.x_weight)
-            for top in range(0, len(y), height):
-                band = y.part(top, top + height)
-                result[top : top + height] = decoding.colours(strip, band, part.share, into)
+    band = _band_rows(len(y), height, codes.device)
+    run(
+        [
+            partial(_render_band, decoding, image, y.part(top, top + band), x.part(left, left + width), height, result)
+            for image, whole in zip(codes, out, strict=True)
+            for left in range(0, len(x), width)
+            for top in range(0, len(y), band)
+            for result in [whole[top : top + band, left : left + width]]
+        ]
+    )
     return out
 
 
-def scratch_bytes(width: int, queries: int = QUERIES) -> int:
+def _band_rows(rows: int, height: int, device: torch.device) -> int:
+    """Rows of one job: several times `height`, unless all would not be busy then; everything where the CPU does not work."""
+    if device.type != "cpu":
+        return rows
+    return max(1, min(-(-rows // (BANDS * torch.get_num_threads() * height)), 16)) * height
+
+
+def _render_band(
+    decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, height: int, out: Tensor
+) -> None:
+    """Fill `out`, (len(rows), len(columns), 3), `height` rows at a time."""
+    strip = Strip(codes, columns, decoding.x_weight)
+    into = codes.new_empty(height, len(rows.code), columns.code.size, codes.shape[2])
+    for top in range(0, len(rows), height):
+        out[top : top + height] = decoding.colours(strip, rows.part(top, top + height), columns.share, into)
+
+
+def _at_once(device: torch.device) -> int:
+    """Pixels in float32."""
+    return QUERIES if device.type == "cpu" else GPU_QUERIES // 2
+
+
+def scratch_bytes(width: int, device: torch.device, queries: int | None = None) -> int:
     """Bytes that `render_grid` takes at most beside its result and the arrays of a number or two for each row and column.
 
-    width: of the widest layer. Three copies of the corners' hidden layer and four rows of sums, in float32.
+    width: of the widest layer. For each thread three copies of the four corners' hidden layer and, for the columns of one row
+    of pixels, what two rows of codes add to their two neighbours: once in the sums, once more while they change, and in
+    float32. In 16 bits it is less where `queries` are given.
     """
-    return 4 * width * queries * (4 * 3 + 2 * 4)
+    hidden, sums = 3 * 4, 2 * 2 * 3
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return 4 * width * (queries or _at_once(device)) * (hidden + -(-sums // SQUARE)) * threads

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from liif_cli.coords import Axis
 from liif_cli.networks.ensemble import Corners, decode
-from liif_cli.networks.grid import QUERIES, render_grid, scratch_bytes
+from liif_cli.networks.grid import render_grid, scratch_bytes
 from liif_cli.networks.mlp import MLP
 from liif_cli.networks.overflow import fits_fp16
 
@@ -115,7 +115,8 @@ class LIIF(nn.Module):
 
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result."""
-        return scratch_bytes(max(layer.out_features for layer in self.imnet.linears), queries or QUERIES)
+        linears = self.imnet.linears
+        return scratch_bytes(max(layer.out_features for layer in linears), linears[0].weight.device, queries)
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -157,4 +158,4 @@ class LIIF(nn.Module):
         """
         if field.codes.dtype == torch.float16 and max(rows.cell, columns.cell) > LARGEST_CELL:
             field = replace(field, codes=field.codes.to(torch.bfloat16))
-        return render_grid(self, field, rows, columns, queries or QUERIES)
+        return render_grid(self, field, rows, columns, queries)

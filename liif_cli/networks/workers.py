@@ -1,0 +1,35 @@
+"""Work on the CPU in threads that each compute alone.
+
+A product of a few thousand rows is over before a pool of threads has met again, and on a busy machine the slowest of them is
+waited for after each one. Bands of rows have nothing to wait for.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+
+def run(jobs: Sequence[Callable[[], None]]) -> None:
+    """Call all jobs, in as many threads as torch uses, none of which torch divides further; raises what the first one raised.
+
+    The number of torch's threads is put back afterwards. While it runs, other threads that first use torch get one as well.
+    """
+    count = torch.get_num_threads()
+    if count == 1 or len(jobs) == 1:
+        for job in jobs:
+            job()
+        return
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def alone(job: Callable[[], None]) -> None:
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # both are each thread's own
+            job()
+
+    pool = ThreadPoolExecutor(min(count, len(jobs)), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for _ in pool.map(alone, jobs):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(count)
