@@ -22,6 +22,8 @@ from liif_cli.metadata import Metadata, Timing
 
 OPTIMIZED = 4_000_000
 """JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients."""
+CLASSIC_TIFF = 2**32
+"""Bytes that offsets of 32 bits reach; a larger TIFF is a BigTIFF."""
 QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
 
 
@@ -159,7 +161,7 @@ def _gray_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> No
 def _tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
     raw = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1)
     # deflate grows what it cannot shrink, by less than a hundredth
-    big = raw * 1.01 + 2**24 > 2**32
+    big = raw * 1.01 + 2**24 > CLASSIC_TIFF
     options = {"compression": "deflate", "predictor": "horizontal", "bigtiff": big, "keep": "none"}
     _interruptibly(image, lambda: image.tiffsave(str(path), **options))
     with path.open("r+b") as file:

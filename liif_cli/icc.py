@@ -29,8 +29,11 @@ HDR = {16: "PQ", 18: "HLG"}
 
 
 def space(profile: bytes) -> str:
-    """The device space: "RGB", "GRAY", "CMYK", ...; empty when it is no profile."""
-    if len(profile) < 132 or profile[36:40] != b"acsp":
+    """The device space: "RGB", "GRAY", "CMYK", ...; empty when it is no whole profile."""
+    if len(profile) < 132 or profile[36:40] != b"acsp" or int.from_bytes(profile[:4]) > len(profile):
+        return ""  # libvips would take sRGB for a broken one and say nothing
+    tags = [profile[at : at + 12] for at in range(132, 132 + 12 * min(1000, int.from_bytes(profile[128:132])), 12)]
+    if any(int.from_bytes(t[4:8]) + int.from_bytes(t[8:12]) > len(profile) or len(t) < 12 for t in tags):
         return ""
     return profile[16:20].decode("latin-1").strip()
 
