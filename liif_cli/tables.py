@@ -1,5 +1,6 @@
 """Scores as a table for people."""
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +10,14 @@ from liif_cli.scores import Row, Score, number
 _WIDE = 140  # columns where no terminal says how many there are
 
 
-def show(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> None:
-    """Print the rows to stdout: every number with its protocol; a line a picture too with `per_image`."""
+def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> str:
+    """The rows as a table for standard output: every number with its protocol; a line a picture too with `per_image`."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    terminal, out = sys.stdout.isatty(), io.StringIO()
+    width = None if terminal else _WIDE
+    console = Console(file=out, force_terminal=terminal, width=width, highlight=False)
     table = Table(caption=caption or None, caption_justify="left")
     for name, justify in (("set", "left"), ("scale", "right"), ("method", "left"), ("protocol", "left")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -29,6 +32,7 @@ def show(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> Non
             table.add_row("", "", f"  {score.image}", "", "", *_values(score))
         before = row
     console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def _values(value: Row | Score) -> tuple[Any, ...]:

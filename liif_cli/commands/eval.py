@@ -111,7 +111,7 @@ def eval_(
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     import torch
 
-    from liif_cli import hub
+    from liif_cli import console, hub
     from liif_cli.evaluate import evaluate
     from liif_cli.exhibits import Exhibits
     from liif_cli.methods import compared, networks
@@ -148,7 +148,7 @@ def eval_(
         exhibits.finish(rows if world.first else [], alone=world.size == 1)
         if world.first:
             for note in () if quiet else [note for found in sets for note in found.notes]:
-                typer.echo(f"Note: {note}", err=True)
+                console.say(f"Note: {note}")
             _print(rows, form, per_image, _caption(models, cell, self_ensemble, precision))
 
 
@@ -217,10 +217,10 @@ def _caption(models: "list[Method]", cell: str, self_ensemble: bool, precision: 
 
 
 def _print(rows: "list[Row]", form: str, per_image: bool, caption: str) -> None:
-    from liif_cli import scores, tables
+    from liif_cli import console, scores, tables
 
     if form == "table":
-        tables.show(rows, per_image, caption)
+        console.result(tables.render(rows, per_image, caption))
         return
     write = {"json": scores.to_json, "csv": scores.to_csv, "markdown": scores.to_markdown}[form]
-    typer.echo(write(rows, per_image).rstrip("\n"))
+    console.result(write(rows, per_image).rstrip("\n"))
