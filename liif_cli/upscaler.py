@@ -316,8 +316,9 @@ def upscale(
 ) -> "PILImage | Pixels":
     """Show `image` at another size.
 
-    image: a PIL image (converted to L or RGB where it is neither), or an array (H, W), (H, W, 1) or (H, W, 3), uint8, uint16,
-    or floating point in [0, 1]. What comes back is of the same kind; arrays keep their dtype and number of axes.
+    image: a PIL image (L, LA, RGB, RGBA and 16-bit gray stay what they are, others become one of them; its colour profile and
+    dpi stay in `info`), or an array (H, W) or (H, W, C), C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, uint8, uint16, or floating
+    point in [0, 1]. What comes back is of the same kind; arrays keep their dtype and number of axes.
     scale: a number, or "2x3.5" (x by y); or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the two.
     model: a shipped name, a file, a Hub reference, or a model from `load_model` (loading once is faster for many images).
     region: (x, y, width, height) in pixels of the image. The rest is as on the command line.
@@ -338,14 +339,21 @@ def upscale(
 def _upscale_pil(image: "PILImage", target: Target, upscaler: Upscaler) -> "PILImage":
     from PIL import Image
 
-    mode = "L" if image.mode in ("1", "L") else "RGB"
-    return Image.fromarray(_upscale_array(np.asarray(image.convert(mode)), target, upscaler))
+    if image.mode.startswith("I;16"):
+        plain = np.asarray(image).astype(np.uint16)  # in the machine's own byte order
+    else:
+        transparent = image.has_transparency_data
+        mode = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}.get(image.mode, "RGB")
+        plain = np.asarray(image.convert({"L": "LA", "RGB": "RGBA"}.get(mode, mode) if transparent else mode))
+    out = Image.fromarray(_upscale_array(plain, target, upscaler))
+    out.info.update({name: image.info[name] for name in ("icc_profile", "dpi") if name in image.info})
+    return out
 
 
 def _upscale_array(image: Pixels, target: Target, upscaler: Upscaler) -> Pixels:
     pixels = image[..., None] if image.ndim == 2 else image
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-        raise UsageError(f"an array of shape {image.shape} is not a picture", hint="(H, W), (H, W, 1) or (H, W, 3)")
+    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
+        raise UsageError(f"an array of shape {image.shape} is not a picture", hint="(H, W) or (H, W, C), C = 1 to 4")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
         raise UsageError(f"an array of {image.dtype} is not a picture", hint="uint8, uint16, or floats in [0, 1]")
     if image.dtype.kind == "f":

@@ -53,11 +53,36 @@ def test_gray_is_the_luma_of_the_repeated_channel(tiny: SRModel) -> None:
     assert np.abs(out - (piece.rgb @ [0.299, 0.587, 0.114]).clip(0, 1) * 255).max() <= 0.51  # luma first, then clamped
 
 
-@pytest.mark.parametrize(("mode", "back"), [("RGB", "RGB"), ("L", "L"), ("P", "RGB"), ("1", "L")])
+@pytest.mark.parametrize(
+    ("mode", "back"),
+    [("RGB", "RGB"), ("L", "L"), ("P", "RGB"), ("1", "L"), ("RGBA", "RGBA"), ("LA", "LA"), ("CMYK", "RGB")],
+)
 def test_pil_images(tiny: SRModel, mode: str, back: str) -> None:
     out = liif_cli.upscale(Image.fromarray(PIXELS).convert(mode), size=(45, 25), model=tiny)
     assert isinstance(out, Image.Image)
     assert (out.mode, out.size) == (back, (45, 25))
+
+
+def test_pil_images_keep_16_bits_profile_and_transparency(tiny: SRModel) -> None:
+    deep = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    out = liif_cli.upscale(deep, scale=2, model=tiny, precision="fp32")
+    array = liif_cli.upscale(np.asarray(deep), scale=2, model=tiny, precision="fp32")
+    assert isinstance(out, Image.Image) and out.mode == "I;16"
+    np.testing.assert_array_equal(np.asarray(out), array)
+    keyed = Image.fromarray(PIXELS)
+    keyed.info.update(transparency=tuple(int(v) for v in PIXELS[0, 0]), icc_profile=b"profile", exif=b"old")
+    out = liif_cli.upscale(keyed, scale=2, model=tiny)
+    assert isinstance(out, Image.Image) and out.mode == "RGBA" and out.info == {"icc_profile": b"profile"}
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_arrays_with_alpha(tiny: SRModel, channels: int) -> None:
+    pixels = RNG.integers(0, 256, (20, 30, channels), np.uint8)
+    pixels[:, :15, -1], pixels[:, 15:, -1] = 0, 255
+    out = liif_cli.upscale(pixels, scale=2, model=tiny)
+    assert isinstance(out, np.ndarray) and out.shape == (40, 60, channels)
+    assert (out[:, :29, -1] == 0).all() and (out[:, 31:, -1] == 255).all()
 
 
 def test_a_model_by_name_file_or_itself(tiny: SRModel, tmp_path: Path) -> None:
