@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from liif_cli import __version__, settings
 from liif_cli.commands.compare import compare
@@ -79,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     prepare_streams()
     with _interrupts():
         try:
-            code = app(args=list(arguments), prog_name="liif", standalone_mode=False)
+            code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
             return int(code or ExitCode.OK)
         except ClosedPipe as error:
             return error.exit_code
@@ -89,6 +90,15 @@ def run(arguments: Sequence[str]) -> int:
             return ExitCode.OUTPUT if error.code else ExitCode.OK
         except Exception as error:
             return _explain(error, arguments)
+
+
+def command() -> Any:
+    """The whole command line as Typer builds it."""
+    built = get_command(app)
+    for parameter in built.params:
+        if parameter.default is None:  # Typer would load pydantic, for a tenth of a second, to make nothing of nothing
+            parameter.default = False
+    return built
 
 
 def _explain(error: Exception, arguments: Sequence[str]) -> int:

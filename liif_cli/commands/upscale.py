@@ -1,19 +1,15 @@
 """`liif upscale`: show pictures at another size."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from liif_cli.commands import completion
-from liif_cli.errors import ExitCode, LiifError, UsageError
+from liif_cli.errors import UsageError
 from liif_cli.settings import is_typed
 
 if TYPE_CHECKING:
-    from liif_cli.naming import Job, Naming
     from liif_cli.sizes import Target
-    from liif_cli.upscaler import Upscaler
 
 DEFAULT_MODEL = "edsr-baseline-liif"
 
@@ -156,134 +152,50 @@ def upscale(
 
       curl -s https://example.org/in.png | liif upscale - -s 4 -o - > out.png
     """
+    from liif_cli.checkpoints import find
+    from liif_cli.commands.work import Work
+    from liif_cli.inputs import is_many
     from liif_cli.memory import parse_bytes
+    from liif_cli.naming import Naming
     from liif_cli.savers import SaveOptions, parse_colour
     from liif_cli.sizes import Region
-    from liif_cli.upscaler import Options, Upscaler
 
     scale, size = one_side(context, "scale", scale, "size", size)
     overwrite, skip_existing = exclusive(context, "overwrite", overwrite, "skip_existing", skip_existing)
     quiet, verbose = exclusive(context, "quiet", quiet, "verbose", verbose)
+    if as_json and output == "-":
+        raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     targets = parse_targets(scale or [], size or [], fit)
+    part = Region.parse(region) if region else None
+    arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    planned_memory = parse_bytes(memory) if memory else None
+    form = "png" if output == "-" and format is None else format
+    save = SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite)
+    many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
+    naming = Naming(output, many, form, part, lambda: find(model).name, page, frame)
+    work = Work(images, targets, naming, save, recursive=recursive, skip_existing=skip_existing)
+
+    from liif_cli.upscaler import Options, Upscaler
+
     options = Options(
         cell=cell,
-        region=Region.parse(region) if region else None,
+        region=part,
         self_ensemble=self_ensemble,
         device=device,
-        precision=one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
+        precision=arithmetic,
         max_pixels=max_pixels,
-        memory=parse_bytes(memory) if memory else None,
+        memory=planned_memory,
         tile=tile,
         chunk=chunk,
         page=page,
         frame=frame,
         to_srgb=to_srgb,
-        save=SaveOptions(format, quality, lossless, strip, parse_colour(background), overwrite),
+        save=save,
     )
     upscaler = Upscaler(model, options)
-    work = Work(upscaler, targets, images, output, recursive, skip_existing)
     if dry_run:
-        return work.show_plan(as_json)
-    return work.run(as_json=as_json, verbose=verbose, quiet=quiet)
-
-
-class Work:
-    """What is to be done: the jobs, and what cannot be done. Raises before any work what concerns all of it."""
-
-    def __init__(
-        self,
-        upscaler: "Upscaler",
-        targets: "list[Target]",
-        arguments: list[str],
-        output: str | None,
-        recursive: bool,
-        skip_existing: bool,
-    ) -> None:
-        from liif_cli.inputs import expand, is_many
-        from liif_cli.naming import Naming, check_outputs, plan, without_existing
-
-        options = upscaler.options
-        many = len(arguments) > 1 or len(targets) > 1 or any(is_many(argument) for argument in arguments)
-        self.upscaler, self.piped = upscaler, output == "-"
-        naming = Naming(
-            output, many, options.save.format, options.region, lambda: upscaler.name, options.page, options.frame
-        )
-        sources, unknown = expand(arguments, recursive, None if self.piped else naming.folder)
-        self.failures: list[tuple[str, LiifError]] = [*unknown]
-        self.skipped: list[Path] = []
-        if self.piped:
-            self._to_stdout(len(sources) + len(unknown), targets)
-            self.jobs = [self._piped_job(source, targets) for source in sources]
-        else:
-            self.jobs, unplanned = plan(naming, sources, targets)
-            self.failures += unplanned
-            self._check(naming)
-            if skip_existing:
-                self.jobs, self.skipped = without_existing(self.jobs)
-            self.make_folders = naming.kind in ("folder", "template")
-            check_outputs(self.jobs, options.save.overwrite, make_folders=self.make_folders)
-
-    make_folders = False
-
-    def _check(self, naming: "Naming") -> None:
-        """What is wrong with all outputs of a format is said once."""
-        from liif_cli.formats import format_of
-        from liif_cli.savers import check_options
-
-        for path in {
-            path.suffix: path for job in self.jobs for _, path in job.outputs if isinstance(path, Path)
-        }.values():
-            check_options(format_of(path, naming.format), self.upscaler.options.save)
-
-    def _to_stdout(self, pictures: int, targets: "list[Target]") -> None:
-        if pictures > 1 or len(targets) > 1:
-            raise UsageError("-o - takes one output", hint="-o a folder, or a template such as {stem}_{scale}x.png")
-        options = self.upscaler.options
-        if options.save.format is None:
-            self.upscaler.options = replace(options, save=replace(options.save, format="png"))
-
-    def _piped_job(self, source: Any, targets: "list[Target]") -> "Job":
-        from liif_cli.console import binary_output
-        from liif_cli.naming import Job
-
-        return Job(source, ((targets[0], binary_output()),))
-
-    @property
-    def total(self) -> int:
-        """Pictures, those included that cannot be done."""
-        return len(self.jobs) + len(self.failures)
-
-    def show_plan(self, as_json: bool) -> int:
-        """What `--dry-run` prints; the first failure is the command's."""
-        from liif_cli.commands.plan import print_plan
-
-        for _, error in self.failures:
-            raise error
-        for job in self.jobs:
-            print_plan(self.upscaler, job.source, job.outputs, as_json)
-        return ExitCode.OK
-
-    def run(self, *, as_json: bool, verbose: bool, quiet: bool) -> int:
-        """Do it, and return the exit code."""
-        from liif_cli.batch import Batch
-        from liif_cli.commands.display import Display
-
-        if as_json and self.piped:
-            raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
-        display = Display(
-            self.total,
-            as_json=as_json,
-            verbose=verbose,
-            quiet=quiet,
-            results=not self.piped,
-            skipped=len(self.skipped),
-        )
-        with display:
-            for name, error in self.failures:
-                display.reject(name, error)
-            if self.jobs:
-                Batch(self.upscaler, display, make_folders=self.make_folders).run(self.jobs)
-        return display.code()
+        return work.show_plan(upscaler, as_json)
+    return work.run(upscaler, as_json=as_json, verbose=verbose, quiet=quiet)
 
 
 def one_side(context: typer.Context, first: str, one: Any, second: str, other: Any) -> tuple[Any, Any]:
