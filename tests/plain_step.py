@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from liif_cli.coords import pixel_centres
 from liif_cli.datasets import Batch
 from liif_cli.model import SRModel
 
@@ -20,23 +21,28 @@ def plain_query(model: SRModel, image: Tensor, coord: Tensor, cell: Tensor) -> T
     if decoder.kernel == 3:
         features = F.unfold(features, 3, padding=1).view(batch, -1, height, width)
     size = torch.tensor([height, width], device=image.device, dtype=coord.dtype)
+    rows, columns = (torch.from_numpy(pixel_centres(n)).to(coord) for n in (height, width))
+    centres = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(batch, -1, -1, -1)
     shifts = [(-1, -1), (-1, 1), (1, -1), (1, 1)] if decoder.local_ensemble else [(0, 0)]
     colours, areas = [], []
     for shift in shifts:
         moved = coord + torch.tensor(shift, device=image.device) / size + (1e-6 if decoder.local_ensemble else 0)
         moved = moved.clamp(-1 + 1e-6, 1 - 1e-6)
-        index = ((moved + 1) * size / 2 - 0.5).round().long()
-        index = torch.minimum(index.clamp(min=0), size.long() - 1)
-        flat = (index[..., 0] * width + index[..., 1]).unsqueeze(1).expand(-1, features.shape[1], -1)
-        codes = features.flatten(2).gather(2, flat).transpose(1, 2)
-        relative = (coord - ((2 * index + 1) / size - 1)) * size
-        inputs = [codes, relative.to(codes.dtype)] + ([(cell * size).to(codes.dtype)] if decoder.cell_decoding else [])
+        relative = (coord - _nearest(centres, moved)) * size
+        inputs = [_nearest(features, moved), relative.to(features.dtype)]
+        inputs += [(cell * size).to(features.dtype)] if decoder.cell_decoding else []
         colours.append(decoder.imnet(torch.cat(inputs, -1)))
         areas.append(relative.prod(-1).abs() + 1e-9)
     if len(shifts) == 4:
         areas = areas[::-1]  # the diagonally opposite rectangle
     total = torch.stack(areas).sum(0)
     return sum(c * (a / total).unsqueeze(-1) for c, a in zip(colours, areas, strict=True))
+
+
+def _nearest(maps: Tensor, coord: Tensor) -> Tensor:
+    """(B, C, h, w) at coords (B, Q, 2), (y, x): the nearest values, (B, Q, C)."""
+    grid = coord.flip(-1).unsqueeze(1).to(maps.dtype)
+    return F.grid_sample(maps, grid, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
 
 
 def plain_loss(model: SRModel, batch: Batch, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
