@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from liif_cli.console import ClosedPipe
 from liif_cli.encoding import stop_all
 from liif_cli.errors import OutputError
 from liif_cli.tally import Tally
@@ -130,6 +131,8 @@ class Batch:
             self.watcher.started(job, self.upscaler, original, tally)
             started = time.perf_counter()
             drafts = self.upscaler.render(original, job.outputs, self._advanced, tally)
+        except ClosedPipe:  # of the watcher, which is told of other outputs meanwhile
+            raise
         except Exception as error:
             self.watcher.failed(job, error)
             return

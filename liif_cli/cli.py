@@ -94,8 +94,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def command() -> Any:
     """The whole command line as Typer builds it."""
-    built = get_command(app)
-    for parameter in built.params:
+    built: Any = get_command(app)
+    help_option = built.get_help_option(typer.Context(built, **built.context_settings))
+    for parameter in (*built.params, help_option):
         if parameter.default is None:  # Typer would load pydantic, for a tenth of a second, to make nothing of nothing
             parameter.default = False
     return built

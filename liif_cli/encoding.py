@@ -4,6 +4,7 @@ libvips encodes bare pixels; the metadata is put around them here, since libvips
 in PNG and leaves EXIF out of TIFF. PNG and JPEG pass through `_Splice` on their way to the disk, so nothing is held.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
         "subsample_mode": "off",
         "keep": keep,
     }
-    _interruptibly(image, lambda: image.heifsave(str(path), **options))
+    _interruptibly(image, lambda: image.heifsave(os.fsencode(path), **options))
     return notes
 
 
@@ -163,7 +164,7 @@ def _tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
     # deflate grows what it cannot shrink, by less than a hundredth
     big = raw * 1.01 + 2**24 > CLASSIC_TIFF
     options = {"compression": "deflate", "predictor": "horizontal", "bigtiff": big, "keep": "none"}
-    _interruptibly(image, lambda: image.tiffsave(str(path), **options))
+    _interruptibly(image, lambda: image.tiffsave(os.fsencode(path), **options))
     with path.open("r+b") as file:
         return tiff.add_metadata(file, metadata) + _without_cicp(metadata)
 
@@ -171,7 +172,7 @@ def _tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
 def _gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
     if image.format == "ushort":
         image = image.cast("uchar", shift=True)
-    _interruptibly(image, lambda: image.gifsave(str(path), keep="none"))
+    _interruptibly(image, lambda: image.gifsave(os.fsencode(path), keep="none"))
     notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
     if image.bands in (2, 4):
         notes += ("GIF knows only transparent and opaque: alpha was rounded",)

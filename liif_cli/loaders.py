@@ -5,6 +5,7 @@ content shows is ever called.
 """
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ class Source:
         """The picture as libvips opens it with one named loader; pixels come later, from the top."""
         options = {"access": "sequential", "fail_on": "error", **options}
         if isinstance(self.given, Path):
-            return getattr(pyvips.Image, loader)(str(self.given), **options)
+            return getattr(pyvips.Image, loader)(os.fsencode(self.given), **options)  # a name need not be text
         return getattr(pyvips.Image, f"{loader}_buffer")(self.given, **options)
 
 
