@@ -2,8 +2,10 @@
 
 The rule for gray: the network sees it three times, and the luma of its three outputs (Rec. 601) is what is kept. The rule
 for alpha: colours bleed under fully transparent pixels before the network, so that what is hidden there, often black or
-white, makes no fringe; alpha itself is scaled by a bicubic filter and held between its four neighbours, so that constant
-areas stay exact and hard masks do not ring.
+white, makes no fringe. A mask with values between transparent and opaque goes through the network as gray does; one without,
+whose stairs the network would sharpen, through a bicubic filter (`tests/bench_alpha.py` has the figures: 6 dB and more for
+the network on antialiased edges, 1 dB for the filter on hard ones). Both are held between the four neighbours of each pixel, so
+that constant areas stay exact and hard masks do not ring.
 """
 
 from collections.abc import Sequence
@@ -23,16 +25,31 @@ Floats = NDArray[np.float32]
 
 
 def network_input(pixels: Pixels) -> Pixels:
-    """What the network sees of a picture (H, W, C): (H, W, 3) of the same dtype. Gray is repeated, and of a picture with
-    alpha (C = 2, 4) the colours are bled under what is transparent."""
+    """What the network sees of a picture (H, W, C): (H, W, 3) of the same dtype, and alpha as a fourth channel where it goes
+    through the network. Gray is repeated, and with alpha (C = 2, 4) the colours are bled under what is transparent."""
     colour = bled(pixels) if pixels.shape[2] in (2, 4) else pixels
-    return np.broadcast_to(colour, (*colour.shape[:2], 3))
+    colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
+    return np.concatenate([colour, pixels[..., -1:]], axis=2) if has_soft_alpha(pixels) else colour
+
+
+def has_soft_alpha(pixels: Pixels) -> bool:
+    """Whether a picture (H, W, C) has alpha with values between transparent and opaque."""
+    if pixels.shape[2] not in (2, 4):
+        return False
+    alpha = pixels[..., -1]
+    top = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    return any(bool(((rows > 0) & (rows < top)).any()) for rows in alpha)
+
+
+def luma(rgb: Floats) -> Floats:
+    """Rec. 601 luma, (h, w, 1), of (h, w, 3)."""
+    return (rgb @ LUMA)[..., None]
 
 
 def network_output(rows: Floats, alpha: Floats | None, channels: int) -> Floats:
-    """Rows of the output picture, (h, w, channels) float32, from the network's (h, w, 3) and the scaled alpha (h, w) in
+    """Rows of the output picture, (h, w, channels) float32, from the network's (h, w, 3 or 4) and the scaled alpha (h, w) in
     [0, 1], which must be there for channels 2 and 4. Gray is the luma of the three outputs."""
-    colour = (rows @ LUMA)[..., None] if channels < 3 else rows
+    colour = luma(rows[..., :3]) if channels < 3 else rows[..., :3]
     if channels in (1, 3):
         return colour
     if alpha is None:
@@ -119,11 +136,11 @@ class ScaledAlpha:
         reduced, rest = reduce_source(plane[..., None], grid)
         return cls(reduced[..., 0], rest)
 
-    def part(self, top: int, left: int, height: int, width: int) -> Floats:
+    def part(self, top: int, left: int, height: int, width: int, scaled: Floats | None = None) -> Floats:
         """Alpha of `height` x `width` output pixels at (top, left): (height, width) float32 in [0, 1].
 
-        Each pixel's taps and their order follow from its place on the whole grid, so that pieces equal the whole bit for
-        bit.
+        scaled: what the network made of it, to be held between its neighbours; None for the bicubic filter. Each pixel's
+        taps and their order follow from its place on the whole grid, so that pieces equal the whole bit for bit.
         """
         rows, columns = self.grid.rows, self.grid.columns
         down = _taps(rows.part(rows.start + top, rows.start + top + height))
@@ -131,8 +148,9 @@ class ScaledAlpha:
         first, last = int(across[0].min()), int(across[0].max()) + 1
         lines = [_unit(self.plane[index, first:last]) for index in down[0]]
         columns_of = [index - first for index in across[0]]
-        mixed = _mixed(lines, down[1][..., None])
-        scaled = _mixed([mixed[:, index] for index in columns_of], across[1][:, None, :])
+        if scaled is None:
+            mixed = _mixed(lines, down[1][..., None])
+            scaled = _mixed([mixed[:, index] for index in columns_of], across[1][:, None, :])
         least, most = np.minimum(lines[1], lines[2]), np.maximum(lines[1], lines[2])
         near, far = columns_of[1], columns_of[2]
         return np.clip(scaled, np.minimum(least[:, near], least[:, far]), np.maximum(most[:, near], most[:, far]))

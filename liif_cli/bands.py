@@ -13,7 +13,8 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """Finished colours: `rgb` (h, w, 3) float32, nominally in [0, 1], not clamped, at (top, left) of the output `grid`.
+    """Finished colours: `rgb` (h, w, 3), or (h, w, 4) with alpha, float32, nominally in [0, 1], not clamped, at (top, left) of
+    the output `grid`.
 
     bottom: one past the last output row of the tile that this is a part of; its other parts and its row of tiles reach there.
     """

@@ -62,7 +62,8 @@ def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, in
     alpha = ScaledAlpha.over(pixels[..., -1], grid) if channels in (2, 4) else None
 
     def finish(rgb: Colours, top: int, left: int) -> Pixels:
-        part = alpha.part(top, left, *rgb.shape[:2]) if alpha else None
+        scaled = rgb[..., 3] if rgb.shape[2] == 4 else None
+        part = alpha.part(top, left, *rgb.shape[:2], scaled=scaled) if alpha else None
         return store(network_output(rgb, part, channels))
 
     return finish
@@ -95,5 +96,6 @@ def _pieces(
     if len(grids) == 1:
         source, grid = reduce_source(source, grids[0])
         grids = [grid]
-    plan = renderer.plan((source.shape[0], source.shape[1]), grids, sample_bytes, budget=budget, side=side)
+    size, alpha = (source.shape[0], source.shape[1]), source.shape[2] == 4
+    plan = renderer.plan(size, grids, sample_bytes, budget=budget, side=side, alpha=alpha)
     yield from renderer.pieces(source, grids, plan)

@@ -58,7 +58,7 @@ def estimate(
         (check_fit if missing else check_output)(path, grid.shape, options.save, frames)
     depth = 2 if header.bits > 8 else 1
     picture = header.height * header.width * header.channels * depth
-    plans = _plans(upscaler, size, grids, header.channels * depth, picture)
+    plans = _plans(upscaler, size, grids, header.channels, depth, picture)
     return [
         _estimate(name or str(source), path, grid, plan, header.channels, depth, picture, frames, options.save.format)
         for (_, path), grid, plan in zip(outputs, grids, plans, strict=True)
@@ -66,17 +66,18 @@ def estimate(
 
 
 def _plans(
-    upscaler: Upscaler, size: tuple[int, int], grids: list[Grid], sample: int, picture: int
+    upscaler: Upscaler, size: tuple[int, int], grids: list[Grid], channels: int, depth: int, picture: int
 ) -> list[Plan | None]:
     """The plan under which each grid would be rendered; None where the filter alone makes it."""
-    renderer = upscaler.renderer(8 * sample)
+    renderer, alpha = upscaler.renderer(8 * depth), channels in (2, 4)
     plans: list[Plan | None] = [None] * len(grids)
     for group in groups(grids):
         chosen = [grids[index] for index in group]
         working = working_size(size, chosen)
         if working is None:
             continue
-        planned = renderer.plan(*working, sample, budget=upscaler.budget(picture), side=upscaler.options.tile)
+        budget, side = upscaler.budget(picture), upscaler.options.tile
+        planned = renderer.plan(*working, channels * depth, budget=budget, side=side, alpha=alpha)
         for index in group:
             plans[index] = planned
     return plans

@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liif_cli.alpha import luma
 from liif_cli.bands import Colours, Piece
 from liif_cli.coords import Grid
 from liif_cli.devices import Precision, choose_precision, exact_float32, free_memory, or_none_without_memory
 from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.model import SRModel
+from liif_cli.reduction import to_float
 from liif_cli.tally import Tally
 from liif_cli.tiles import SMALLEST, Plan, Tile, make_plan, piece_rows
 
@@ -57,16 +59,20 @@ class Renderer:
         *,
         budget: int | None = None,
         side: int | None = None,
+        alpha: bool = False,
     ) -> Plan:
-        """How an image of `size` (height, width) will be cut; `budget` bytes, default what is free. See `tiles.make_plan`."""
+        """How an image of `size` (height, width), with alpha or without, will be cut; `budget` bytes, default what is free.
+        See `tiles.make_plan`."""
         budget = int(free_memory(self.device) * HEADROOM) if budget is None else budget
-        return make_plan(self.model, size, grids, sample_bytes, budget, side, len(self.turns), self.chunk)
+        encodings = len(self.turns) * (2 if alpha else 1)
+        return make_plan(self.model, size, grids, sample_bytes, budget, side, encodings, self.chunk)
 
     def pieces(self, image: Image, grids: Sequence[Grid], plan: Plan) -> Iterator[Piece]:
         """Render `grids` over `image`, (H, W, 3) uint8, uint16 or float32 in [0, 1], in the order of the plan's tiles.
 
-        Where memory runs out, the tile is halved and work goes on from the last finished one; raises `OutOfMemory` at the
-        smallest tile, `DeviceError` when colours are not finite twice.
+        A fourth channel is alpha: it goes through the network as gray does, and the pieces have a fourth channel too. Where
+        memory runs out, the tile is halved and work goes on from the last finished one; raises `OutOfMemory` at the smallest
+        tile, `DeviceError` when colours are not finite twice.
         """
         side = plan.side
         self.tally.plans.append(plan)
@@ -110,7 +116,8 @@ class Renderer:
 
 
 class Encoding:
-    """The fields of one tile, one for each quarter turn of the self-ensemble, and how they become colours."""
+    """The fields of one tile, one for each quarter turn of the self-ensemble, and how they become colours. Where the tile
+    has an alpha that varies, as many more follow for it."""
 
     def __init__(self, renderer: Renderer, image: Image, tile: Tile) -> None:
         self.renderer, self.image = renderer, image
@@ -123,9 +130,20 @@ class Encoding:
 
     def _fields(self) -> list[Any]:
         window, size = self.window, self.size
-        pixels = to_tensor(self.image[window.top : window.bottom, window.left : window.right]).to(self.renderer.device)
+        layers = self._layers(self.image[window.top : window.bottom, window.left : window.right])
         with exact_float32(), torch.inference_mode():
-            return [self._field(pixels, turn, size) for turn in self.renderer.turns]
+            return [
+                self._field(pixels, turn, size)
+                for pixels in (to_tensor(layer).to(self.renderer.device) for layer in layers)
+                for turn in self.renderer.turns
+            ]
+
+    def _layers(self, pixels: Image) -> list[Image]:
+        """What is encoded, (h, w, 3) each: the colours, and alpha as gray where it is not the same all over the tile."""
+        layers, alpha = [pixels[..., :3]], pixels[..., 3:]
+        if alpha.size and alpha.min() < alpha.max():
+            layers.append(np.broadcast_to(alpha, layers[0].shape))
+        return layers
 
     def _field(self, pixels: Tensor, turn: int, size: tuple[int, int]) -> Any:
         """The field of the picture turned by `turn` quarters to the left."""
@@ -181,11 +199,24 @@ class Encoding:
         return all(bool(torch.isfinite(field.codes).all()) for field in self.fields)
 
     def _render(self, grid: Grid) -> Colours:
+        count = len(self.renderer.turns)
+        rgb = self._averaged(self.fields[:count], grid)
+        if self.image.shape[2] == 3:
+            return rgb
+        if len(self.fields) > count:
+            alpha = luma(self._averaged(self.fields[count:], grid))
+        else:
+            constant = self.image[self.window.top : self.window.top + 1, self.window.left : self.window.left + 1, 3:]
+            alpha = np.broadcast_to(to_float(constant), (*rgb.shape[:2], 1))
+        return np.concatenate([rgb, alpha], axis=2)
+
+    def _averaged(self, fields: list[Any], grid: Grid) -> Colours:
+        """Colours (h, w, 3) of a grid from the fields of all quarter turns."""
         model = self.renderer.model
         with exact_float32(), torch.inference_mode():
             turns = [
                 torch.rot90(model.render(field, turned.rows, turned.columns, self.renderer.chunk)[0], -turn, (0, 1))
-                for turn, field in zip(self.renderer.turns, self.fields, strict=True)
+                for turn, field in zip(self.renderer.turns, fields, strict=True)
                 for turned in [turn_grid(grid, turn)]
             ]
             rgb = turns[0] if len(turns) == 1 else torch.stack(turns).mean(0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import liif_cli
 from liif_cli import savers
 from liif_cli.alpha import ScaledAlpha, bled, network_input, network_output
 from liif_cli.coords import Axis, Grid
@@ -149,10 +150,62 @@ class TestScaling:
         assert np.abs(small[2:-2, 2:-2] - 0.5).max() < 0.02
 
 
+class TestSoftMasks:
+    """Masks with values between transparent and opaque go through the network, as gray does."""
+
+    SOFT = np.clip(255 * (15.5 - np.hypot(Y - 23.5, X - 30)) / 4, 0, 255).astype(np.uint8)
+
+    @pytest.mark.parametrize("name", ["out.png", "out.tif"])
+    def test_alpha_is_what_gray_would_be_between_its_neighbours(self, tiny: SRModel, tmp_path: Path, name: str) -> None:
+        pixels = np.dstack([disc((0, 0, 0))[..., :3], self.SOFT])
+        path, _ = file_to_file(tiny, tmp_path, pixels, name)
+        alpha = decoded(path)[..., 3]
+        gray = liif_cli.upscale(self.SOFT.astype(np.float32) / 255, scale=3, model=tiny, precision="fp32")
+        grid = Grid.whole((48, 64), (144, 192))
+        held = ScaledAlpha.over(self.SOFT, grid).part(0, 0, 144, 192, np.asarray(gray))
+        assert np.abs(alpha - held * 255).max() <= 0.51
+        bicubic = ScaledAlpha.over(self.SOFT, grid).part(0, 0, 144, 192)
+        assert np.abs(alpha - bicubic * 255).max() > 2  # it is not the filter's
+
+    def test_constant_areas_stay_exact(self, tiny: SRModel) -> None:
+        pixels = np.dstack([np.full((48, 64), 90, np.uint8), self.SOFT])
+        alpha = np.asarray(liif_cli.upscale(pixels, scale=3, model=tiny))[..., 1]
+        inside = np.hypot(*(np.mgrid[0:144, 0:192] / 3 - np.array([23.5, 30])[:, None, None] + 1 / 3)) < 9
+        assert (alpha[inside] == 255).all() and (alpha[:20] == 0).all() and (alpha[:, -40:] == 0).all()
+
+    @pytest.mark.parametrize("self_ensemble", [False, True])
+    def test_tiles_leave_no_trace(self, tiny: SRModel, self_ensemble: bool) -> None:
+        pixels = np.dstack([disc((9, 9, 9))[..., :3], self.SOFT])
+        seen = []
+        for tile in (None, 11):
+            upscaler = Upscaler(tiny, Options(precision="fp32", tile=tile, self_ensemble=self_ensemble))
+            grid = upscaler.grids((48, 64), [Scale.parse("2.3")])[0]
+            seen.append(np.concatenate([rows for _, rows in upscaler.rows(upscaler.renderer(8), pixels, [grid])]))
+        assert np.abs(seen[0].astype(int) - seen[1]).max() <= 1
+
+    def test_a_tile_of_constant_alpha_is_not_encoded_for_it(self, tiny: SRModel) -> None:
+        pixels = np.dstack([disc((9, 9, 9))[..., :3], np.full((48, 64), 255, np.uint8)])
+        pixels[0, 0, 3] = 77  # soft alpha in one corner only
+        counts = []
+        encode = tiny.encode
+        tiny.encode = lambda *a, **k: counts.append(1) or encode(*a, **k)  # type: ignore[method-assign, func-returns-value]
+        try:
+            renderer = Upscaler(tiny, Options(precision="fp32", tile=16)).renderer(8)
+            plan = renderer.plan((48, 64), [Grid.whole((48, 64), (96, 128))], 4, side=16, alpha=True)
+            for _ in renderer.pieces(network_input(pixels), [Grid.whole((48, 64), (96, 128))], plan):
+                pass
+        finally:
+            del tiny.encode
+        assert plan.count < len(counts) < 2 * plan.count
+
+
 class TestChannels:
     @pytest.mark.parametrize("channels", [1, 2, 3, 4])
     def test_in_and_out(self, channels: int) -> None:
         pixels = np.random.default_rng(2).integers(1, 256, (6, 7, channels), np.uint8)
+        seen = network_input(pixels)
+        assert seen.shape == (6, 7, 4 if channels in (2, 4) else 3)  # alpha that varies goes along
+        pixels[..., -1] = 255
         assert network_input(pixels).shape == (6, 7, 3)
         rows = np.random.default_rng(3).random((6, 7, 3), np.float32)
         alpha = rows[..., 0] if channels in (2, 4) else None
