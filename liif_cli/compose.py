@@ -63,7 +63,8 @@ def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, in
 
     def finish(rgb: Colours, top: int, left: int) -> Pixels:
         scaled = rgb[..., 3] if rgb.shape[2] == 4 else None
-        part = alpha.part(top, left, *rgb.shape[:2], scaled=scaled) if alpha else None
+        height, width = rgb.shape[:2]
+        part = alpha.part(top, left, height, width, scaled) if alpha else None
         return store(network_output(rgb, part, channels))
 
     return finish
