@@ -76,6 +76,11 @@ class Run:
         except ConfigError as error:
             raise UsageError(f"{self.config_path}: {error}") from None
 
+    def tidy(self) -> None:
+        """Remove what a killed process may have left of a file it was writing."""
+        for leftover in self.folder.glob(".liif-*"):  # as `outputs.OutputFile` names them
+            leftover.unlink(missing_ok=True)
+
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the run's state; a reader, or a run killed at any moment, finds the old one or the new one."""
         buffer = io.BytesIO()

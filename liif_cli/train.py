@@ -1,98 +1,24 @@
 """Training from the first iteration to the published checkpoint (paper, section 5.1)."""
 
 import math
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from liif_cli.cards import card, provenance
-from liif_cli.checkpoints import load_model, save_model
-from liif_cli.datasets import Batch, Pairs, Pictures, batches, numbers_of
+from liif_cli.checkpoints import load_model
+from liif_cli.datasets import Pairs, Pictures
 from liif_cli.degrade import DEGRADATIONS
-from liif_cli.devices import choose_device, free_memory
-from liif_cli.errors import CheckpointError, LiifError, UsageError
-from liif_cli.gpu_data import DevicePairs, bytes_needed
+from liif_cli.devices import choose_device
+from liif_cli.errors import CheckpointError, UsageError
+from liif_cli.loop import Loop, Watcher, listening
 from liif_cli.memory import available
 from liif_cli.model import SRModel
-from liif_cli.outputs import write_bytes
-from liif_cli.processes import World, joined
+from liif_cli.processes import joined
 from liif_cli.recipe import TrainConfig
 from liif_cli.runs import Run
-from liif_cli.trainer import Trainer, psnr
-from liif_cli.validate import Validation
-
-LOG_EVERY = 100
-AGREE_EVERY = 16  # on GPUs, where asking the others means waiting for the device
-RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
-AGAIN = 1.0  # seconds after which a second signal is meant; torchrun passes on what the terminal already sent
-
-Watcher = Callable[[dict[str, Any]], None]
-"""Hears every entry of the log, and after each step {"event": "step", "iteration", "iterations"}."""
-
-
-@dataclass
-class Stop:
-    """Set by a signal: finish the step, write the state, leave."""
-
-    signal: str | None = None
-    since: float = 0.0
-
-
-@contextmanager
-def listening() -> Iterator[Stop]:
-    """SIGTERM and SIGINT end the run after the current step; a second one, later, ends it at once."""
-    stop = Stop()
-
-    def handle(number: int, _: FrameType | None) -> None:
-        if stop.signal is not None and time.monotonic() - stop.since > AGAIN:
-            raise KeyboardInterrupt
-        stop.signal, stop.since = stop.signal or signal.Signals(number).name, stop.since or time.monotonic()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-@dataclass
-class Meter:
-    """What is reported of the last steps."""
-
-    losses: list[torch.Tensor] = field(default_factory=list)
-    errors: list[torch.Tensor] = field(default_factory=list)
-    waited: float = 0.0
-    since: float = field(default_factory=time.monotonic)
-
-    def entry(self, world: World, batch: int) -> dict[str, float]:
-        """Means over the steps and the processes, speed, and the share of time spent waiting for data; starts anew.
-
-        Raises `LiifError` when the loss is not finite.
-        """
-        means = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
-        loss, error = world.mean(means).tolist()
-        if not math.isfinite(loss):
-            raise LiifError(
-                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32; then --resume"
-            )
-        seconds, steps = time.monotonic() - self.since, len(self.losses)
-        speed, waiting = batch * steps / seconds, self.waited / seconds
-        self.__init__()  # type: ignore[misc]
-        return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
+from liif_cli.trainer import Trainer
 
 
 def train(
@@ -186,139 +112,3 @@ def make_pairs(config: TrainConfig) -> Pairs:
     pictures = Pictures([Path(f) for f in data.folders], round(data.patch * data.scale[1]), budget)
     how = DEGRADATIONS[data.degrade]
     return Pairs(pictures, data.patch, data.scale, data.queries, data.augment, how, config.seed)
-
-
-class Loop:
-    """Steps, and between them what the clock and the iteration's number call for."""
-
-    def __init__(
-        self, trainer: Trainer, run: Run, world: World, stop: Stop, pairs: Pairs, source: str, watch: Watcher
-    ) -> None:
-        self.trainer, self.run, self.world, self.stop, self.pairs = trainer, run, world, stop, pairs
-        self.source, self.watch, self.config = source, watch, trainer.config
-        self.validation = Validation(self.config) if world.first and self.config.data.val else None
-        self.scores: dict[str, float] = {}
-        self.meter, self.board = Meter(), self._board()
-        self.begun = self.saved = time.monotonic()
-        fits = trainer.device.type == "cuda" and self.config.data.degrade == "clean"
-        fits = fits and pairs.pictures.in_memory and bytes_needed(pairs) < free_memory(trainer.device) / 2
-        self.on_device = DevicePairs(pairs, trainer.device) if fits else None
-
-    def _board(self) -> Any:
-        if not (self.config.tensorboard and self.world.first):
-            return None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UsageError("TensorBoard is not installed", hint="pip install 'liif[tensorboard]'") from None
-        return SummaryWriter(str(self.run.folder / "tensorboard"))
-
-    def log(self, **entry: Any) -> None:
-        """To log.jsonl, TensorBoard and whoever watches, from the first process alone."""
-        if not self.world.first:
-            return
-        entry = {**entry, "time": round(time.time(), 1)}
-        self.run.log(entry)
-        self.watch(entry)
-        if self.board is not None:
-            values = entry.pop("scores", {})
-            numbers = {k: v for k, v in entry.items() if isinstance(v, float) and k != "time"}
-            for name, value in {**numbers, **{f"psnr_x{k}": v for k, v in values.items()}}.items():
-                self.board.add_scalar(f"{entry['event']}/{name}", value, entry["iteration"])
-
-    def run_until(self, max_time: float) -> str:
-        """The loop itself; the state is written before it returns."""
-        pictures = self.pairs.pictures
-        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": list(pictures.skipped)}
-        self.log(
-            event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
-        )
-        workers = 0 if self.on_device else self.config.workers
-        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, workers)
-        try:
-            code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
-            while code == RUNNING:
-                self._step(ahead)
-                code = self._agree(max_time)
-                self._between(code)
-        finally:
-            ahead.close()
-        self.checkpoint()
-        self.world.wait()
-        reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
-        self.log(event="end", iteration=self.trainer.iteration, reason=reason)
-        return reason
-
-    def _make(self, step: int) -> Batch:
-        numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
-        return self.on_device.batch(numbers) if self.on_device else self.pairs.batch(numbers)
-
-    def _step(self, ahead: Iterator[Batch]) -> None:
-        asked = time.monotonic()
-        batch = next(ahead).to(self.trainer.device)
-        self.meter.waited += time.monotonic() - asked
-        loss, error = self.trainer.step(batch)
-        self.meter.losses.append(loss)
-        self.meter.errors.append(error)
-        if self.world.first:
-            self.watch({"event": "step", "iteration": self.trainer.iteration, "iterations": self.config.iterations})
-
-    def _agree(self, max_time: float) -> int:
-        """Why to stop, if at all; the same in all processes."""
-        iteration = self.trainer.iteration
-        if iteration >= self.config.iterations:
-            return DONE
-        if self.trainer.device.type == "cuda" and self.world.size > 1 and iteration % AGREE_EVERY:
-            return RUNNING
-        late = max_time and time.monotonic() - self.begun > max_time
-        return self.world.agree(SIGNAL if self.stop.signal else TIME if late else RUNNING)
-
-    def _between(self, code: int) -> None:
-        iteration = self.trainer.iteration
-        overdue = code == RUNNING and self._overdue()
-        if iteration % LOG_EVERY == 0 or code != RUNNING or overdue:
-            self.log(
-                event="train",
-                iteration=iteration,
-                rate=self.trainer.rate,
-                **self.meter.entry(self.world, self.config.batch),
-            )
-        if self.validation is not None and (iteration % self.config.validation.every == 0 or code == DONE):
-            self.validate(self.validation)
-        if overdue:
-            self.checkpoint()
-
-    def _overdue(self) -> bool:
-        """Whether the clock of the first process asks for a checkpoint; asked at fixed iterations, as all must know."""
-        if self.trainer.iteration % 10:
-            return False
-        return bool(
-            self.world.agree(
-                int(self.world.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes)
-            )
-        )
-
-    def validate(self, validation: Validation) -> None:
-        """Score the published weights, and draw what they make and how the run goes."""
-        began, iteration = time.monotonic(), self.trainer.iteration
-        self.scores = validation.scores(self.trainer.published)
-        self.log(event="validate", iteration=iteration, scores=self.scores)
-        previews = self.run.folder / "previews"
-        previews.mkdir(exist_ok=True)
-        validation.preview(self.trainer.published).save(previews / f"{iteration:08d}.png")
-        self.run.draw_curve(validation.bicubic)
-        self.meter.since += time.monotonic() - began
-
-    def checkpoint(self) -> None:
-        """Write the run's state and its published model with its card; the first process alone."""
-        if not self.world.first:
-            return
-        trainer, config, pictures = self.trainer, self.config, len(self.pairs.pictures)
-        self.run.save_state(trainer.state())
-        scores = self.scores or self.run.last_scores()
-        made = provenance(config, trainer.iteration, self.source, pictures, scores)
-        save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
-        parameters = sum(p.numel() for p in trainer.model.parameters())
-        write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())
-        self.log(event="checkpoint", iteration=trainer.iteration)
-        self.saved = time.monotonic()
