@@ -19,6 +19,7 @@ from PIL import Image
 from liif_cli.containers import apng, jpeg, png, tiff, webp
 from liif_cli.errors import OutputError
 from liif_cli.formats import Format
+from liif_cli.icc import HDR
 from liif_cli.metadata import Metadata, Timing
 
 OPTIMIZED = 4_000_000
@@ -191,7 +192,9 @@ _ENCODERS: dict[str, Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]] =
 
 
 def _without_cicp(metadata: Metadata) -> tuple[str, ...]:
-    return ("dropped, as only PNG holds it here: the code points (cICP)",) if metadata.cicp else ()
+    if metadata.cicp is None or metadata.cicp[1] not in HDR:
+        return ()  # sRGB is what a file without code points is taken for
+    return ("dropped, as only PNG holds it here: what says that the picture is HDR (cICP)",)
 
 
 def _without(metadata: Metadata, name: str) -> tuple[str, ...]:

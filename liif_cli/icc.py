@@ -76,13 +76,17 @@ def settle_cicp(metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
     primaries, transfer, matrix, _ = metadata.cicp or b"\2\2\0\1"
     if transfer in HDR:
         note = f"the picture is HDR ({HDR[transfer]}): its values go through the network as they are"
-        return replace(metadata, icc=metadata.icc), (note,)
+        return metadata, (note,)
     if (primaries, transfer, matrix) == (1, 13, 0):
         return replace(metadata, icc=None), ()
+    if (primaries, transfer) == (2, 2):
+        return replace(metadata, cicp=None), ()  # "unspecified"
     if primaries not in PRIMARIES or transfer not in CURVES or matrix != 0:
-        return replace(metadata, cicp=None), (f"the code points cICP {primaries}/{transfer}/{matrix} were passed over",)
+        return replace(metadata, cicp=None), (
+            f"the colour's code points (CICP) {primaries}/{transfer}/{matrix} were passed over",
+        )
     made = built(f"H.273 {primaries}/{transfer}", PRIMARIES[primaries], D65, CURVES[transfer])
-    return replace(metadata, icc=made, cicp=None), ("the chunk cICP was turned into an ICC profile",)
+    return replace(metadata, icc=made, cicp=None), ("the colour's code points (CICP) were turned into an ICC profile",)
 
 
 def built(

@@ -62,7 +62,3 @@ class Metadata:
         if packet is not None:
             packet = xmp.updated(packet, width, height)
         return replace(self, exif=blob, xmp=packet, stale=()), tuple(notes)
-
-    def stripped(self) -> "Metadata":
-        """Only what the pixels need to be seen in the right colours: the profile, code points and depth."""
-        return Metadata(icc=self.icc, cicp=self.cicp, bits=self.bits, curve=self.curve)

@@ -1,8 +1,8 @@
 """Is alpha better scaled by the network's gray path or by the bicubic filter? `python tests/bench_alpha.py [MODEL]`.
 
 Masks are drawn as shapes at 16 times the input's size, so that the truth is known: `soft` ones are feathered, `antialiased`
-ones have the edges that cut-outs have, `hard` ones are only 0 and 255 in the input. Both ways are shown free, and held between the
-four neighbours as `ScaledAlpha` does it. Prints PSNR in dB, and by how much the network misses constant areas when free.
+ones have the edges that cut-outs have, `hard` ones are only 0 and 255 in the input. Both ways are shown free, and held between
+the four neighbours as `ScaledAlpha` does it. Prints PSNR in dB, and by how much the network misses constant areas when free.
 """
 
 import sys

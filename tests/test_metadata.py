@@ -256,6 +256,11 @@ def test_text_chunks_stay(tiny: SRModel, tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.info["comment"] == b"long " * 500
     assert any("Title, Author" in note for note in notes)
+    path, notes = upscaled(tiny, tmp_path, data, "out.tif")
+    with Image.open(path) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        assert tags[270] == "long " * 500 and tags[315].encode("latin-1").decode() == "日本"
+    assert not notes
 
 
 @pytest.mark.parametrize("name", FORMATS)

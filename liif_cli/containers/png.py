@@ -103,7 +103,7 @@ def _take_text(found: dict[str, object], text: list[tuple[str, str]], key: str, 
         found["xmp"] = value.encode()
     elif key.startswith(RAW):
         _take_raw(found, key.removeprefix(RAW), bytes.fromhex("".join(value.split("\n")[3:])))
-    else:
+    elif not key.startswith("date:"):  # ImageMagick's copies of the file's own dates
         text.append((key, value))
 
 

@@ -37,6 +37,9 @@ DESCRIPTIVE = (
 )
 """Tags of IFD0 that EXIF shares and that are about the picture, not about how its pixels are stored."""
 
+TEXTS = {"Title": 269, "Description": 270, "Comment": 270, "Software": 305, "Author": 315, "Copyright": 33432}
+"""Tags that mean what PNG's keywords do."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -123,8 +126,9 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
         records = iptc(metadata.photoshop)
         if records:
             tags.tags[IPTC] = 7, len(records), records
+    lost = _add_text(tags, metadata.text)
     _append(file, tags, reader.big)
-    return _text_notes(metadata, tags)
+    return (f"dropped, as TIFF has no place for it: the text {', '.join(lost)}",) if lost else ()
 
 
 def _add_exif(tags: ifd.Directory, exif: bytes | None) -> None:
@@ -156,6 +160,14 @@ def _append(file: BinaryIO, tags: ifd.Directory, big: bool) -> None:
     file.write(at.to_bytes(8 if big else 4, "little"))
 
 
-def _text_notes(metadata: Metadata, tags: ifd.Directory) -> tuple[str, ...]:
-    others = [keyword for keyword, _ in metadata.text]
-    return (f"dropped, as TIFF has no place for it: the text {', '.join(others)}",) if others else ()
+def _add_text(tags: ifd.Directory, text: tuple[tuple[str, str], ...]) -> list[str]:
+    """Put texts into the tags that mean them, where EXIF has not done so; the keywords of those without one."""
+    lost = []
+    for keyword, value in text:
+        tag = TEXTS.get(keyword)
+        if tag is None or tag in tags.tags:
+            lost.append(keyword)
+        else:
+            data = value.encode() + b"\0"
+            tags.tags[tag] = 2, len(data), data
+    return lost
