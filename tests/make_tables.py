@@ -3,9 +3,9 @@
     python tests/make_tables.py [DIR] [--precision fp32] [--keep FOLDER]
 
 DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they come from the Hub. What stands between the markers
-`<!-- scores -->` and `<!-- end -->` is replaced. On two free CPU cores with bf16 instructions it takes about a quarter
-of an hour, nearly half of it for the baseline x4-lanczos at x2 and x3. With --keep every finished part is kept in
-FOLDER, by the model's hash, and not measured again.
+`<!-- scores -->` and `<!-- end -->` is replaced. On one CPU core with bf16 instructions it took eleven minutes, nearly
+half of it for the baseline x4-lanczos at x2 and x3. (OMP_NUM_THREADS=1: where other work runs too, more threads only
+wait for each other.) With --keep every finished part is kept in FOLDER, by the model's hash, and not measured again.
 """
 
 import argparse

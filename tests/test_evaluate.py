@@ -5,9 +5,11 @@ import io
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import torch
 from PIL import Image
 
 from liif_cli import cli
-from liif_cli.benchmarks import Benchmark, find
+from liif_cli.benchmarks import find
 from liif_cli.checkpoints import save_model
 from liif_cli.coords import Grid
 from liif_cli.evaluate import Shown, evaluate
@@ -353,9 +355,15 @@ def test_memory_stays_bounded_on_a_2k_picture(tmp_path, checkpoint):
 @pytest.mark.shared
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_shipped_model_beats_bicubic_on_set5(shared):
+@pytest.mark.parametrize("file", ["README.md", "weights/README.md"])
+def test_the_scores_that_are_quoted_are_the_shipped_models(shared, file):
     from liif_cli.checkpoints import load_model
 
-    dataset: Benchmark = find("set5", shared / "benchmarks")[0]
-    base, _, own = evaluate(compared([network(load_model(), "own")], BENCHMARK), dataset, [4.0])
-    assert own.psnr > base.psnr + 2 and own.ssim > base.ssim
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8").partition("<!-- scores -->")[2]
+    line = re.search(r"\*\*set5\*\*, protocol `benchmark`.*?(\| ×8 .*?)\n", text, re.DOTALL)
+    assert line, "make the tables: python tests/make_tables.py"
+    quoted = [float(number) for number in re.findall(r"\d+\.\d+", line[1])]
+    rows = evaluate(compared([network(load_model(), "own")], BENCHMARK), find("set5", shared / "benchmarks")[0], [8.0])
+    measured = [value for row in rows for value in (row.psnr, row.ssim)]
+    assert quoted[::2] == pytest.approx(measured[::2], abs=0.01)
+    assert quoted[1::2] == pytest.approx(measured[1::2], abs=2e-4)
