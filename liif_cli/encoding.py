@@ -7,7 +7,7 @@ in PNG and leaves EXIF out of TIFF. PNG and JPEG pass through `_Splice` on their
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,12 +115,13 @@ def _webp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[s
     data: list[bytes] = []
     _interruptibly(image, lambda: data.append(image.webpsave_buffer(**options)))
     height = image.get("page-height") if image.get_typeof("page-height") else image.height
-    path.write_bytes(webp.with_metadata(data[0], metadata, image.width, height, image.bands == 4))
+    path.write_bytes(webp.with_metadata(data[0], _dpi_in_exif(metadata), image.width, height, image.bands == 4))
     return _without_cicp(metadata) + _without(metadata, "WebP")
 
 
 def _avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
     notes = _without_cicp(metadata) + _without(metadata, "AVIF")
+    metadata = _dpi_in_exif(metadata)
     if image.bands < 3 and coding.bits == 8:
         _gray_avif(image, path, coding, metadata)
         return notes
@@ -177,7 +178,8 @@ def _gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[st
     notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
     if image.bands in (2, 4):
         notes += ("GIF knows only transparent and opaque: alpha was rounded",)
-    lost = [what for what, there in (("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc)) if there]
+    places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
+    lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
     return notes + ((f"dropped, as GIF has no place for it: {', '.join(lost)}",) if lost else ())
 
 
@@ -189,6 +191,13 @@ _ENCODERS: dict[str, Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]] =
     "tiff": _tiff,
     "gif": _gif,
 }
+
+
+def _dpi_in_exif(metadata: Metadata) -> Metadata:
+    """For formats whose only place for dots per inch is EXIF."""
+    if metadata.exif or not metadata.dpi:
+        return metadata
+    return replace(metadata, exif=tiff.exif_with_dpi(metadata.dpi))
 
 
 def _without_cicp(metadata: Metadata) -> tuple[str, ...]:

@@ -88,6 +88,8 @@ def load(source: Source, form: str, page: int | None, frame: int | None) -> Load
         loaded = _LOADERS[form](source, file, (page or frame or 1) - 1)
     if frame is not None and not 1 <= frame <= loaded.frames:
         raise InputError(f"{source.name} has no frame {frame}: it has {loaded.frames}")
+    if loaded.metadata.dpi is None and loaded.metadata.exif:
+        return replace(loaded, metadata=replace(loaded.metadata, dpi=tiff.dpi_of(loaded.metadata.exif)))
     return loaded
 
 

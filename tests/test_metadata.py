@@ -233,6 +233,17 @@ def test_dots_per_inch_stay(tiny: SRModel, tmp_path: Path, source: str, name: st
         assert [float(v) for v in image.info["dpi"]] == pytest.approx([300, 200], abs=0.1)
 
 
+@pytest.mark.parametrize("name", ["webp", "avif"])
+def test_dots_per_inch_stay_in_exif_where_that_is_their_place(tiny: SRModel, tmp_path: Path, name: str) -> None:
+    path, _ = upscaled(tiny, tmp_path, saved("PNG", dpi=(300, 200)), f"out.{name}")
+    with Image.open(path) as image:
+        fields = image.getexif()
+    assert (float(fields[0x011A]), float(fields[0x011B])) == pytest.approx((300, 200), abs=0.1) and fields[0x0128] == 2
+    back, _ = upscaled(tiny, tmp_path, path.read_bytes(), "back.png")
+    with Image.open(back) as image:
+        assert image.info["dpi"] == pytest.approx((300, 200), abs=0.1)
+
+
 def test_no_dots_per_inch_are_invented(tmp_path: Path) -> None:
     for name in ("png", "jpg", "tif"):
         savers.write(tmp_path / f"out.{name}", RGB)

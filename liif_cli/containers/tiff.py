@@ -108,6 +108,20 @@ def _dpi(tags: ifd.Directory) -> tuple[float, float] | None:
     return (x, y) if unit == 2 else (x * 2.54, y * 2.54)
 
 
+def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
+    """Dots per inch (x, y) that an EXIF blob states, or None."""
+    try:
+        reader = ifd.Reader(io.BytesIO(exif or b""))
+        return _dpi(reader.directory(reader.first))
+    except (ValueError, struct.error, OverflowError):
+        return None
+
+
+def exif_with_dpi(dpi: tuple[float, float]) -> bytes:
+    """An EXIF blob that says nothing but dots per inch (x, y)."""
+    return b"II*\0\x08\0\0\0" + ifd.written(ifd.Directory(_resolution(dpi)), 8)
+
+
 def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
     """Give the first page of a TIFF file, open for reading and writing, the metadata, in a new directory at its end.
 
