@@ -38,7 +38,9 @@ class Batch:
     cell: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
+        """The same batch on a device; positions are float32 where it has no float64 (Apple's), which is enough for patches."""
+        if device.type == "mps":
+            return Batch(*(t.to(device) for t in (self.lr, self.rgb, self.position.float(), self.cell.float())))
         return Batch(*(t.to(device, non_blocking=True) for t in (self.lr, self.rgb, self.position, self.cell)))
 
 
@@ -77,6 +79,13 @@ def read_picture(path: Path) -> Pixels:
     return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
+def _read_or_reason(path: Path) -> Pixels | str:
+    try:
+        return read_picture(path)
+    except InputError as error:
+        return str(error)
+
+
 class Pictures:
     """The usable pictures of folders: kept decoded where they fit into `budget` bytes together, else read when asked for.
 
@@ -110,15 +119,12 @@ class Pictures:
         return usable, size
 
     def _read_all(self) -> list[Pixels]:
-        kept, paths = [], []
-        for path in self.paths:
-            try:
-                kept.append(read_picture(path))
-                paths.append(path)
-            except InputError as error:
-                self.skipped.append(str(error))
-        self.paths = paths
-        return kept
+        with ThreadPoolExecutor() as pool:
+            pictures = list(pool.map(_read_or_reason, self.paths))
+        self.skipped += [picture for picture in pictures if isinstance(picture, str)]
+        kept = [(path, p) for path, p in zip(self.paths, pictures, strict=True) if not isinstance(p, str)]
+        self.paths = [path for path, _ in kept]
+        return [picture for _, picture in kept]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -18,7 +18,7 @@ from liif_cli.model import SRModel
 from liif_cli.processes import joined
 from liif_cli.recipe import TrainConfig
 from liif_cli.runs import Run
-from liif_cli.trainer import Trainer
+from liif_cli.trainer import Trainer, settle
 
 
 def train(
@@ -44,6 +44,9 @@ def train(
     with joined(device) as world, listening() as stop:
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local)
+        if config.batch % world.size:
+            raise UsageError(f"a batch of {config.batch} cannot be shared out among {world.size} processes")
+        config = settle(config, device)
         trainer = Trainer(config, SRModel(config.model), device)
         source = begin(trainer, run, init, fork)
         trainer.distribute(world.size)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from liif_cli.datasets import Batch
 from liif_cli.model import SRModel
 from liif_cli.objective import Objective
+from liif_cli.precision import fast_bf16_cpu
 from liif_cli.recipe import EMAConfig, OptimiserConfig, TrainConfig
 from liif_cli.schedule import factor
 
@@ -100,6 +102,20 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         return self.source
+
+
+def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """`config` with what was left to the machine decided: `auto` precision is bf16 where the device multiplies it natively,
+    fp16 on CUDA devices that have only that, else fp32."""
+    if config.precision != "auto":
+        return config
+    fast = device.type == "cpu" and fast_bf16_cpu()
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        fast = capability >= (8, 0)
+        if (7, 0) <= capability < (8, 0):
+            return replace(config, precision="fp16")
+    return replace(config, precision="bf16" if fast else "fp32")
 
 
 def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

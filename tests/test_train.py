@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,12 @@ from liif_cli.datasets import Pairs, Pictures
 from liif_cli.errors import InputError, LiifError, OutputError, UsageError
 from liif_cli.model import SRModel
 from liif_cli.objective import Objective
+from liif_cli.processes import World
 from liif_cli.recipe import DataConfig, EMAConfig, OptimiserConfig, ScheduleConfig, TrainConfig, ValidationConfig, read
 from liif_cli.runs import Run
 from liif_cli.schedule import factor
 from liif_cli.train import train
-from liif_cli.trainer import Trainer, make_ema
+from liif_cli.trainer import Trainer, make_ema, settle
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +166,15 @@ def test_the_averages_decay_warms_up():
     assert make_ema(model, EMAConfig(0)) is None
 
 
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_what_the_processor_does_fast(monkeypatch, native, expected):
+    monkeypatch.setattr("liif_cli.trainer.fast_bf16_cpu", lambda: native)
+    default = read("edsr-baseline-liif")
+    assert default.precision == "auto"
+    assert settle(default, torch.device("cpu")).precision == expected
+    assert settle(replace(default, precision="fp16"), torch.device("cpu")).precision == "fp16"
+
+
 def test_the_papers_preset_has_the_papers_numbers():
     paper = read("edsr-baseline-liif-paper")
     assert (paper.data.patch, paper.data.scale, paper.data.queries, paper.batch) == (48, (1.0, 4.0), 2304, 16)
@@ -262,7 +273,7 @@ def test_init_and_fork(config, tmp_path):
         train(Run.create(tmp_path / "other", short), short, fork=Run.create(tmp_path / "empty", short))
 
 
-def test_what_makes_no_sense_is_refused(config, tmp_path):
+def test_what_makes_no_sense_is_refused(config, tmp_path, monkeypatch):
     run = Run.create(tmp_path / "run", config)
     with pytest.raises(OutputError, match="already holds a run"):
         Run.create(tmp_path / "run", config)
@@ -274,6 +285,9 @@ def test_what_makes_no_sense_is_refused(config, tmp_path):
         train(run, replace(config, data=replace(config.data, scale=(0.5, 2.0))))
     with pytest.raises(InputError, match="no usable picture"):
         train(run, replace(config, data=replace(config.data, patch=99)))
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="4 cannot be shared out among 3"):
+        patch.setattr("liif_cli.train.joined", lambda device: nullcontext(World(0, 3)))
+        train(run, config)
     with pytest.raises(InputError, match="holds no run"):
         Run.open(tmp_path)
 

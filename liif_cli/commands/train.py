@@ -59,7 +59,8 @@ def train(
     lr: Annotated[float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate.")] = None,
     loss: Annotated[str | None, typer.Option(metavar="LOSS", help="l1, l2 or charbonnier.")] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="PRECISION", help="fp32, bf16, or fp16 (with a scaler).")
+        str | None,
+        typer.Option(metavar="PRECISION", help="auto (bf16 where fast), fp32, bf16, or fp16 (with a scaler)."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Architecture: edsr-baseline-liif, its ablations, or rdn-liif.")
