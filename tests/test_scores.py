@@ -69,5 +69,6 @@ def test_the_table_prints_the_protocol_with_every_number():
     assert "fp32" in out
     lines = [line for line in out.splitlines() if "set5" in line or "faces" in line]
     assert len(lines) == len(ROWS) and all("benchmark" in line or "celebahq" in line for line in lines)
-    assert "32.000" in lines[0] and "0.8000" in lines[0] and "non-standard" in lines[3]
+    assert "32.000" in lines[0] and "0.8000" in lines[0] and "celebahq *" in lines[3]
+    assert "* not standard" in out and "*" not in tables.render(ROWS[:3])
     assert sum("b.png" in line for line in out.splitlines()) == 1

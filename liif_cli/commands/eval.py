@@ -149,7 +149,7 @@ def eval_(
         if world.first:
             for note in () if quiet else [note for found in sets for note in found.notes]:
                 console.say(f"Note: {note}")
-            _print(rows, form, per_image, _caption(models, cell, self_ensemble, precision))
+            _print(rows, form, per_image, _caption(models, rows, cell, self_ensemble, precision))
 
 
 def parse_scales(texts: list[str]) -> tuple[float, ...]:
@@ -210,9 +210,10 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _caption(models: "list[Method]", cell: str, self_ensemble: bool, precision: str) -> str:
+def _caption(models: "list[Method]", rows: "list[Row]", cell: str, self_ensemble: bool, precision: str) -> str:
     parts = [f"cell {cell}" * (cell != "raw"), "self-ensemble" * self_ensemble, precision]
-    parts.append(f"x4-lanczos by {models[0].name}" * (len(models) > 1))
+    if len(models) > 1 and any(row.method == "x4-lanczos" for row in rows):
+        parts.append(f"x4-lanczos by {next(model.name for model in models if model.scales is None)}")
     return ", ".join(part for part in parts if part)
 
 
