@@ -178,6 +178,8 @@ def _heif(source: Source, file: BinaryIO, _: int) -> Loaded:
     notes: tuple[str, ...] = ()
     if facts.nclx and not metadata.icc:
         metadata, notes = icc.settle_cicp(replace(metadata, cicp=bytes([facts.nclx[0], facts.nclx[1], 0, 1])))
+    if facts.sequence:
+        notes += ("an animation in AVIF or HEIC: only its first frame is read",)
     if facts.gray and image.bands > 2:
         image = image[0].bandjoin(image[3]) if image.bands == 4 else image[0]
     bits = metadata.bits

@@ -10,9 +10,11 @@ from liif_cli.errors import OutputError
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """OutputError when `path` exists and may not be overwritten, is a folder, or its folder does not exist."""
+    """OutputError when `path` exists and may not be overwritten, is no plain file, or its folder does not exist."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="name a file in it")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is a device or a pipe, not a file", hint="-o - writes to standard output")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", hint="--overwrite replaces it")
     if not path.parent.is_dir():
@@ -42,6 +44,7 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
+        path = path.resolve() if path.is_symlink() else path  # the link stays, what it points to is replaced
         self.path, self.overwrite = path, overwrite
         self.temporary = path.parent / f".liif-{secrets.token_hex(6)}{path.suffix}"
 

@@ -101,6 +101,15 @@ class TestTravelling:
         assert bytes(pyvips.Image.new_from_file(str(path)).get("icc-profile-data")) == profile
         assert not notes
 
+    @pytest.mark.parametrize("name", ["png", "jpg", "tif"])
+    def test_a_profile_larger_than_a_segment_travels_too(self, tmp_path: Path, name: str) -> None:
+        padded = P3 + np.random.default_rng(3).bytes(150_000)
+        large = len(padded).to_bytes(4) + padded[4:]
+        picture = images.read(saved(RGB, "JPEG", icc_profile=large))
+        savers.write(tmp_path / f"out.{name}", picture.pixels, picture.metadata)
+        with Image.open(tmp_path / f"out.{name}") as image:
+            assert image.info["icc_profile"] == large
+
     def test_a_near_profile_leaves_the_numbers_alone(self, tiny: SRModel, tmp_path: Path) -> None:
         plain, _ = upscaled(tiny, tmp_path, saved(RGB, "PNG"), "plain.png")
         tagged, _ = upscaled(tiny, tmp_path, saved(RGB, "PNG", icc_profile=P3), "tagged.png")

@@ -255,6 +255,13 @@ class TestOthers:
         assert picture.channels == 1
         assert np.abs(picture.pixels[..., 0].astype(int) - GRAY).max() <= 1
 
+    def test_of_an_animated_avif_the_first_frame_is_read_and_that_said(self) -> None:
+        others = [Image.new("RGB", (36, 24), "blue")]
+        data = saved(RGB, "AVIF", save_all=True, append_images=others, quality=100, subsampling="4:4:4")
+        picture = images.read(data)
+        assert np.abs(picture.pixels.astype(int) - RGB).mean() < 3
+        assert any("first frame" in note for note in picture.notes)
+
     def test_heic_is_read_or_the_missing_decoder_is_named(self) -> None:
         heif = pytest.importorskip("pillow_heif", reason="only pillow-heif writes HEIC here")
         file = io.BytesIO()

@@ -227,6 +227,18 @@ class TestTargets:
         with pytest.raises(OutputError, match="is a folder"):
             Writer(tmp_path / "d.png", 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True))
 
+    @pytest.mark.skipif(os.name != "posix", reason="devices and links are POSIX's")
+    def test_devices_are_refused_and_links_followed(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.png")
+        for path in (tmp_path / "pipe.png", Path("/dev/null")):
+            with pytest.raises(OutputError, match="not a file"):
+                Writer(path, 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True, format="png"))
+        (tmp_path / "elsewhere").mkdir()
+        real = written(tmp_path / "elsewhere", "real.png", RGB[:5])
+        (tmp_path / "link.png").symlink_to(real)
+        written(tmp_path, "link.png", overwrite=True)
+        assert (tmp_path / "link.png").is_symlink() and decoded(real).shape == RGB.shape
+
     def test_room_is_checked_before_work(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Usage:
             free = 10 * 2**20

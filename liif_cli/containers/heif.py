@@ -11,10 +11,12 @@ MOST = 2**24
 
 @dataclass
 class Colour:
-    """gray: every coded item is monochrome. nclx: primaries, transfer and matrix numbers of H.273, or None."""
+    """gray: every coded item is monochrome. nclx: primaries, transfer and matrix numbers of H.273, or None. sequence: the file
+    is an animation first."""
 
     gray: bool = False
     nclx: tuple[int, int, int] | None = None
+    sequence: bool = False
 
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -41,7 +43,7 @@ def read(file: BinaryIO) -> Colour:
     """Colour facts from the `meta` box."""
     file.seek(0)
     data = file.read(MOST)
-    found = Colour()
+    found = Colour(sequence=data[8:12] in (b"avis", b"hevc", b"msf1"))
     codings = []
     for name, body in _properties(data, 0, len(data)):
         if name == b"av1C" and len(body) > 2:
