@@ -8,6 +8,7 @@ sums. Positions are formed in exact integers and float64, the hidden layers in t
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -139,7 +140,25 @@ def render_grid(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, quer
     """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
 
     queries: how many pixels a thread works on at once; it does not change the colours. Takes `scratch_bytes` beside its result.
+    On a CUDA device in 16 bits one kernel does it all, where it runs.
     """
+    if field.codes.is_cuda and len(rows) and len(columns) and _kernel_runs(decoder, field.codes):
+        from liif_cli.networks.triton_grid import render_fused
+
+        return render_fused(decoder, field, rows, columns)
+    return render_plain(decoder, field, rows, columns, queries)
+
+
+def _kernel_runs(decoder: "LIIF", codes: Tensor) -> bool:
+    if find_spec("triton") is None:
+        return False
+    from liif_cli.networks.triton_grid import fits, works
+
+    return fits(decoder, codes) and works(codes.device, codes.dtype, decoder.local_ensemble, codes.shape[3])
+
+
+def render_plain(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
+    """What `render_grid` does on every device, in torch's own operators."""
     codes = field.codes
     queries = queries or (QUERIES.get(codes.element_size(), 512) if codes.device.type == "cpu" else GPU_QUERIES)
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)

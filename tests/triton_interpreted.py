@@ -1,0 +1,39 @@
+"""Compare the CUDA kernel, run by Triton's interpreter on the CPU, with the plain path. Started by test_triton_grid.py.
+
+In fp16 only: the interpreter keeps bf16 as integers and multiplies those.
+"""
+
+import torch
+from conftest import golden_model, tiny_config
+
+from liif_cli.coords import Axis
+from liif_cli.networks.grid import render_plain
+from liif_cli.networks.triton_grid import fits, render_fused, works
+
+
+@torch.no_grad()
+def main() -> None:
+    for options in (
+        {},
+        {"local_ensemble": False},
+        {"cell_decoding": False},
+        {"hidden": (32,)},
+        {"hidden": (16, 16, 16)},
+    ):
+        model = golden_model(tiny_config(**options))
+        image = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
+        field = model.decoder.prepare(model.encoder(image), (3, 5), (20, 14), torch.float16)
+        rows, columns = Axis.whole(20, 51).part(12, 19), Axis.whole(14, 61).part(30, 61)
+        assert fits(model.decoder, field.codes)
+        ours = render_fused(model.decoder, field, rows, columns)
+        plain = render_plain(model.decoder, field, rows, columns)
+        assert ours.shape == plain.shape == (2, 7, 31, 3)
+        error = float((ours - plain).abs().max() / plain.abs().max())
+        print(options, f"{error:.1e}")
+        assert error <= 4 * torch.finfo(torch.float16).eps
+        assert not fits(model.decoder, field.codes.float())
+    assert works(torch.device("cpu"), torch.float16, True, 32)
+
+
+if __name__ == "__main__":
+    main()
