@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ from liif_cli.commands.eval import eval_
 from liif_cli.commands.models import models
 from liif_cli.commands.train import train
 from liif_cli.commands.upscale import upscale
-from liif_cli.console import ClosedPipe, complain, finish_streams, prepare_streams
+from liif_cli.console import ClosedPipe, complain, finish_streams, hide_downloads, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
 
 app = typer.Typer(
@@ -70,6 +71,10 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`."""
+    if os.environ.get("LIIF_DEBUG") != "1":  # what libraries think of one another is no message for users
+        os.environ.setdefault("VIPS_WARNING", "0")
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
     code = run(sys.argv[1:] if arguments is None else arguments)
     finish_streams()
     sys.exit(code)
@@ -78,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     prepare_streams()
+    if not sys.stderr.isatty():
+        hide_downloads()
     with _interrupts():
         try:
             code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)

@@ -38,6 +38,11 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="liif")
 
 
+def hide_downloads() -> None:
+    """Let the Hub's client show no progress; to be called before it is first imported."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
 def finish_streams() -> None:
     """Write out what is waiting; where nobody reads any more, let the interpreter's own attempt at the end be silent."""
     for stream in (sys.stdout, sys.stderr):

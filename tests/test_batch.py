@@ -183,7 +183,7 @@ def test_talk(up: Callable[..., Any]) -> None:
     for line, name in zip(verbose.err, ("a", "b"), strict=False):
         for part in (
             f"{name}_2x.png: tiny on cpu in ",
-            "1 tiles of up to 12 pixels",
+            "1 tile of up to 12 pixels",
             "read ",
             "encode ",
             "decode ",

@@ -154,7 +154,8 @@ def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
 
     plans = list(
         dict.fromkeys(
-            f"{plan.count} tiles of up to {plan.side} pixels, {format_bytes(plan.peak)}" for plan in tally.plans
+            f"{plan.count} tile{'s' * (plan.count > 1)} of up to {plan.side} pixels, {format_bytes(plan.peak)}"
+            for plan in tally.plans
         )
     )
     times = f"read {timing.read:.2f} s, encode {timing.encode:.2f} s, decode {timing.decode:.2f} s, file {timing.file:.2f} s"

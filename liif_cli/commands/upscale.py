@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.commands import completion
+from liif_cli.console import hide_downloads
 from liif_cli.errors import UsageError
 from liif_cli.settings import is_typed
 
@@ -163,6 +164,8 @@ def upscale(
     scale, size = one_side(context, "scale", scale, "size", size)
     overwrite, skip_existing = exclusive(context, "overwrite", overwrite, "skip_existing", skip_existing)
     quiet, verbose = exclusive(context, "quiet", quiet, "verbose", verbose)
+    if quiet:
+        hide_downloads()
     if as_json and output == "-":
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     targets = parse_targets(scale or [], size or [], fit)
