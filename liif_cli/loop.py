@@ -87,6 +87,13 @@ class Meter:
         return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
 
 
+def device_pairs(pairs: Pairs, device: torch.device) -> DevicePairs | None:
+    """The pairs served from a GPU's own memory, if they fit into half of what is free there."""
+    if device.type != "cuda" or not pairs.pictures.in_memory or bytes_needed(pairs) > free_memory(device) / 2:
+        return None
+    return DevicePairs(pairs, device)
+
+
 class Loop:
     """Steps, and between them what the clock and the iteration's number call for."""
 
@@ -101,9 +108,7 @@ class Loop:
         self.scores: dict[str, float] = {}
         self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
-        fits = trainer.device.type == "cuda" and self.config.data.degrade == "clean"
-        fits = fits and pairs.pictures.in_memory and bytes_needed(pairs) < free_memory(trainer.device) / 2
-        self.on_device = DevicePairs(pairs, trainer.device) if fits else None
+        self.on_device = device_pairs(pairs, trainer.device) if self.config.data.degrade == "clean" else None
 
     def _board(self) -> Any:
         if not (self.config.tensorboard and self.world.first):

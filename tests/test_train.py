@@ -23,6 +23,7 @@ from liif_cli.cli import run as cli
 from liif_cli.config import to_dict
 from liif_cli.datasets import Pairs, Pictures
 from liif_cli.errors import InputError, LiifError, OutputError, UsageError
+from liif_cli.gpu_data import DevicePairs
 from liif_cli.model import SRModel
 from liif_cli.objective import Objective
 from liif_cli.processes import World
@@ -300,6 +301,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(co
     with pytest.raises(LiifError, match="not finite"):
         train(run, broken)
     assert same(run.load_state(), state)
+
+
+def test_data_on_the_device_trains_alike_and_resumes_exactly(config, tmp_path, monkeypatch):
+    """The loop of a GPU run, on the CPU's tensors."""
+    config = replace(config, iterations=12)
+    usual = Run.create(tmp_path / "usual", config)
+    train(usual, config)
+    monkeypatch.setattr("liif_cli.loop.device_pairs", DevicePairs)
+    whole, parts = (Run.create(tmp_path / name, config) for name in ("whole", "parts"))
+    train(whole, config)
+    train(parts, config, watch=stopper(5))
+    train(parts, config)
+    assert same(whole.load_state(), parts.load_state())
+    # The same patches, other pixels of them: not the same losses, but close.
+    losses = [[e["loss"] for e in run.entries() if e["event"] == "train"][-1] for run in (usual, whole)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
 # Processes
