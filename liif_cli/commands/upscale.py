@@ -1,5 +1,6 @@
 """`liif upscale`: show pictures at another size."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -175,7 +176,7 @@ def upscale(
     form = "png" if output == "-" and format is None else format
     save = SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite)
     many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
-    naming = Naming(output, many, form, part, lambda: find(model).name, page, frame)
+    naming = Naming(output, many, form, part, cache(lambda: find(model).name), page, frame)
     work = Work(images, targets, naming, save, recursive=recursive, skip_existing=skip_existing)
 
     from liif_cli.upscaler import Options, Upscaler
