@@ -215,7 +215,8 @@ def test_a_run_leaves_what_it_should(config, tmp_path):
 
 
 def test_training_learns(config, tmp_path):
-    longer = replace(config, iterations=150, optimiser=replace(config.optimiser, lr=1e-2))
+    check = replace(config.validation, every=50)
+    longer = replace(config, iterations=150, optimiser=replace(config.optimiser, lr=1e-2), validation=check)
     train(Run.create(tmp_path / "run", longer), longer)
     entries = [e for e in Run(tmp_path / "run").entries() if e["event"] == "validate"]
     assert entries[-1]["scores"]["2"] > entries[0]["scores"]["2"] + 2
@@ -232,6 +233,17 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config, tmp_path, pr
         torch.manual_seed(stop)  # whatever happens between must not matter
     assert same(whole.load_state(), parts.load_state())
     assert (tmp_path / "whole/tiny.safetensors").read_bytes() == (tmp_path / "parts/tiny.safetensors").read_bytes()
+
+
+def test_pictures_read_as_needed_train_the_same_as_those_in_memory(config, tmp_path):
+    states = []
+    for cache in ("memory", "lazy"):
+        changed = replace(config, iterations=4, data=replace(config.data, cache=cache))
+        run = Run.create(tmp_path / cache, changed)
+        train(run, changed)
+        assert run.entries()[0]["in_memory"] == (cache == "memory")
+        states.append(run.load_state())
+    assert same(*states)
 
 
 def stopper(iteration):
