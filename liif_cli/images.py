@@ -14,8 +14,9 @@ from PIL import UnidentifiedImageError
 from liif_cli import colour, icc
 from liif_cli.errors import InputError
 from liif_cli.formats import HEAD_BYTES, sniff
-from liif_cli.loaders import Source, load
+from liif_cli.loaders import load
 from liif_cli.metadata import Metadata, Timing
+from liif_cli.source import Source
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,23 @@ libvips decodes; Pillow takes BMP, PBM and APNG, which libvips' wheel lacks. Onl
 content shows is ever called.
 """
 
-import io
-import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyvips
 from numpy.typing import NDArray
 from PIL import Image
 
 from liif_cli import colour, exif, icc
 from liif_cli.containers import heif, jpeg, netpbm, png, tiff, webp
-from liif_cli.errors import InputError
+from liif_cli.errors import InputError, OutOfMemory
+from liif_cli.memory import available, format_bytes
 from liif_cli.metadata import Metadata, Timing
-
-pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
+from liif_cli.source import Source
 
 
 @dataclass(frozen=True)
@@ -48,38 +45,6 @@ class Loaded:
         return self.timing.frames if self.timing else 1
 
 
-@dataclass(frozen=True)
-class Source:
-    """A picture file: a path or its bytes."""
-
-    given: Path | bytes
-
-    @property
-    def name(self) -> str:
-        """What a message calls it."""
-        return str(self.given) if isinstance(self.given, Path) else "the input"
-
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """The file, for reading. InputError when it cannot be opened."""
-        if isinstance(self.given, bytes):
-            yield io.BytesIO(self.given)
-            return
-        try:
-            file = self.given.open("rb")
-        except OSError as error:
-            raise InputError(f"{self.name} cannot be read: {error.strerror}") from error
-        with file:
-            yield file
-
-    def vips(self, loader: str, **options: Any) -> Any:
-        """The picture as libvips opens it with one named loader; pixels come later, from the top."""
-        options = {"access": "sequential", "fail_on": "error", **options}
-        if isinstance(self.given, Path):
-            return getattr(pyvips.Image, loader)(os.fsencode(self.given), **options)  # a name need not be text
-        return getattr(pyvips.Image, f"{loader}_buffer")(self.given, **options)
-
-
 def load(source: Source, form: str, page: int | None, frame: int | None) -> Loaded:
     """Header of a picture of the format. page and frame count from 1."""
     if page is not None and form != "tiff":
@@ -88,9 +53,27 @@ def load(source: Source, form: str, page: int | None, frame: int | None) -> Load
         loaded = _LOADERS[form](source, file, (page or frame or 1) - 1)
     if frame is not None and not 1 <= frame <= loaded.frames:
         raise InputError(f"{source.name} has no frame {frame}: it has {loaded.frames}")
+    loaded = replace(loaded, decode=_within_memory(source, loaded))
     if loaded.metadata.dpi is None and loaded.metadata.exif:
         return replace(loaded, metadata=replace(loaded.metadata, dpi=tiff.dpi_of(loaded.metadata.exif)))
     return loaded
+
+
+def _within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
+    """The picture's `decode`, which raises OutOfMemory first where the header promises more than memory holds: a few bytes
+    can claim billions of pixels."""
+
+    def decode() -> NDArray[Any]:
+        needed = loaded.width * loaded.height * loaded.channels * (2 if loaded.metadata.bits > 8 else 1)
+        if needed > (free := available()):
+            size = f"{loaded.width}x{loaded.height}"
+            raise OutOfMemory(
+                f"{source.name} has {size} pixels: {format_bytes(needed)}, and {format_bytes(free)} of memory are free",
+                hint="close other programs, or cut the picture first",
+            )
+        return loaded.decode()
+
+    return decode
 
 
 def _png(source: Source, file: BinaryIO, frame: int) -> Loaded:
@@ -99,14 +82,14 @@ def _png(source: Source, file: BinaryIO, frame: int) -> Loaded:
         return _apng(source, header, frame)
     metadata, notes = png.profile(header)
     loaded = _from_vips(source.vips("pngload"), metadata, notes)
-    return _without_palette(loaded) if header.kind == 3 else loaded
+    return _without_palette(source, loaded) if header.kind == 3 else loaded
 
 
 def _apng(source: Source, header: png.Header, frame: int) -> Loaded:
     metadata, notes = png.profile(header)
     if header.depth == 16:
         notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
-    with source.open() as file, Image.open(file) as image:
+    with source.open() as file, _pillow(), Image.open(file) as image:
         first = 1 if getattr(image, "default_image", False) else 0
         durations = []
         count = int(getattr(image, "n_frames", 1))
@@ -114,10 +97,12 @@ def _apng(source: Source, header: png.Header, frame: int) -> Loaded:
             image.seek(index)
             durations.append(round(image.info.get("duration", 100)))
         loop = int(image.info.get("loop", 0))
+        if len(durations) != header.frames:
+            raise InputError(f"the animation has {len(durations)} frames and should have {header.frames}")
     gray = header.kind in (0, 4)
 
     def decode() -> NDArray[Any]:
-        with source.open() as file, Image.open(file) as image:
+        with source.open() as file, _pillow(), Image.open(file) as image:
             image.seek(frame + first)
             return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
 
@@ -151,7 +136,7 @@ def _gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
     comment = whole.get("gif-comment") if whole.get_typeof("gif-comment") else None
     text = (("Comment", comment),) if comment else ()
     loaded = _from_vips(source.vips("gifload", page=frame), Metadata(text=text))
-    return _timed(loaded, whole) if frames > 1 else _without_palette(loaded)
+    return _timed(loaded, whole) if frames > 1 else _without_palette(source, loaded)
 
 
 def _timed(loaded: Loaded, whole: Any) -> Loaded:
@@ -243,9 +228,11 @@ _pillow_lock = threading.Lock()
 
 
 @contextmanager
-def _any_size() -> Iterator[None]:
-    """Pillow's limit on pixels is a global of its module; the caller's own limit is checked on the header."""
-    with _pillow_lock:
+def _pillow() -> Iterator[None]:
+    """Pillow's limit on pixels is a global of its module; the caller's own limit is checked on the header. What Pillow warns
+    of is an error, or no concern of the user."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield
@@ -255,7 +242,7 @@ def _any_size() -> Iterator[None]:
 
 def _from_pillow(source: Source, file: BinaryIO) -> Loaded:
     file.seek(0)
-    with _any_size(), Image.open(file) as image:
+    with _pillow(), Image.open(file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
         if mode == "P":
             colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -264,7 +251,7 @@ def _from_pillow(source: Source, file: BinaryIO) -> Loaded:
             target = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
 
     def decode() -> NDArray[Any]:
-        with source.open() as again, _any_size(), Image.open(again) as image:
+        with source.open() as again, _pillow(), Image.open(again) as image:
             pixels: NDArray[Any] = np.array(
                 image.convert("RGB").convert(target) if mode == "P" else image.convert(target)
             )
@@ -274,9 +261,9 @@ def _from_pillow(source: Source, file: BinaryIO) -> Loaded:
     return Loaded(size[0], size[1], len(target) if target != "L" else 1, metadata, decode)
 
 
-def _without_palette(loaded: Loaded) -> Loaded:
+def _without_palette(source: Source, loaded: Loaded) -> Loaded:
     """A palette of grays makes a gray picture: seen in the pixels, which such files have few of."""
-    pixels = loaded.decode()
+    pixels = _within_memory(source, loaded)()
     if pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
         pixels = np.ascontiguousarray(pixels[..., [0, 3]] if pixels.shape[2] == 4 else pixels[..., :1])
     return replace(loaded, channels=pixels.shape[2], decode=lambda: pixels)

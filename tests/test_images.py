@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from liif_cli import images
 from liif_cli.containers.png import chunk
-from liif_cli.errors import InputError, LiifError
+from liif_cli.errors import InputError, LiifError, OutOfMemory
 
 Y, X = np.mgrid[0:24, 0:36]
 RGB = np.stack([X * 7, Y * 10, (X + Y) * 4], axis=2).astype(np.uint8)
@@ -291,6 +291,13 @@ class TestRefusals:
         picture = images.read(tmp_path / "photo.jpg")
         assert picture.format == "png"
         np.testing.assert_array_equal(picture.pixels, RGB)
+
+    def test_a_header_that_claims_more_than_memory_holds(self) -> None:
+        bomb = png(100_000, 100_000, 16, 6, b"")
+        assert images.probe(bomb).width == 100_000
+        with pytest.raises(OutOfMemory, match="100000x100000") as caught:
+            images.read(bomb)
+        assert caught.value.exit_code == 7
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be read"):

@@ -1,0 +1,46 @@
+"""Where a picture is read from: a file, or the bytes of one."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyvips
+
+from liif_cli.errors import InputError
+
+pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture file: a path or its bytes."""
+
+    given: Path | bytes
+
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+        return str(self.given) if isinstance(self.given, Path) else "the input"
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """The file, for reading. InputError when it cannot be opened."""
+        if isinstance(self.given, bytes):
+            yield io.BytesIO(self.given)
+            return
+        try:
+            file = self.given.open("rb")
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {error.strerror}") from error
+        with file:
+            yield file
+
+    def vips(self, loader: str, **options: Any) -> Any:
+        """The picture as libvips opens it with one named loader; pixels come later, from the top."""
+        options = {"access": "sequential", "fail_on": "error", **options}
+        if isinstance(self.given, Path):
+            return getattr(pyvips.Image, loader)(os.fsencode(self.given), **options)  # a name need not be text
+        return getattr(pyvips.Image, f"{loader}_buffer")(self.given, **options)
