@@ -1,6 +1,7 @@
 """Where a picture is read from: a file, or the bytes of one."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
