@@ -82,6 +82,11 @@ class Naming:
 
     def _path(self, source: Source, target: Target, size: Callable[[], tuple[int, int]]) -> Path:
         if self.output is not None and self.kind == "file":
+            if self.format is None and not Path(self.output).suffix:
+                raise UsageError(
+                    f"-o {self.output} is neither a folder nor a file with a suffix",
+                    hint=f"{self.output}.png, or {self.output}/ for a folder that is to be made",
+                )
             return Path(self.output)
         if self.output is not None and self.kind == "template":
             return Path(self._filled(self.output, source, target, size))

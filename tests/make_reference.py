@@ -39,7 +39,7 @@ def section(name: str, command: Any) -> Iterator[str]:
     yield ""
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     for argument in arguments:
-        yield f"`{argument.metavar}`: {argument.help}"
+        yield f"`{argument.metavar}{'...' * (argument.nargs == -1)}`: {argument.help}"
         yield ""
     yield "| option | meaning |"
     yield "|---|---|"

@@ -47,6 +47,9 @@ def test_a_file_a_folder_and_what_is_which() -> None:
     assert named("new", many=True) == ["new/a_4x.png"]
     assert named("new.d", many=True) == ["new.d/a_4x.png"]
     assert named("new", format="png") == ["new"]  # one output, a format: a file without suffix
+    with pytest.raises(UsageError, match="neither a folder nor a file") as caught:
+        named("new")
+    assert caught.value.hint == "new.png, or new/ for a folder that is to be made"
     with pytest.raises(UsageError, match=r"would all go to out\.png"):
         named("out.png", many=True)
 

@@ -21,7 +21,7 @@ def upscale(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE...",
+            metavar="IMAGE",
             help="Pictures, folders of them, patterns such as 'scans/*.png', or - for standard input.",
         ),
     ],
