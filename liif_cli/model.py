@@ -12,6 +12,7 @@ from liif_cli.errors import CheckpointError
 from liif_cli.networks.edsr import EDSR
 from liif_cli.networks.liif import LIIF, Field
 from liif_cli.networks.rdn import RDN
+from liif_cli.networks.workers import keep_memory
 from liif_cli.precision import fast_fp16_cpu
 
 ENCODERS: dict[str, Any] = {"edsr": EDSR, "rdn": RDN}
@@ -91,6 +92,7 @@ class SRModel(nn.Module):
         return field
 
     def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
+        keep_memory()
         kind = pixels.device.type
         features: Tensor
         if dtype in (torch.bfloat16, torch.float16) and (kind == "cuda" or (kind == "cpu" and fast_fp16_cpu())):
