@@ -106,6 +106,7 @@ class Loop:
             run.tidy()
         self.validation = Validation(self.config) if world.first and self.config.data.val else None
         self.scores: dict[str, float] = {}
+        self.named = 0  # of the pictures that were left out
         self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
         self.on_device = device_pairs(pairs, trainer.device) if self.config.data.degrade == "clean" else None
@@ -135,7 +136,7 @@ class Loop:
     def run_until(self, max_time: float) -> str:
         """The loop itself; the state is written before it returns."""
         pictures = self.pairs.pictures
-        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": list(pictures.skipped)}
+        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": self._newly_skipped()}
         self.log(
             event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
         )
@@ -153,7 +154,15 @@ class Loop:
         self.world.wait()
         reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
         self.log(event="end", iteration=self.trainer.iteration, reason=reason)
+        if self.board is not None:
+            self.board.close()
         return reason
+
+    def _newly_skipped(self) -> list[str]:
+        """Why pictures were left out since this was last asked."""
+        new = self.pairs.pictures.skipped[self.named :]
+        self.named += len(new)
+        return new
 
     def _make(self, step: int) -> Batch:
         numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
@@ -184,6 +193,8 @@ class Loop:
         overdue = code == RUNNING and self._overdue()
         if iteration % LOG_EVERY == 0 or code != RUNNING or overdue:
             meter, self.meter = self.meter, Meter()
+            if skipped := self._newly_skipped():
+                self.log(event="skipped", iteration=iteration, skipped=skipped)
             self.log(
                 event="train",
                 iteration=iteration,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,6 +245,21 @@ def test_pictures_read_as_needed_train_the_same_as_those_in_memory(config, tmp_p
         assert run.entries()[0]["in_memory"] == (cache == "memory")
         states.append(run.load_state())
     assert same(*states)
+
+
+def test_a_picture_that_breaks_on_the_way_is_named(config, photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    config = replace(config, iterations=8, workers=0, data=replace(config.data, folders=(str(folder),), cache="lazy"))
+    run = Run.create(tmp_path / "run", config)
+
+    def ruin(entry):
+        if entry["event"] == "step" and entry["iteration"] == 1:
+            (folder / "3.png").write_bytes(b"no picture any more")
+
+    assert train(run, config, watch=ruin) == "done"
+    (named,) = (e["skipped"] for e in run.entries() if e["event"] == "skipped")
+    assert len(named) == 1 and "3.png" in named[0]
 
 
 def stopper(iteration):

@@ -28,6 +28,7 @@ NUMBERS = {
     "waiting": 0.213,
 }
 SCORES = {"event": "validate", "iteration": 100, "scores": {"2": 30.551, "4": 25.974}}
+GONE = {"event": "skipped", "iteration": 100, "skipped": ["b.png: gone"]}
 START = {
     "event": "start",
     "iteration": 0,
@@ -59,12 +60,19 @@ def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
     bar = Progress(TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"), console=console)
     monkeypatch.setattr(live, "make_bar", lambda: bar)
     with live.Live() as shown:
-        for entry in (START, STEP, NUMBERS, {**STEP, "iteration": 101}, SCORES):
+        for entry in (
+            START,
+            STEP,
+            NUMBERS,
+            GONE,
+            {**STEP, "iteration": 101},
+            SCORES,
+        ):
             shown.hear(entry)
     text = terminal.getvalue()
     assert "101/1,000 loss 0.0327, PSNR 29.69 dB, 31.2 samples/s, 21% waiting for data" in text
     assert "validation x2 30.55 dB, x4 25.97 dB" in text
-    assert "skipped: a.png: bad" in text and "on 1,299 pictures (in memory)" in text
+    assert "skipped: a.png: bad" in text and "skipped: b.png: gone" in text and "on 1,299 pictures (in memory)" in text
 
 
 def test_without_a_terminal_there_are_lines_and_quiet_has_none(monkeypatch, capsys):
@@ -89,12 +97,15 @@ def test_tensorboard_gets_the_numbers(folder, monkeypatch):
             written.append((name, step))
             assert isinstance(value, float)
 
+        def close(self):
+            written.append(("closed", 0))
+
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = Writer
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     config = replace(small(folder), tensorboard=True)
     train(Run.create(folder / "run", config), config)
-    assert ("train/loss", 2) in written and ("validate/psnr_x2", 2) in written
+    assert written[-1] == ("closed", 0) and ("train/loss", 2) in written and ("validate/psnr_x2", 2) in written
     assert not any("time" in name for name, _ in written)
 
 

@@ -70,8 +70,10 @@ def describe(entry: dict[str, Any]) -> str:
 
 def sentence(entry: dict[str, Any]) -> str | None:
     """What there is to say about an event; None if nothing."""
+    skipped = [f"skipped: {reason}" for reason in entry.get("skipped", ())]
+    if entry["event"] == "skipped":
+        return "; ".join(skipped)
     if entry["event"] == "start":
-        skipped = [f"skipped: {reason}" for reason in entry["skipped"]]
         where = "in memory" if entry["in_memory"] else "read as needed"
         begun = f"from {entry['source']}, iteration {entry['iteration']:,}, on {entry['pictures']:,} pictures ({where})"
         return "; ".join([*skipped, begun])
