@@ -90,13 +90,21 @@ class Naming:
             return Path(self.output)
         if self.output is not None and self.kind == "template":
             return Path(self._filled(self.output, source, target, size))
-        label = target.label if isinstance(target, Scale) else "{1}x{0}".format(*target.of(size()))
-        name = f"{source.stem}_{label}{self._suffix(None)}"
+        name = f"{source.stem}_{self._label(target, size)}{self._suffix(None)}"
         if self.folder is not None:
             return self.folder / source.inside / name
         if source.path is None:
             raise UsageError("standard input has no name to call the output by", hint="-o - writes to standard output")
         return source.path.with_name(name)
+
+    def _label(self, target: Target, size: Callable[[], tuple[int, int]]) -> str:
+        """`7.5x`, or the output's size, for which the picture is only looked at where it must be."""
+        if isinstance(target, Scale):
+            return target.label
+        if target.fit == "exact" and target.width and target.height:
+            return f"{target.width}x{target.height}"
+        height, width = make_grid(size(), target, self.region).shape
+        return f"{width}x{height}"
 
     def _suffix(self, source: Source | None) -> str:
         """Of the format that was asked for; else of `source` where that can be written; else PNG's."""

@@ -37,6 +37,9 @@ def test_beside_the_input_by_default() -> None:
     ]
     assert named(None, source=Source(Path("sub/b.webp"))) == ["sub/b_4x.png"]
     assert named(None, format="jpeg") == ["a_4x.jpg"]
+    assert named(None, Size.parse("60x"), region=Region(0, 0, 10, 5)) == ["a_60x30.png"]
+    assert named(None, Size.parse("60x60", "contain")) == ["a_60x40.png"]
+    assert named(None, FULL, source=Source(Path("unread.png"))) == ["unread_1920x1080.png"]
 
 
 def test_a_file_a_folder_and_what_is_which() -> None:
