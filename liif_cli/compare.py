@@ -1,6 +1,6 @@
 """A sheet to look at: one part of a picture by bicubic, Lanczos and each model, side by side, labelled."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,17 +28,22 @@ class Panel:
     pixels: Bytes
 
 
-def panels(pixels: NDArray[Any], grid: Grid, upscalers: Sequence[Upscaler]) -> Iterator[Panel]:
+def panels(
+    pixels: NDArray[Any],
+    grid: Grid,
+    upscalers: Sequence[Upscaler],
+    progress: Callable[[int], None] = lambda pixels: None,
+) -> Iterator[Panel]:
     """The pixels of `grid` over a picture (H, W, C) uint8 or uint16, by Pillow's bicubic and Lanczos and by each model.
 
-    Transparency is shown on white. All panels have the size of the grid.
+    Transparency is shown on white. All panels have the size of the grid. progress: is told of pixels that a model finished.
     """
     rgb = opaque(pixels)
     for name, filter in FILTERS.items():
         yield Panel(name, filtered(rgb, grid, filter))
     for upscaler in upscalers:
         renderer = upscaler.renderer(8)
-        rows = [rows for _, rows in upscaler.rows(renderer, rgb, [grid])]
+        rows = [rows for _, rows in upscaler.rows(renderer, rgb, [grid], progress)]
         yield Panel(upscaler.name, quantize(np.concatenate(rows), np.uint8))
 
 

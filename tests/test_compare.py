@@ -93,4 +93,16 @@ def test_the_command(liif: Callable[..., Any], desk: Path, tiny_file: Path) -> N
     assert liif("compare", "in.png", "-m", tiny_file, "--size", "40x", "--overwrite", "-o", "x.webp").out == ["x.webp"]
     assert liif("compare", "in.png", "-m", tiny_file, "-s", 1000, "-o", "y.png").code == 9
     assert liif("compare", "gone.png", "-m", tiny_file).code == 3
+    assert liif("compare", "in.png", "-m", "no-such-model", "-o", "y.png").code == 5
     assert not Path("y.png").exists()
+
+
+def test_a_typed_size_stands_against_a_configured_scale(
+    liif: Callable[..., Any], tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(PIXELS).save("in.png")
+    monkeypatch.setenv("LIIF_SCALE", "2")
+    assert liif("compare", "in.png", "-m", tiny_file).out == ["in_compared_2x.png"]
+    assert liif("compare", "in.png", "-m", tiny_file, "--size", "40x").out == ["in_compared_40x.png"]
+    monkeypatch.setenv("LIIF_SIZE", "50x")
+    assert liif("compare", "in.png", "-m", tiny_file).code == 2

@@ -89,6 +89,19 @@ def test_no_colour_and_narrow_terminals(shown: Callable[..., str]) -> None:
     assert "a.png" in narrow and "━" not in narrow
 
 
+def test_compare_shows_progress_too(
+    monkeypatch: pytest.MonkeyPatch, tiny_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.run(["compare", "a.png", "-s", "3", "-m", str(tiny_file)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "a_compared_3x.png\n" and "Mpx/s" in said.err
+    assert cli.run(["compare", "a.png", "-s", "3", "-m", str(tiny_file), "-q", "--overwrite"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_names_are_no_markup(shown: Callable[..., str]) -> None:
     Path("a.png").rename("[red]x[bold].png")
     assert "[red]x[bold].png" in shown("[red]x[bold].png", "-s", 2)

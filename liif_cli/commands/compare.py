@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from liif_cli.commands import completion
-from liif_cli.commands.upscale import DEFAULT_MODEL, one_of, parse_targets
+from liif_cli.commands.display import pixel_bar
+from liif_cli.commands.upscale import DEFAULT_MODEL, one_of, one_side, parse_targets
 from liif_cli.console import result, say
 from liif_cli.errors import UsageError
 
 
 def compare(
+    context: typer.Context,
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture, or - for standard input.")],
     scale: Annotated[
         str | None, typer.Option("--scale", "-s", metavar="S|SXxSY", help="Times as large. Default: 4.")
@@ -73,6 +75,7 @@ def compare(
     from liif_cli.sizes import Region, check_pixels
     from liif_cli.upscaler import Options, Upscaler
 
+    scale, size = one_side(context, "scale", scale, "size", size)
     if scale is not None and size is not None:
         raise UsageError("--scale and --size exclude each other")
     target = parse_targets([] if size else [scale or "4"], [size] if size else [], "exact")[0]
@@ -91,12 +94,15 @@ def compare(
         to_srgb=True,
     )
     upscalers = [Upscaler(name, options) for name in model or [DEFAULT_MODEL]]
+    for upscaler in upscalers:
+        upscaler.checkpoint  # noqa: B018 (a property that finds the model: a wrong name is said at once)
     original = upscalers[0].read(source.content, source.name)
     grid = upscalers[0].grids((original.picture.height, original.picture.width), [target])[0]
     check_pixels(sheet_shape(grid, len(upscalers) + 2, columns), max_pixels)
     for note in () if quiet else original.picture.notes:
         say(f"Note: {note}")
-    shown = list(panels(original.picture.pixels, grid, upscalers))
+    with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(upscalers), quiet) as progress:
+        shown = list(panels(original.picture.pixels, grid, upscalers, progress))
     sheet = draw_sheet(shown, columns)
     notes = write(path, sheet, options=SaveOptions(overwrite=overwrite))
     for note in () if quiet else notes:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -146,6 +146,23 @@ def make_bar() -> "Progress | None":
     return Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=False
     )
+
+
+@contextmanager
+def pixel_bar(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar for one picture of `total` pixels; yields what is to be told how many more are done."""
+    bar = None if quiet else make_bar()
+    if bar is None:
+        yield lambda pixels: None
+        return
+    task, since = bar.add_task(one_line(name), total=total, detail=""), time.perf_counter()
+
+    def advance(pixels: int) -> None:
+        speed = (bar.tasks[0].completed + pixels) / max(1e-9, time.perf_counter() - since)
+        bar.update(task, advance=pixels, detail=f"{speed / 1e6:.2f} Mpx/s")
+
+    with bar:
+        yield advance
 
 
 def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
