@@ -37,10 +37,11 @@ def written(folder: Path, name: str, pixels: np.ndarray = RGB, **options: Any) -
     return folder / name
 
 
-@pytest.fixture(params=[False, True], ids=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", "disk by name"])
 def waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows wait in memory, or on disk in strips of few rows."""
-    if request.param:
+    """Rows wait in memory, or on disk in strips of few rows, in files with names or without."""
+    monkeypatch.setattr(scratch, "NAMELESS", scratch.NAMELESS and request.param == "disk")
+    if request.param != "memory":
         monkeypatch.setattr(scratch, "IN_MEMORY", 0)
         monkeypatch.setattr(scratch, "STRIP_ROWS", 16)
 
@@ -314,6 +315,21 @@ def test_writers_of_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
     for thread in threads:
         thread.join()
     assert [int(decoded(tmp_path / f"{i}.png").max()) for i in range(8)] == [i * 20 for i in range(8)]
+
+
+@pytest.mark.slow
+def test_every_strip_of_a_picture_of_gigabytes_is_in_its_place(tmp_path: Path) -> None:
+    """libvips takes no offset beyond 1 GB in one file, and would give the first rows again without an error."""
+    height, width = 30_000, 15_000
+    with Writer(tmp_path / "a.jpg", height, width, 3, np.uint8) as writer:
+        for top in range(0, height, 100):
+            writer.write(np.full((100, width, 3), top // 1000 * 8, np.uint8))
+    seen = (
+        pyvips.Image.new_from_file(str(tmp_path / "a.jpg"), access="sequential")
+        .resize(1 / 50, kernel="nearest")
+        .numpy()
+    )
+    assert [int(seen[20 * i + 10, 0, 0]) for i in range(30)] == [8 * i for i in range(30)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")
