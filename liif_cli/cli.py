@@ -27,9 +27,20 @@ from liif_cli.commands.upscale import upscale
 from liif_cli.console import ClosedPipe, complain, finish_streams, hide_downloads, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
 
+HELP = """Show any image at any size, with a Local Implicit Image Function (LIIF).
+
+Examples:
+
+  liif upscale in.png --scale 4 -o out.png
+
+  liif compare in.png --scale 8 --region 100,80,64,48
+
+  liif upscale --help
+"""
+
 app = typer.Typer(
     name="liif",
-    help="Show any image at any size, with a Local Implicit Image Function (LIIF).",
+    help=HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

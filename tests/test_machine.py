@@ -1,6 +1,7 @@
 """What is on this machine: `liif models`, `liif doctor`, completion."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,12 @@ class _Torch:
         @staticmethod
         def init() -> None:
             raise RuntimeError("Found no NVIDIA driver\n on your system")
+
+
+def test_downloads_show_no_progress_where_nobody_watches(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "0")
+    liif("models")
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1"
 
 
 def test_the_reasons_for_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,13 @@ def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
         parse(example)
 
 
+def test_the_examples_of_the_program_parse() -> None:
+    examples = [line.strip() for line in ROOT.help.splitlines() if line.strip().startswith("liif ")]
+    assert len(examples) == 3
+    for example in examples[:2]:
+        parse(example)
+
+
 def test_the_readme_s_examples_parse() -> None:
     calls = [line for line in re.findall(r"^(?:.*\| )?liif .*$", TEXT, re.MULTILINE) if "`" not in line]
     assert len(calls) > 8
