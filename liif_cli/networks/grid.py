@@ -64,26 +64,25 @@ class Neighbours:
 
 
 class Strip:
-    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of pixels."""
+    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of codes."""
 
     def __init__(self, codes: Tensor, columns: Neighbours, weight: Tensor) -> None:
         """codes: (h, w, width). weight: (width,) float32, what the first layer makes of the relative x."""
         self.codes = codes
         self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
-        self.terms = columns.relative.reshape(-1, 1) * weight
-        self.rows: tuple[int, ...] = ()
-        self.sums = codes.new_empty(0)
+        terms = columns.relative.reshape(-1, 1) * weight
+        self.terms = terms.half() if codes.dtype == torch.float16 else terms  # bf16 would be too coarse here
+        self.sums: dict[int, Tensor] = {}
 
-    def sum(self, rows: tuple[int, ...]) -> Tensor:
-        """(len(rows), neighbours * n, width) for rows of codes. The latest are kept: pixels go from top to bottom."""
-        if rows != self.rows:
-            old, self.rows = dict(zip(self.rows, self.sums, strict=False)), rows
-            self.sums = torch.stack([old[row] if row in old else self._row(row) for row in rows])
-        return self.sums
-
-    def _row(self, row: int) -> Tensor:
-        features = self.codes[row].index_select(0, self.index)
-        return (features.float() + self.terms).to(self.codes.dtype)
+    def sum(self, row: int) -> Tensor:
+        """(neighbours * n, width) of a row of codes. The latest two are kept: pixels go from top to bottom."""
+        if row not in self.sums:
+            while len(self.sums) > 1:
+                del self.sums[next(iter(self.sums))]
+            features = self.codes[row].index_select(0, self.index)
+            exact = features.dtype == self.terms.dtype
+            self.sums[row] = features.add_(self.terms) if exact else (features + self.terms).to(features.dtype)
+        return self.sums[row]
 
 
 class Decoding:
@@ -104,7 +103,8 @@ class Decoding:
         layer's results, at least (len(rows), neighbours of rows, neighbours of columns * n, width)."""
         terms = (rows.relative.T[:, :, None, None] * self.y_weight + self.constant).to(into.dtype)
         for codes, start, stop in _runs(rows.code):
-            torch.add(strip.sum(codes), terms[start:stop], out=into[start:stop])
+            for neighbour, row in enumerate(codes):
+                torch.add(strip.sum(row), terms[start:stop, neighbour], out=into[start:stop, neighbour])
         values = relu_(into[: len(rows)].flatten(0, 2))
         for layer in self.hidden:
             values = layer(values)
