@@ -2,6 +2,8 @@
 
 import re
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from liif_cli.errors import UsageError
@@ -37,6 +39,24 @@ def resident(root: Path = Path("/")) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system, where the C library is glibc, which else keeps what lies between live blocks."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    import ctypes
+
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows None names no library
+        return None
+    return trim
 
 
 def _machine(root: Path) -> int:

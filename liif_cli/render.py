@@ -18,6 +18,7 @@ from liif_cli.bands import Colours, Piece
 from liif_cli.coords import Grid
 from liif_cli.devices import Precision, choose_precision, exact_float32, free_memory, or_none_without_memory
 from liif_cli.errors import DeviceError, OutOfMemory
+from liif_cli.memory import give_back
 from liif_cli.model import SRModel
 from liif_cli.reduction import to_float
 from liif_cli.tally import Tally
@@ -95,6 +96,7 @@ class Renderer:
                     for row, rgb in encoding.bands(part):
                         yield Piece(index, top + row, left, rgb, top + len(part.rows))
                 del encoding
+                give_back()  # else each tile leaves some more holes in the heap than the last one
 
     def _shrink(self, tile: Tile) -> int:
         """The next smaller side after `tile` did not fit."""
