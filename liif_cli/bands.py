@@ -69,7 +69,8 @@ class Bands:
         unfinished = np.flatnonzero(self._filled < self.width)
         complete = int(unfinished[0]) if len(unfinished) else len(self._filled)
         if complete:
-            rows, self._rows = self._rows[:complete], self._rows[complete:] if len(unfinished) else None
+            # A copy, so that a reader who holds on to the last rows does not hold on to all of them.
+            rows, self._rows = self._rows[:complete].copy(), self._rows[complete:] if len(unfinished) else None
             self._filled = self._filled[complete:]
             self.done += complete
             yield rows

@@ -66,8 +66,8 @@ class SRModel(nn.Module):
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Bytes per LR pixel that encoding takes at most, in float32: the encoder's live maps, or features and codes
-        (and those in 16 bits beside them, where that is what the decoder computes in)."""
+        """Bytes per LR pixel that are alive at once while a tile is encoded: the encoder's maps, or features and codes (and
+        those in 16 bits beside them, where that is what the decoder computes in)."""
         return max(4 * int(self.encoder.live_channels), 4 * int(self.encoder.out_channels) + 3 * self.code_bytes // 2)
 
     @property

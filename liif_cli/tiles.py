@@ -10,7 +10,8 @@ from liif_cli.memory import format_bytes
 from liif_cli.model import SRModel
 
 SMALLEST = 16
-COMFORTABLE = 512 * 2**20  # bytes for one tile: beyond it a larger tile gains little speed
+COMFORTABLE = 800 * 2**20  # bytes: what is taken where more is free; beyond it a larger tile gains little speed
+HEAP = 256 * 2**20  # bytes that the allocator loses at most, measured after 150 tiles (tests/bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
 
 
@@ -121,16 +122,15 @@ def make_plan(
     whole = needed(grids)
     longest = max(whole.height, whole.width)
 
-    def tile(side: int) -> int:
-        return tile_bytes(model, size, whole, side, turns, chunk)
-
     def peak(side: int) -> int:
-        return tile(side) + band_bytes(grids, whole, side, sample_bytes)
+        return tile_bytes(model, size, whole, side, turns, chunk) + band_bytes(grids, whole, side, sample_bytes)
 
     if side is not None:
         return Plan(whole, side, peak(side), budget)
+    # A tile much smaller than its halo would be encoded many times over: with RDN's halo, comfort takes more memory.
+    comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
     side = longest
-    while side > SMALLEST and (peak(side) > budget or tile(side) > COMFORTABLE):
+    while side > SMALLEST and peak(side) > min(budget, comfort):
         side = max(SMALLEST, min(side - 1, side * 7 // 8))
     if peak(side) > budget:
         raise OutOfMemory(
@@ -144,13 +144,14 @@ def make_plan(
 def tile_bytes(
     model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
 ) -> int:
-    """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, and the scratch."""
+    """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, what the allocator
+    loses beside them, and the renderer's scratch."""
     height, width = (
         min(full, min(part, side) + 2 * model.halo)
         for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
-    held = (turns - 1) * model.code_bytes
-    return int(height * width * (model.bytes_per_pixel + held) + model.decoder.scratch_bytes(chunk))
+    alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)
+    return int(alive + min(alive * 3 // 4, HEAP) + model.decoder.scratch_bytes(chunk))
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:
