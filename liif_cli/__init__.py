@@ -11,11 +11,11 @@ __version__ = "0.1.0"
 __all__ = ["LiifError", "__version__", "load_model", "upscale"]
 
 if TYPE_CHECKING:
+    from liif_cli.arrays import upscale
     from liif_cli.checkpoints import load_model
     from liif_cli.errors import LiifError
-    from liif_cli.upscaler import upscale
 
-_HOMES = {"load_model": "checkpoints", "upscale": "upscaler", "LiifError": "errors"}
+_HOMES = {"load_model": "checkpoints", "upscale": "arrays", "LiifError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

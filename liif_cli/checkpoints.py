@@ -102,7 +102,11 @@ def shipped() -> dict[str, Path]:
 
 def _unknown(reference: str) -> ModelNotFound:
     close = get_close_matches(reference, shipped(), n=1)
-    hint = f"did you mean {close[0]}?" if close else f"shipped models: {', '.join(shipped()) or 'none'}; see also hf://owner/repo"
+    hint = (
+        f"did you mean {close[0]}?"
+        if close
+        else f"shipped models: {', '.join(shipped()) or 'none'}; see also hf://owner/repo"
+    )
     return ModelNotFound(f"there is no model or file {reference!r}", hint=hint)
 
 
@@ -150,7 +154,9 @@ def _parse_header(path: Path, text: str) -> Header:
     try:
         data = json.loads(text)
         if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
-            raise CheckpointError(f"{path.name} was made by a newer liif (schema {data['schema']})", hint="upgrade liif")
+            raise CheckpointError(
+                f"{path.name} was made by a newer liif (schema {data['schema']})", hint="upgrade liif"
+            )
         return parse(Header, data)
     except (json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"the header of {path.name} is not JSON: {error}") from None

@@ -50,7 +50,9 @@ class Axis:
     def within(self, first: int, last: int) -> "Axis":
         """Those of these pixels whose centres lie in `[first, last)`, given in whole LR pixels of the image."""
         # Centre I lies at offset + (2I + 1) extent / 2 count, an LR pixel i covering [i, i + 1).
-        low, high = (_ceil_div(2 * self.count * (edge - self.offset) - self.extent, 2 * self.extent) for edge in (first, last))
+        low, high = (
+            _ceil_div(2 * self.count * (edge - self.offset) - self.extent, 2 * self.extent) for edge in (first, last)
+        )
         return self.part(min(max(low, self.start), self.stop), min(max(high, self.start), self.stop))
 
     def first_from(self, code: int) -> int:

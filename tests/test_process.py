@@ -73,21 +73,6 @@ def test_completion_of_models_loads_no_torch() -> None:
 
 
 @posix
-def test_help_and_version_take_a_fifth_of_a_second() -> None:
-    """In processor time, the least of three: the machine may be busy."""
-    import resource
-
-    for arguments in (["--version"], ["--help"], ["upscale", "--help"]):
-        least = 9.0
-        for _ in range(3):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            with start(*arguments) as process:
-                process.communicate()
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            least = min(least, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert least < 0.2, arguments
-
-
 def test_a_picture_goes_through_pipes(tiny_file: Path) -> None:
     data = Path("a.png").read_bytes()
     arguments = ["upscale", "-", "-s", 2, "-o", "-", "--format", "jpeg", "-m", tiny_file]

@@ -15,7 +15,7 @@ from liif_cli.model import SRModel
 from liif_cli.render import Renderer, render_image
 from liif_cli.resize import resample
 from liif_cli.sizes import Region, Scale, Size, make_grid
-from liif_cli.upscaler import Options, Upscaler, default_output, grid_notes
+from liif_cli.upscaler import Options, Upscaler, grid_notes
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -162,14 +162,6 @@ class TestAxesThatShrink:
         assert any("aspect" in note for note in notes)
         assert any("width shrank" in note for note in notes)
         assert not list(grid_notes((20, 30), Scale.parse("2"), make_grid((20, 30), Scale.parse("2"))))
-
-
-def test_output_names() -> None:
-    source = Path("a") / "photo.jpeg"
-    assert default_output(source, Scale.parse("7.5"), (10, 10)) == Path("a/photo_7.5x.png")
-    assert default_output(source, Scale.parse("2x3.5"), (10, 10)) == Path("a/photo_2x3.5x.png")
-    assert default_output(source, Size.parse("1920x1080"), (10, 10)) == Path("a/photo_1920x1080.png")
-    assert default_output(source, Size.parse("1920x"), (10, 20)) == Path("a/photo_1920x960.png")
 
 
 def test_a_picture_from_file_to_file(tiny: SRModel, tmp_path: Path) -> None:
