@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from liif_cli.checkpoints import save_model
 from liif_cli.config import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
 from liif_cli.model import SRModel
 
+# A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
 
 
