@@ -20,7 +20,7 @@ CASES = {
     # name: (width, height of the input, options)
     "small": (512, 512, ["--size", "16384x16384"]),
     "photo": (6000, 4000, ["--scale", "2"]),
-    "low": (1500, 500, ["--scale", "4"]),
+    "low": (1500, 1600, ["--scale", "4"]),  # tiles of the same size as those of "tall"
     "tall": (1500, 4000, ["--scale", "4"]),
     "huge": (20000, 15000, ["--scale", "1.5"]),
 }
