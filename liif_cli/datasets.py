@@ -154,10 +154,13 @@ class Pairs:
         augment: bool = True,
         degradation: Degradation = clean,
         seed: int = 0,
+        identity: float = 0.0,
+        candidates: int = 1,
     ) -> None:
         self.pictures = pictures
         self.patch, self.scale, self.queries, self.augment, self.seed = patch, scale, queries, augment, seed
         self.degradation = degradation
+        self.identity, self.candidates = identity, candidates
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -176,7 +179,13 @@ class Pairs:
         side = round(self.patch * rng.uniform(low, high))
         y, x = rng.random(2).tolist()
         flips = tuple(bool(v) and self.augment for v in rng.integers(0, 2, 3))
-        return Draw(int(self.order(epoch)[place]), side, (y, x), (flips[0], flips[1], flips[2])), rng
+        if self.identity and rng.random() < self.identity:
+            side = self.patch
+        picture, corner = int(self.order(epoch)[place]), (y, x)
+        if self.candidates > 1:
+            others = [(v[0], v[1]) for v in rng.random((self.candidates - 1, 2)).tolist()]
+            corner = max([corner, *others], key=lambda c: detail(crop(self.pictures[picture], side, c)))
+        return Draw(picture, side, corner, (flips[0], flips[1], flips[2])), rng
 
     def pair(self, number: int) -> tuple[Pixels, Pixels, NDArray[np.int64], int]:
         """LR (L, L, 3), HR pixels (Q, 3), their flat indices in the HR patch (Q,), and the HR patch's side."""
@@ -210,6 +219,12 @@ def crop(picture: Pixels, side: int, corner: tuple[float, float]) -> Pixels:
     """The `side` x `side` window of a picture whose top-left pixel is `corner` of the way through the possible ones."""
     top, left = (int(c * (n - side + 1)) for c, n in zip(corner, picture.shape[:2], strict=True))
     return picture[top : top + side, left : left + side]
+
+
+def detail(pixels: Pixels) -> float:
+    """How much there is to see in (H, W, 3): the mean absolute step of green between every other pixel's neighbours."""
+    green = pixels[..., 1].astype(np.int16)
+    return float(np.abs(np.diff(green[::2], axis=1)).mean() + np.abs(np.diff(green[:, ::2], axis=0)).mean())
 
 
 def turn(pixels: Pixels, flips: tuple[bool, bool, bool]) -> Pixels:

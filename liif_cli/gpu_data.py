@@ -27,7 +27,7 @@ class DevicePairs:
         for picture, start in zip(pictures, self.offsets, strict=False):
             flat = torch.from_numpy(picture.reshape(-1, 3))
             self.pixels[int(start) : int(start) + len(flat)].copy_(flat)
-        smallest = round(pairs.patch * pairs.scale[0])
+        smallest = pairs.patch if pairs.identity else round(pairs.patch * pairs.scale[0])
         self.smallest = smallest
         self.kernels = torch.stack([reduction(n, pairs.patch, self.largest) for n in range(smallest, self.largest + 1)])
         self.kernels = self.kernels.to(device)

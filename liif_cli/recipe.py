@@ -21,8 +21,10 @@ class DataConfig:
     """Pictures and the pairs made of them.
 
     folders and val: searched recursively. patch: side of the LR patch in pixels. scale: range from which each pair's scale
-    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement. degrade: how LR
-    is made from HR. cache: decode once and keep, or read when needed ("auto": keep if it fits in half of the free memory).
+    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement. identity: share of
+    the pairs that are at x1 whatever the range, so that a picture is given back as it is there. candidates: crops that are
+    drawn for each pair, of which the one with the most detail is taken. degrade: how LR is made from HR. cache: decode once
+    and keep, or read when needed ("auto": keep if it fits in half of the free memory).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -32,6 +34,8 @@ class DataConfig:
     patch: int = 48
     scale: tuple[float, float] = (1.0, 4.0)
     queries: int = 2304
+    identity: float = 0.0
+    candidates: int = 1
     augment: bool = True
     degrade: Literal["clean", "photo"] = "clean"
     cache: Literal["auto", "memory", "lazy"] = "auto"
@@ -39,13 +43,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam or AdamW. lr: the peak of the schedule. clip: largest gradient norm, 0 for no clipping."""
+    """Adam, AdamW, or Muon with Adam for what is no matrix. lr: the peak of the schedule. momentum: Muon's. clip: largest
+    gradient norm, 0 for no clipping."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
-    name: Literal["adam", "adamw"] = "adam"
+    name: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.95
     weight_decay: float = 0.0
     clip: float = 0.0
 

@@ -57,13 +57,16 @@ def train(
 
 def check(config: TrainConfig) -> None:
     """Raises `UsageError` for values that do not fit together."""
-    data, smallest = config.data, round(config.data.patch * config.data.scale[0])
+    data = config.data
+    smallest = data.patch if data.identity else round(data.patch * data.scale[0])
     if not data.folders:
         raise UsageError("there is no training data", hint="--data FOLDER, as often as needed")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
     if not 1 <= data.queries <= smallest**2:
         raise UsageError(f"{data.queries} queries cannot be drawn from {smallest}x{smallest} pixels")
+    if not 0 <= data.identity <= 1 or data.candidates < 1:
+        raise UsageError("data.identity is a share from 0 to 1, data.candidates at least 1")
     if config.batch < 1 or config.iterations < 1:
         raise UsageError("batch and iterations are at least 1")
 
@@ -114,4 +117,5 @@ def make_pairs(config: TrainConfig) -> Pairs:
     budget = {"memory": math.inf, "lazy": 0.0, "auto": available() / 2}[data.cache]
     pictures = Pictures([Path(f) for f in data.folders], round(data.patch * data.scale[1]), budget)
     how = DEGRADATIONS[data.degrade]
-    return Pairs(pictures, data.patch, data.scale, data.queries, data.augment, how, config.seed)
+    share, candidates = data.identity, data.candidates
+    return Pairs(pictures, data.patch, data.scale, data.queries, data.augment, how, config.seed, share, candidates)

@@ -1,7 +1,6 @@
 """One training step, and the state that makes it repeatable: weights, EMA, optimiser, iteration."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from liif_cli.datasets import Batch
+from liif_cli.errors import UsageError
 from liif_cli.model import SRModel
 from liif_cli.objective import Objective
+from liif_cli.optimisers import make_optimiser
 from liif_cli.precision import fast_bf16_cpu
-from liif_cli.recipe import EMAConfig, OptimiserConfig, TrainConfig
+from liif_cli.recipe import EMAConfig, TrainConfig
 from liif_cli.schedule import factor
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
@@ -28,7 +29,7 @@ class Trainer:
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.objective: nn.Module = Objective(self.model, config.loss, DTYPES[config.precision])
         self.forward: nn.Module = torch.compile(self.objective) if config.compile else self.objective  # type: ignore[assignment]
-        self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
+        self.optimiser = make_optimiser(config.optimiser, list(self.model.parameters()))
         self.ema = make_ema(self.model, config.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.iteration = 0
@@ -92,7 +93,12 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> str:
-        """Take such a state; returns where it started from."""
+        """Take such a state; returns where it started from. Raises `UsageError` for that of another kind of optimiser."""
+        if state["optimiser"].keys() != self.optimiser.state_dict().keys():
+            raise UsageError(
+                f"that run's optimiser was not {self.config.optimiser.name}",
+                hint="--init its checkpoint starts a new one",
+            )
         self.iteration, self.steps_before = state["iteration"], state.get("steps_before", 0)
         self.source = state.get("source", "")
         self.model.load_state_dict(state["model"])
@@ -116,14 +122,6 @@ def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
         if (7, 0) <= capability < (8, 0):
             return replace(config, precision="fp16")
     return replace(config, precision="bf16" if fast else "fp32")
-
-
-def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or AdamW, fused where torch has it (CPU and CUDA)."""
-    parameters = list(parameters)
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    make = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return make(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
 def make_ema(model: SRModel, config: EMAConfig) -> AveragedModel | None:

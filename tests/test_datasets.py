@@ -112,6 +112,31 @@ def test_chance_is_as_the_paper_has_it(folder):
     assert {fixed.draw(n)[0].flips for n in range(20)} == {(False, False, False)}
 
 
+def test_a_share_of_the_pairs_is_at_x1_and_the_others_stay_as_they_are(folder):
+    plain, some = make(folder), make(folder, identity=0.25)
+    draws = [(plain.draw(n)[0], some.draw(n)[0]) for n in range(400)]
+    changed = [b for a, b in draws if a != b]
+    assert all(b.side == 20 for b in changed) and 70 < len(changed) < 130
+    lr, rgb, index, side = next(some.pair(n) for n, (a, b) in enumerate(draws) if a != b)
+    assert side == 20 and np.array_equal(lr.reshape(-1, 3)[index], rgb)  # what goes in is what is wanted
+    everything = make(folder, identity=1.0, scale=(2.0, 4.0))
+    assert {everything.draw(n)[0].side for n in range(20)} == {20}
+
+
+def test_of_several_candidates_the_crop_with_the_most_detail_is_taken(tmp_path):
+    rng = np.random.default_rng(3)
+    pixels = np.full((200, 200, 3), 90, np.uint8)
+    pixels[:, 150:] = rng.integers(0, 256, (200, 50, 3))  # all there is to see is on the right
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    pairs = {n: Pairs(Pictures([tmp_path], 80), 20, (1.0, 2.0), 50, seed=1, candidates=n) for n in (1, 4)}
+    corners = {n: np.array([p.draw(i)[0].corner for i in range(200)]) for n, p in pairs.items()}
+    right = {n: float(np.mean(c[:, 1] > 0.7)) for n, c in corners.items()}
+    assert 0.2 < right[1] < 0.4 and right[4] > 0.7
+    assert abs(corners[4][:, 0].mean() - 0.5) < 0.1  # and nothing else about them
+    assert pairs[4].draw(7)[0] == pairs[4].draw(7)[0]
+    assert [pairs[n].draw(5)[0].side for n in (1, 4)] == [pairs[1].draw(5)[0].side] * 2
+
+
 def test_positions_and_cells_are_those_of_the_pixel_centres(folder):
     batch = make(folder).batch(range(6))
     for i in range(6):

@@ -223,9 +223,13 @@ def test_training_learns(config, tmp_path):
     assert entries[-1]["scores"]["2"] > entries[0]["scores"]["2"] + 2
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config, tmp_path, precision):
-    config = replace(config, precision=precision, iterations=12)
+@pytest.mark.parametrize(
+    ("precision", "optimiser"),
+    [("fp32", "adam"), ("bf16", "adam"), ("fp16", "adam"), ("bf16", "muon"), ("fp16", "muon")],
+)
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config, tmp_path, precision, optimiser):
+    changes = {"optimiser": replace(config.optimiser, name=optimiser)}
+    config = replace(config, precision=precision, iterations=12, **changes)
     whole, parts = (Run.create(tmp_path / name, config) for name in ("whole", "parts"))
     train(whole, config)
     for stop in (1, 5, 6, 12):  # the schedule is that of the whole run, the stops come from outside
@@ -298,6 +302,9 @@ def test_init_and_fork(config, tmp_path):
     assert same(after["model"], state["model"]) and after["iteration"] == 1
     assert after["optimiser"]["state"][0]["step"] == 25 and after["ema"]["n_averaged"] == 25
     assert after["steps_before"] == 24 and "iteration 24 of parent" in after["source"]
+    other = replace(short, optimiser=replace(config.optimiser, name="muon"))
+    with pytest.raises(UsageError, match="optimiser was not muon"):
+        train(Run.create(tmp_path / "muon", other), other, fork=parent)
     with pytest.raises(UsageError, match="no state yet"):
         train(Run.create(tmp_path / "other", short), short, fork=Run.create(tmp_path / "empty", short))
 
@@ -308,6 +315,9 @@ def test_what_makes_no_sense_is_refused(config, tmp_path, monkeypatch):
         Run.create(tmp_path / "run", config)
     with pytest.raises(UsageError, match="145 queries"):
         train(run, replace(config, data=replace(config.data, queries=145)))
+    for wrong in ({"identity": 1.5}, {"candidates": 0}):
+        with pytest.raises(UsageError, match="identity is a share"):
+            train(run, replace(config, data=replace(config.data, **wrong)))
     with pytest.raises(UsageError, match="no training data"):
         train(run, replace(config, data=replace(config.data, folders=())))
     with pytest.raises(UsageError, match="range of scales"):
