@@ -26,6 +26,9 @@ OPTIMIZED = 4_000_000
 """JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients."""
 CLASSIC_TIFF = 2**32
 """Bytes that offsets of 32 bits reach; a larger TIFF is a BigTIFF."""
+PNG = {"filter": "paeth", "compression": 5}
+"""Half the time of trying every filter at zlib's level 6, for files that are 1 to 3% larger (photographs and graphics, x2 and
+x4): beside the rendering of a batch, saving is what takes the processor's time."""
 QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
 
 
@@ -72,7 +75,7 @@ def _png(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[st
         end = png.own_head(first)
         return None if end is None else first[:33] + head + first[end:]
 
-    _spliced(image, path, own, lambda target: image.pngsave_target(target, keep="none", filter="all"))
+    _spliced(image, path, own, lambda target: image.pngsave_target(target, keep="none", **PNG))
     return notes
 
 
@@ -83,7 +86,7 @@ def _apng(image: Any, path: Path, metadata: Metadata, timing: Timing) -> tuple[s
 
     def encoded(pixels: NDArray[Any]) -> bytes:
         bare = pyvips.Image.new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
-        return bytes(bare.pngsave_buffer(keep="none", filter="all"))
+        return bytes(bare.pngsave_buffer(keep="none", **PNG))
 
     with path.open("wb") as file:
         apng.write(file, frames, encoded, head, timing)
