@@ -26,6 +26,7 @@ from liif_cli.checkpoints import load_model
 from liif_cli.coords import Axis
 from liif_cli.devices import choose_precision, exact_float32
 from liif_cli.model import SRModel
+from liif_cli.precision import fast_bf16_cpu, fast_fp16_cpu
 from liif_cli.render import DTYPES
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "chelsea.png"
@@ -183,7 +184,9 @@ def main() -> None:
     if options.entry:
         print(json.dumps(entry(options.entry, options, options.out)))
         return
-    names = ["reference", *(["compiled reference"] if gpu else []), "fp32", "auto", "fp16 decoder", "bf16 decoder"]
+    native = {"fp16": gpu or fast_fp16_cpu(), "bf16": gpu or fast_bf16_cpu()}  # emulated ones take minutes
+    decoders = [f"{name} decoder" for name in native if native[name]]
+    names = ["reference", *(["compiled reference"] if gpu else []), "fp32", "auto", "fp32 decoder", *decoders]
     results, outputs = {}, {}
     with TemporaryDirectory() as folder:
         for name in names:

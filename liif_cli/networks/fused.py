@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Layer = Callable[[Tensor], Tensor]
+PIECE = 2048  # rows that become float32 at once
 
 
 def pack(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[list[Layer], Layer]:
@@ -34,7 +35,8 @@ def _plain_hidden(weight: Tensor, bias: Tensor) -> Layer:
 
 def _plain_last(weight: Tensor, bias: Tensor) -> Layer:
     weight = weight.float()
-    return lambda x: F.linear(x.float(), weight, bias)
+    # In pieces, since all of `x` in float32 would be as much again as two 16-bit layers.
+    return lambda x: torch.cat([F.linear(rows.float(), weight, bias) for rows in torch.split(x, PIECE)])
 
 
 def _fused_hidden(weight: Tensor, bias: Tensor) -> Layer:

@@ -2,14 +2,15 @@
 
 What the first layer makes of the coordinates is a sum of one vector for the pixel's row and one for its column. So the
 features' share and the column's are added once for each row of *codes*, and each row of pixels adds one vector to two such
-sums. Positions are formed in exact integers and float64, the hidden layers in the codes' dtype, the ensemble in float32.
+sums. Corners whose weight is exactly 0, as at odd scales, are not evaluated. Positions are formed in exact integers and
+float64, the hidden layers in the codes' dtype, the ensemble in float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 QUERIES = {2: 2048, 4: 512}
 GPU_QUERIES = 65536  # on a GPU there are no threads to feed, and a small product leaves most of it idle; not measured
 SQUARE = 4  # rows of pixels at once, at least, so that sums of codes are read from the caches
+CORNERS = 4  # of the local ensemble
 BANDS = 4  # for each thread, so that all are busy until the end
 
 
@@ -36,10 +38,12 @@ BANDS = 4  # for each thread, so that all are busy until the end
 class Neighbours:
     """One axis's share of the local ensemble, for each pixel of the axis.
 
-    code: (neighbours, n), the latent codes' indices in the tile; two neighbours, or the nearest one without an ensemble.
-    relative: (neighbours, n) float32, the relative coord of the pixel. share: (n,) float32, the second neighbour's weight.
+    at: (n,) int64, the pixels' places in the output. code: (neighbours, n), the latent codes' indices in the tile; two
+    neighbours, or the nearest one without an ensemble. relative: (neighbours, n) float32, the relative coord of the pixel.
+    share: (n,) float32, the second neighbour's weight.
     """
 
+    at: Tensor
     code: NDArray[np.int64]
     relative: Tensor
     share: Tensor
@@ -53,14 +57,27 @@ class Neighbours:
         code = np.stack([lower, lower + 1] if ensemble else [lower + upper]).clip(0, axis.size - 1)
         relative = 2 * ((lower - code) + fraction)
         tensors = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (relative, fraction))
-        return cls(code - origin, *tensors)
+        return cls(torch.arange(len(axis), device=device), code - origin, *tensors)
 
     def __len__(self) -> int:
         return int(self.code.shape[1])
 
     def part(self, start: int, stop: int) -> "Neighbours":
         """Those of the pixels [start, stop)."""
-        return Neighbours(self.code[:, start:stop], self.relative[:, start:stop], self.share[start:stop])
+        return self._of(slice(start, stop), len(self.code))
+
+    def by_need(self) -> "list[Neighbours]":
+        """The pixels that need both neighbours, and those that lie on a code, where the second one's weight is exactly 0 and
+        the first one is enough: a third of them at x3, all at x1, none at an even scale."""
+        lone = (self.share == 0).cpu().numpy()
+        if len(self.code) == 1 or not lone.any():
+            return [self]
+        parts = [self._of(np.flatnonzero(mask), count) for mask, count in ((~lone, 2), (lone, 1))]
+        return [part for part in parts if len(part)]
+
+    def _of(self, pixels: slice | NDArray[np.int64], neighbours: int) -> "Neighbours":
+        code, relative = self.code[:neighbours, pixels], self.relative[:neighbours, pixels]
+        return Neighbours(self.at[pixels], code, relative, self.share[pixels])
 
 
 class Strip:
@@ -129,10 +146,10 @@ def relu_(values: Tensor) -> Tensor:
 
 def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """(r, neighbours, neighbours, n, 3) -> (r, n, 3): the local ensemble; the area weights are products of linear ones."""
-    if corners.shape[1] == 1:
-        return corners[:, 0, 0]
-    lines = torch.lerp(corners[:, 0], corners[:, 1], rows.view(-1, 1, 1, 1))
-    return torch.lerp(lines[:, 0], lines[:, 1], columns.unsqueeze(-1))
+    lines = corners[:, 0]
+    if corners.shape[1] > 1:
+        lines = torch.lerp(lines, corners[:, 1], rows.view(-1, 1, 1, 1))
+    return lines[:, 0] if lines.shape[1] == 1 else torch.lerp(lines[:, 0], lines[:, 1], columns.unsqueeze(-1))
 
 
 @torch.no_grad()
@@ -167,19 +184,29 @@ def render_plain(decoder: "LIIF", field: "Field", rows: Axis, columns: Axis, que
     ensemble = decoder.local_ensemble
     y, x = (Neighbours.of(a, o, ensemble, codes.device) for a, o in zip((rows, columns), field.origin, strict=True))
     decoding = Decoding(decoder, codes.dtype, (rows.cell, columns.cell))
-    width = -(-len(x) // -(-len(x) // max(1, queries // SQUARE)))
-    height = min(len(y), max(1, queries // width))
-    band = _band_rows(len(y), height, codes.device)
     run(
         [
-            partial(_render_band, decoding, image, y.part(top, top + band), x.part(left, left + width), height, result)
+            job
             for image, whole in zip(codes, out, strict=True)
-            for left in range(0, len(x), width)
-            for top in range(0, len(y), band)
-            for result in [whole[top : top + band, left : left + width]]
+            for rows_of, columns_of in product(y.by_need(), x.by_need())
+            for job in _jobs(decoding, image, rows_of, columns_of, queries, whole)
         ]
     )
     return out
+
+
+def _jobs(
+    decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, queries: int, out: Tensor
+) -> Iterator[Callable[[], None]]:
+    """What fills `out` where these rows and columns meet, `queries` pixels at a time; more where they have fewer corners."""
+    queries = queries * CORNERS // (len(rows.code) * len(columns.code))
+    width = -(-len(columns) // -(-len(columns) // max(1, queries // SQUARE)))
+    height = min(len(rows), max(1, queries // width))
+    band = _band_rows(len(rows), height, codes.device)
+    for left in range(0, len(columns), width):
+        for top in range(0, len(rows), band):
+            part = rows.part(top, top + band), columns.part(left, left + width)
+            yield partial(_render_band, decoding, codes, *part, height, out)
 
 
 def _band_rows(rows: int, height: int, device: torch.device) -> int:
@@ -192,11 +219,12 @@ def _band_rows(rows: int, height: int, device: torch.device) -> int:
 def _render_band(
     decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, height: int, out: Tensor
 ) -> None:
-    """Fill `out`, (len(rows), len(columns), 3), `height` rows at a time."""
+    """Fill `out`, (H, W, 3), at the places of these pixels, `height` rows at a time."""
     strip = Strip(codes, columns, decoding.x_weight)
     into = codes.new_empty(height, len(rows.code), columns.code.size, codes.shape[2])
     for top in range(0, len(rows), height):
-        out[top : top + height] = decoding.colours(strip, rows.part(top, top + height), columns.share, into)
+        some = rows.part(top, top + height)
+        out[some.at.unsqueeze(1), columns.at] = decoding.colours(strip, some, columns.share, into)
 
 
 def scratch_bytes(width: int, device: torch.device, queries: int | None = None) -> int:
