@@ -36,6 +36,8 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
     encoder, decoder = (part.name.upper() for part in (config.model.encoder, config.model.decoder))
     averaged = f"moving average of the weights, decay {config.ema.decay:g}" if config.ema.decay else "the last weights"
     scale = f"x{data.scale[0]:g}" + (f" to x{data.scale[1]:g}, uniform" if data.scale[1] != data.scale[0] else "")
+    scale += f", {data.identity:.0%} at x1" if data.identity else ""
+    crops = f", of {data.candidates} crops the one with the most detail" if data.candidates > 1 else ""
     lines = [
         f"# {config.name}",
         "",
@@ -55,7 +57,7 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
         f"| started from | {made['started_from']} |",
         f"| iterations | {made['iterations']:,} of batch {config.batch} |",
         f"| data | {made['pictures']:,} pictures of {', '.join(made['recipe']['data']['folders'])} |",
-        f"| patches | {data.patch}x{data.patch} LR, {scale}, {data.degrade}; {data.queries:,} queries each |",
+        f"| patches | {data.patch}x{data.patch} LR, {scale}{crops}, {data.degrade}; {data.queries:,} queries each |",
         f"| loss | {config.loss}, in {config.precision} |",
         f"| optimiser | {optimiser.name}, peak rate {optimiser.lr:g}, betas {optimiser.betas}, clip {optimiser.clip:g} |",
         f"| schedule | {schedule.name}, {schedule.warmup} iterations of warm-up, of {config.iterations:,} in all |",

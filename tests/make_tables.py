@@ -20,7 +20,7 @@ MODEL = ROOT / "weights" / "edsr-baseline-liif.safetensors"
 MARKED = re.compile(r"(<!-- scores -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = {  # what each protocol is asked
     "benchmark": (),
-    "mmediting": ("--scale", "2,3,4", "--baseline", "bicubic"),
+    "mmediting": ("--scale", "1,1.5,2,3,4,6,8,12,18,24,30", "--baseline", "bicubic"),
 }
 
 

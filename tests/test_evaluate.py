@@ -210,6 +210,14 @@ class TestCommand:
         (expected,) = evaluate([bicubic(BENCHMARK)], dataset, [2.0])
         assert rows[0]["psnr"] == expected.psnr
 
+    def test_at_x1_a_picture_should_come_back(self, capsys, pictures, checkpoint):
+        options = ("--model", checkpoint, "--scale", "1", "--baseline", "bicubic")
+        _, out, _ = run(capsys, "--dataset", pictures, *options, "--json")
+        same, network = json.loads(out)["rows"]
+        assert (same["method"], same["psnr"], same["ssim"]) == ("bicubic", None, 1.0)  # JSON has no infinity
+        assert network["psnr"] > 0
+        assert "∞" in run(capsys, "--dataset", pictures, *options)[1]
+
     def test_several_models_and_sets(self, capsys, pictures, checkpoint, tmp_path):
         other = tmp_path / "other.safetensors"
         other.write_bytes(checkpoint.read_bytes())

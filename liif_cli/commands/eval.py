@@ -153,14 +153,14 @@ def eval_(
 
 
 def parse_scales(texts: list[str]) -> tuple[float, ...]:
-    """What `--scale 2,3 --scale 4` asks for: (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers above 1."""
+    """What `--scale 2,3 --scale 4` asks for: (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
     parts = [part.strip().lower().removeprefix("x") for text in texts for part in text.split(",")]
     try:
         scales = [float(part) for part in parts]
     except ValueError:
         scales = [0.0]
-    if not all(1 < scale <= 1000 for scale in scales):
-        raise UsageError(f"--scale {','.join(texts)!r} is no list of scales", hint="numbers above 1, as in 2,3,4")
+    if not all(1 <= scale <= 1000 for scale in scales):
+        raise UsageError(f"--scale {','.join(texts)!r} is no list of scales", hint="numbers from 1 up, as in 2,3,4")
     return tuple(dict.fromkeys(scales))
 
 
