@@ -102,8 +102,8 @@ class Display:
             complain(message if name in message else f"{name}: {message}", getattr(error, "hint", None))
 
     def code(self) -> ExitCode:
-        """What the command returns. Raises the error of a lone picture."""
-        if self.errors and self.total == 1:
+        """What the command returns. Raises the error of a lone picture: one that was skipped makes it one of several."""
+        if self.errors and self.total == 1 and not self.skipped:
             raise self.errors[0]
         return ExitCode.SOME_FAILED if self.errors else ExitCode.OK
 

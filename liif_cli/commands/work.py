@@ -43,7 +43,7 @@ class Work:
             self.jobs = self._piped(sources, targets)
         else:
             self.jobs = self._named(sources, targets, skip_existing)
-        if self.total == 1:
+        if self.total == 1 and not self.skipped:
             self._look_at_the_only_one()
 
     @property
