@@ -93,7 +93,7 @@ class Display:
         """As `failed`, for what never became a job."""
         self.errors.append(error)
         self._count()
-        if self.total == 1:
+        if self.lone:
             return
         message = str(error) if isinstance(error, LiifError) else f"{type(error).__name__}: {error}"
         with self._aside():
@@ -101,9 +101,14 @@ class Display:
                 traceback.print_exception(error)
             complain(message if name in message else f"{name}: {message}", getattr(error, "hint", None))
 
+    @property
+    def lone(self) -> bool:
+        """Whether one picture is all there is; those that were skipped count."""
+        return self.total + self.skipped == 1
+
     def code(self) -> ExitCode:
-        """What the command returns. Raises the error of a lone picture: one that was skipped makes it one of several."""
-        if self.errors and self.total == 1 and not self.skipped:
+        """What the command returns. Raises the error of a lone picture."""
+        if self.errors and self.lone:
             raise self.errors[0]
         return ExitCode.SOME_FAILED if self.errors else ExitCode.OK
 
