@@ -1,5 +1,6 @@
 """Optimisers by name: Adam (the paper's), AdamW, and Muon for the hidden layers with Adam for the rest."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -9,54 +10,84 @@ from torch import Tensor, nn
 from liif_cli.recipe import OptimiserConfig
 
 COLOURS = 3  # channels of what goes into the first layer and comes out of the last
+NEWTON_SCHULZ = 5, (3.4445, -4.7750, 2.0315)  # iterations and coefficients, which Jordan chose for speed
 
 
 class MuonAdam(torch.optim.Optimizer):
     """Muon for weights that are matrices (a convolution's as (out, in * k * k)), Adam for biases, first and last layers.
 
-    Muon (Jordan, 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, which makes all its
-    directions learn equally fast. It is scaled to the size of Adam's steps (Liu et al., 2025, arXiv 2502.16982), so that one
-    learning rate serves both. torch's takes only matrices, so it works on views of the weights.
+    Muon (Jordan, 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the nearest orthogonal
+    matrix, so that all its directions learn equally fast. Scaled to the size of Adam's steps (Liu et al., 2025,
+    arXiv:2502.16982), one learning rate serves both. The steps are those of `torch.optim.Muon`, which takes matrices alone
+    and one after the other; here all of one shape are one product.
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: OptimiserConfig) -> None:
         super().__init__(parameters, {"lr": config.lr})
+        self.config = config
         self.hidden = [p for p in parameters if p.ndim > 1 and COLOURS not in p.shape[:2]]
         chosen = {id(p) for p in self.hidden}
-        rest = [p for p in parameters if id(p) not in chosen]
-        self.views = [nn.Parameter(as_matrix(p.detach())) for p in self.hidden]
-        assert all(v.data_ptr() == p.data_ptr() for v, p in zip(self.views, self.hidden, strict=True)), (
-            "not channels-last"
-        )
-        self.adam = _adam(rest, config)
-        decay, momentum = config.weight_decay, config.momentum
-        self.muon = torch.optim.Muon(
-            self.views, lr=config.lr, weight_decay=decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-        )
+        self.adam = _adam([p for p in parameters if id(p) not in chosen], config)
+        self.momentum = [torch.zeros_like(as_matrix(p.detach())) for p in self.hidden]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One step of both, at the learning rate of this optimiser's own group; `closure` is not supported."""
-        for group in (*self.adam.param_groups, *self.muon.param_groups):
-            group["lr"] = self.param_groups[0]["lr"]
-        for weight, view in zip(self.hidden, self.views, strict=True):
-            view.grad = None if weight.grad is None else as_matrix(weight.grad)
-        self.muon.step()  # type: ignore[no-untyped-call]
+        rate = self.param_groups[0]["lr"]
+        for group in self.adam.param_groups:
+            group["lr"] = rate
         self.adam.step()
+        alike: dict[torch.Size, list[int]] = defaultdict(list)
+        for index, weight in enumerate(self.hidden):
+            if weight.grad is not None:
+                alike[weight.shape].append(index)
+        for indices in alike.values():
+            self._step([self.hidden[i] for i in indices], [self.momentum[i] for i in indices], rate)
+
+    def _step(self, weights: list[nn.Parameter], momentum: list[Tensor], rate: float) -> None:
+        """One step of weights of one shape; Nesterov's momentum."""
+        gradients = [as_matrix(weight.grad) for weight in weights if weight.grad is not None]
+        torch._foreach_lerp_(momentum, gradients, 1 - self.config.momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momentum, self.config.momentum))
+        size = 0.2 * max(ahead.shape[1:]) ** 0.5  # Adam's steps measure 0.2 to 0.4 of the rate, root mean square
+        for weight, update in zip(weights, orthogonal(ahead), strict=True):
+            weight.mul_(1 - rate * self.config.weight_decay)
+            weight.add_(as_weight(update, weight), alpha=-rate * size)
 
     def state_dict(self) -> dict[str, Any]:
-        """Both optimisers' states."""
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+        """The momentum of the hidden layers, and Adam's state."""
+        return {"momentum": self.momentum, "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take such states. Raises `KeyError` for those of another optimiser."""
-        self.muon.load_state_dict(state_dict["muon"])
+        """Take such a state. Raises `KeyError` for that of another optimiser."""
+        for own, given in zip(self.momentum, state_dict["momentum"], strict=True):
+            own.copy_(given)
         self.adam.load_state_dict(state_dict["adam"])
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(N, rows, columns) -> bf16: its singular values brought to about 1 by a Newton-Schulz iteration."""
+    steps, (a, b, c) = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def as_matrix(weight: Tensor) -> Tensor:
     """(out, in) or (out, in, k, k) -> (out, the rest), in channels-last order: a view where the weight is stored so."""
     return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+def as_weight(matrix: Tensor, like: Tensor) -> Tensor:
+    """The opposite of `as_matrix`, for a weight of the shape of `like`."""
+    if like.ndim == 2:
+        return matrix
+    out, channels, height, width = like.shape
+    return matrix.view(out, height, width, channels).permute(0, 3, 1, 2)
 
 
 def make_optimiser(config: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_config
 
 from liif_cli.model import SRModel
-from liif_cli.optimisers import MuonAdam, make_optimiser
+from liif_cli.optimisers import MuonAdam, make_optimiser, orthogonal
 from liif_cli.recipe import OptimiserConfig
 
 
@@ -44,15 +44,29 @@ def test_muon_makes_orthogonal_steps_of_adams_size_in_the_hidden_layers(model):
     assert hidden == names - {"encoder.head.0.weight", "decoder.imnet.layers.4.weight"}
 
 
-def test_muons_matrix_of_a_convolution_is_its_output_channels_by_the_rest(model):
-    """The same step as on a copy that is stored in torch's usual order, where the matrix is a plain reshape."""
-    weight = model.encoder.body[0].body[0].weight
-    matrix = torch.nn.Parameter(weight.detach().contiguous().reshape(len(weight), -1).clone())
-    matrix.grad = weight.grad.contiguous().reshape(len(weight), -1)
-    torch.optim.Muon([matrix], lr=1e-3, weight_decay=0, adjust_lr_fn="match_rms_adamw").step()
-    make_optimiser(OptimiserConfig("muon", lr=1e-3), list(model.parameters())).step()
-    # Newton-Schulz runs in bf16, where the order of the columns rounds otherwise
-    assert torch.allclose(weight.detach().flatten(1), matrix.detach(), atol=1e-5)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_steps_are_those_of_torchs_own_muon(model, decay):
+    """Several, on copies of the weights as torch's takes them: matrices, stored in the usual order."""
+    hidden = {name: p for name, p in model.named_parameters() if p.ndim > 1 and 3 not in p.shape[:2]}
+    matrices = {name: torch.nn.Parameter(p.detach().contiguous().flatten(1).clone()) for name, p in hidden.items()}
+    oracle = torch.optim.Muon(matrices.values(), lr=1e-3, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    ours = make_optimiser(OptimiserConfig("muon", lr=1e-3, weight_decay=decay), list(model.parameters()))
+    for number in range(4):
+        for p, matrix in zip(hidden.values(), matrices.values(), strict=True):
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(number))
+            matrix.grad = p.grad.flatten(1)
+        oracle.step()
+        ours.step()
+    for name, p in hidden.items():  # Newton-Schulz runs in bf16, where the order of a sum's terms shows
+        assert torch.allclose(p.detach().flatten(1), matrices[name].detach(), atol=2e-5), name
+        assert p.is_contiguous(memory_format=torch.channels_last) or p.ndim == 2
+
+
+def test_tall_and_broad_matrices_become_orthogonal():
+    random = torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(2))
+    for matrices in (random, random.mT):
+        values = torch.linalg.svdvals(orthogonal(matrices).float())
+        assert values.min() > 0.5 and values.max() < 1.4
 
 
 def test_the_learning_rate_is_set_for_both(model):
