@@ -1,0 +1,38 @@
+"""Put a trained checkpoint in its place in `weights/`, in float16: `python tests/make_weights.py RUN/NAME.safetensors`.
+
+Its header keeps how it was trained; where it goes on from the weights that it replaces, their header's account stays with it,
+under `before`. The tables of the card and of the README are then made anew by `tests/make_tables.py`.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from liif_cli.checkpoints import find, save_model
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+KEPT = ("before", "initial", "iterations", "started_from", "trained_here")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--trained", metavar="TEXT", help="the stages since the weights that are replaced, in words")
+    chosen = parser.parse_args()
+    new = find(str(chosen.checkpoint))
+    target = WEIGHTS / chosen.checkpoint.name
+    provenance = dict(new.header.provenance)
+    if chosen.trained:
+        provenance["trained_here"] = chosen.trained
+    if target.exists() and target.stem in str(provenance.get("started_from")):
+        old = find(str(target)).header.provenance
+        provenance["before"] = {key: old[key] for key in KEPT if key in old}
+    save_model(
+        new.load(torch.device("cpu")), target, licence=new.header.licence, provenance=provenance, dtype=torch.float16
+    )
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
