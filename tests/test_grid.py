@@ -145,10 +145,13 @@ def test_equals_query_in_a_region_with_another_cell_on_a_tile() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("options", [{}, {"local_ensemble": False}], ids=str)
-def test_any_cutting_gives_the_same_bits(dtype: torch.dtype, options: dict[str, object]) -> None:
+@pytest.mark.parametrize("count", [(40, 57), (45, 33)], ids=["any", "x5 by x3"])
+def test_any_cutting_gives_the_same_bits(
+    dtype: torch.dtype, options: dict[str, object], count: tuple[int, int]
+) -> None:
     """Chunks, parts of the grid, tiles of codes, images of a batch, threads."""
     model = golden_model(tiny_config(**options))
-    field, (rows, columns) = whole(model, batch=2), axes((9, 11), (40, 57))
+    field, (rows, columns) = whole(model, batch=2), axes((9, 11), count)
     field = replace(field, codes=field.codes.to(dtype))
     colours = model.render(field, rows, columns)
     for queries in (5, 13, 64, 100_000):
@@ -306,7 +309,7 @@ class Live(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize(
-    ("count", "queries"), [((50, 60), 256), ((64, 1024), 1024), ((64, 1000), None), ((3000, 2), 512)]
+    ("count", "queries"), [((50, 60), 256), ((64, 1024), 1024), ((64, 1000), None), ((3000, 2), 512), ((99, 99), 256)]
 )
 def test_memory_is_what_is_stated(dtype: torch.dtype, count: tuple[int, int], queries: int | None) -> None:
     model = golden_model(tiny_config(hidden=(256, 256)))
