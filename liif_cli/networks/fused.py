@@ -35,8 +35,13 @@ def _plain_hidden(weight: Tensor, bias: Tensor) -> Layer:
 
 def _plain_last(weight: Tensor, bias: Tensor) -> Layer:
     weight = weight.float()
-    # In pieces, since all of `x` in float32 would be as much again as two 16-bit layers.
-    return lambda x: torch.cat([F.linear(rows.float(), weight, bias) for rows in torch.split(x, PIECE)])
+
+    def last(x: Tensor) -> Tensor:
+        # On the CPU in pieces, since all of `x` in float32 would be as much again as two 16-bit layers.
+        pieces = torch.split(x, PIECE) if x.device.type == "cpu" else (x,)
+        return torch.cat([F.linear(rows.float(), weight, bias) for rows in pieces])
+
+    return last
 
 
 def _fused_hidden(weight: Tensor, bias: Tensor) -> Layer:
