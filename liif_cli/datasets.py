@@ -46,11 +46,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draw:
-    """What chance decides about one pair: the picture, the HR crop's side and corner (in [0, 1)), and its symmetry."""
+    """What chance decides about one pair: the picture, the HR crop's side, where it may lie, and its symmetry.
+
+    corners: of the candidates, (y, x) in [0, 1); the one with the most detail is taken, see `crop` and `detail`.
+    """
 
     picture: int
     side: int
-    corner: tuple[float, float]
+    corners: tuple[tuple[float, float], ...]
     flips: tuple[bool, bool, bool]
 
 
@@ -181,16 +184,14 @@ class Pairs:
         flips = tuple(bool(v) and self.augment for v in rng.integers(0, 2, 3))
         if self.identity and rng.random() < self.identity:
             side = self.patch
-        picture, corner = int(self.order(epoch)[place]), (y, x)
-        if self.candidates > 1:
-            others = [(v[0], v[1]) for v in rng.random((self.candidates - 1, 2)).tolist()]
-            corner = max([corner, *others], key=lambda c: detail(crop(self.pictures[picture], side, c)))
-        return Draw(picture, side, corner, (flips[0], flips[1], flips[2])), rng
+        others = rng.random((self.candidates - 1, 2)).tolist()
+        corners = ((y, x), *((v[0], v[1]) for v in others))
+        return Draw(int(self.order(epoch)[place]), side, corners, (flips[0], flips[1], flips[2])), rng
 
     def pair(self, number: int) -> tuple[Pixels, Pixels, NDArray[np.int64], int]:
         """LR (L, L, 3), HR pixels (Q, 3), their flat indices in the HR patch (Q,), and the HR patch's side."""
         draw, rng = self.draw(number)
-        hr = crop(self.pictures[draw.picture], draw.side, draw.corner)
+        hr = most_detailed(self.pictures[draw.picture], draw)
         lr = turn(self.degradation(hr, self.patch, rng), draw.flips)
         index = rng.choice(draw.side**2, self.queries, replace=False, shuffle=False)
         return lr, turn(hr, draw.flips).reshape(-1, 3)[index], index, draw.side
@@ -219,6 +220,12 @@ def crop(picture: Pixels, side: int, corner: tuple[float, float]) -> Pixels:
     """The `side` x `side` window of a picture whose top-left pixel is `corner` of the way through the possible ones."""
     top, left = (int(c * (n - side + 1)) for c, n in zip(corner, picture.shape[:2], strict=True))
     return picture[top : top + side, left : left + side]
+
+
+def most_detailed(picture: Pixels, draw: Draw) -> Pixels:
+    """Of the crops of a picture that were drawn, the one with the most detail; the first of equals."""
+    crops = [crop(picture, draw.side, corner) for corner in draw.corners]
+    return max(crops, key=detail) if len(crops) > 1 else crops[0]
 
 
 def detail(pixels: Pixels) -> float:

@@ -1,10 +1,11 @@
 """Training data that lives on the accelerator: crops, reduction and sampling happen there, so that small networks do not wait.
 
 The pairs are those of `datasets.Pairs`: same pictures, scales, crops and flips by the same numbers. Reduction is Pillow's
-bicubic to within one level. Which pixels are asked for is drawn on the device, so it differs from the CPU's draw.
+bicubic to within one level. Which pixels are asked for is drawn on the device by a hash, so it differs from the CPU's draw.
 """
 
 import math
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liif_cli.datasets import Batch, Draw, Pairs, locate
+
+MASK = 0xFFFFFFFF
+Integers = TypeVar("Integers", int, Tensor)
 
 
 class DevicePairs:
@@ -31,43 +35,80 @@ class DevicePairs:
         self.smallest = smallest
         self.kernels = torch.stack([reduction(n, pairs.patch, self.largest) for n in range(smallest, self.largest + 1)])
         self.kernels = self.kernels.to(device)
-        self.generator = torch.Generator(device)
+        self.reach = torch.arange(self.largest, device=device)
 
     def batch(self, numbers: range) -> Batch:
-        """The pairs of these numbers; see `Batch`. All tensors are on the device."""
+        """The pairs of these numbers; see `Batch`. All tensors are on the device; nothing here waits for it."""
         draws = [self.pairs.draw(number)[0] for number in numbers]
-        side = torch.tensor([draw.side for draw in draws], device=self.device)
-        start, stride = torch.tensor([self._place(draw) for draw in draws], device=self.device).unbind(1)
-        flips = torch.tensor([draw.flips for draw in draws], device=self.device)
-        lr = turn(self._reduce(start, stride, side), flips)
-        index = self._sample(numbers, draws)
+        drawn = self._send([self._row(number, draw) for number, draw in zip(numbers, draws, strict=True)])
+        side, stride, key, flips, starts = drawn[:, 0], drawn[:, 1], drawn[:, 2], drawn[:, 3:6].bool(), drawn[:, 6:]
+        start = self._most_detailed(starts, stride, side)
+        lr = turn(self._reduce(self._crops(start, stride, side), side), flips)
+        index = self._sample(key, side)
         position, cell = locate(index, side, self.pairs.patch)
         y, x = unturn(index // side[:, None], index % side[:, None], side[:, None], flips)
         rgb = self.pixels[start[:, None] + y * stride[:, None] + x]
         return Batch(lr, rgb, position, cell)
 
-    def _place(self, draw: Draw) -> tuple[int, int]:
-        """Where a crop begins in the flat pixels, and how long its picture's rows are."""
+    def _row(self, number: int, draw: Draw) -> list[int]:
+        """A pair as numbers: side, length of its picture's rows, key of its sampling, flips, and where each candidate begins
+        in the flat pixels."""
         height, width = self.shapes[draw.picture]
-        top, left = (int(c * (n - draw.side + 1)) for c, n in zip(draw.corner, (height, width), strict=True))
-        return int(self.offsets[draw.picture]) + top * width + left, width
+        places = [
+            [int(c * (n - draw.side + 1)) for c, n in zip(corner, (height, width), strict=True)]
+            for corner in draw.corners
+        ]
+        starts = [int(self.offsets[draw.picture]) + top * width + left for top, left in places]
+        return [draw.side, width, key_of(self.pairs.seed, number), *map(int, draw.flips), *starts]
 
-    def _reduce(self, start: Tensor, stride: Tensor, side: Tensor) -> Tensor:
-        """(B, 3, patch, patch) uint8: the crops reduced as Pillow does it, across and then down, 8-bit values between."""
-        reach = torch.arange(self.largest, device=self.device)
-        inside = torch.minimum(reach, side[:, None] - 1)  # beyond a crop's side the kernels are zero
-        crops = self.pixels[start[:, None, None] + inside[:, :, None] * stride[:, None, None] + inside[:, None, :]]
-        kernel = self.kernels[side - self.smallest]
+    def _send(self, rows: list[list[int]]) -> Tensor:
+        """To the device, (B, numbers) int64, in one copy that a GPU is not waited for."""
+        table = torch.tensor(rows)
+        return table.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else table
+
+    def _crops(self, start: Tensor, stride: Tensor, side: Tensor) -> Tensor:
+        """(B, largest, largest, 3) uint8: the crops; beyond a crop's side its last row and column are repeated."""
+        inside = torch.minimum(self.reach, side[:, None] - 1)
+        return self.pixels[start[:, None, None] + inside[:, :, None] * stride[:, None, None] + inside[:, None, :]]
+
+    def _most_detailed(self, starts: Tensor, stride: Tensor, side: Tensor) -> Tensor:
+        """Of each pair's candidates (B, N) the start (B,) of the one with the most detail, as `datasets.detail` counts it."""
+        count = starts.shape[1]
+        if count == 1:
+            return starts[:, 0]
+        sides = side.repeat_interleave(count, output_size=starts.numel())
+        strides = stride.repeat_interleave(count, output_size=starts.numel())
+        green = self._crops(starts.flatten(), strides, sides)[..., 1].short()
+        counted = self.reach[::2] < sides[:, None]  # every other line, inside the crop
+        across = green[:, ::2].diff(dim=2).abs().sum(2) * counted
+        down = green[:, :, ::2].diff(dim=1).abs().sum(1) * counted
+        steps = (across + down).sum(1).view(-1, count)  # of one pair's candidates all have as many
+        return starts.gather(1, steps.argmax(1, keepdim=True)).squeeze(1)
+
+    def _reduce(self, crops: Tensor, side: Tensor) -> Tensor:
+        """(B, 3, patch, patch) uint8: crops reduced as Pillow does it, across and then down, 8-bit values between."""
+        kernel = self.kernels[side - self.smallest]  # zero beyond the crop's side
         across = to_levels(torch.einsum("bow,bhwc->bhoc", kernel, crops.float()))
         return to_levels(torch.einsum("bph,bhoc->bcpo", kernel, across)).to(torch.uint8)
 
-    def _sample(self, numbers: range, draws: list[Draw]) -> Tensor:
-        """(B, Q) flat indices into each HR patch, without replacement, from a generator seeded by the pair's number."""
-        keys = torch.full((len(draws), self.largest**2), -1.0, device=self.device)
-        for row, number, draw in zip(keys, numbers, draws, strict=True):
-            self.generator.manual_seed(self.pairs.seed * 0x9E3779B97F4A7C15 + number & 0x7FFFFFFFFFFFFFFF)
-            torch.rand(draw.side**2, generator=self.generator, out=row[: draw.side**2])
-        return keys.topk(self.pairs.queries, sorted=False).indices
+    def _sample(self, key: Tensor, side: Tensor) -> Tensor:
+        """(B, Q) flat indices into each HR patch, without replacement: those of the largest hashes under the pair's key."""
+        pixel = torch.arange(self.largest**2, device=self.device)
+        hashes = scramble(scramble(pixel) ^ key[:, None])
+        hashes = torch.where(pixel < (side * side)[:, None], hashes, -1)
+        return hashes.topk(self.pairs.queries, sorted=False).indices
+
+
+def key_of(seed: int, number: int) -> int:
+    """32 bits that two pairs hardly ever share."""
+    return scramble(scramble(number & MASK) ^ (seed * 0x9E3779B1 + (number >> 32)) & MASK)
+
+
+def scramble(values: Integers) -> Integers:
+    """A hash that maps the integers below 2^32 onto themselves, one to one (MurmurHash3's finaliser; Appleby)."""
+    values = ((values ^ (values >> 16)) * 0x85EBCA6B) & MASK
+    values = ((values ^ (values >> 13)) * 0xC2B2AE35) & MASK
+    return values ^ (values >> 16)
 
 
 def bytes_needed(pairs: Pairs) -> int:

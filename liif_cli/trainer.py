@@ -17,7 +17,6 @@ from liif_cli.precision import fast_bf16_cpu
 from liif_cli.recipe import EMAConfig, TrainConfig
 from liif_cli.schedule import factor
 
-Tensors = list[Tensor] | tuple[Tensor, ...]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -124,17 +123,28 @@ def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
     return replace(config, precision="bf16" if fast else "fp32")
 
 
-def make_ema(model: SRModel, config: EMAConfig) -> AveragedModel | None:
-    """The moving average of the model's weights, or None where the config asks for none."""
-    if not config.decay:
-        return None
+class MovingAverage(AveragedModel):
+    """`AveragedModel` with a decay that warms up. Its count is read on the CPU, where it lies: torch's own update sends it to
+    the device and back, and so waits for a GPU at every step."""
 
-    def update(averages: Tensors, values: Tensors, updates: Tensor | int) -> None:
-        n = int(updates)
+    def __init__(self, model: nn.Module, config: EMAConfig) -> None:
+        super().__init__(model)
+        self.config = config
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the weights of `model`: all of them the first time, then 1 - decay of them."""
+        n, config = int(self.n_averaged), self.config
         decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        averages: list[Tensor] = list(self.module.parameters())
+        values: list[Tensor] = list(model.parameters())
+        torch._foreach_lerp_(averages, values, 1 - decay if n else 1.0)
+        self.n_averaged += 1
 
-    return AveragedModel(model, multi_avg_fn=update)
+
+def make_ema(model: SRModel, config: EMAConfig) -> MovingAverage | None:
+    """The moving average of the model's weights, or None where the config asks for none."""
+    return MovingAverage(model, config) if config.decay else None
 
 
 def psnr(error: float) -> float:

@@ -6,8 +6,13 @@ import torch
 from PIL import Image
 
 from liif_cli import degrade
-from liif_cli.datasets import Pairs, Pictures, turn
-from liif_cli.gpu_data import DevicePairs, reduction
+from liif_cli.datasets import Pairs, Pictures, most_detailed, turn
+from liif_cli.gpu_data import DevicePairs, key_of, reduction, scramble
+from liif_cli.model import SRModel
+from liif_cli.recipe import DataConfig, EMAConfig, OptimiserConfig, TrainConfig
+from liif_cli.trainer import Trainer
+
+CANDIDATES = 3
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +25,9 @@ def pairs(tmp_path_factory):
         if number == 1:
             pixels = np.asarray(Image.fromarray(pixels[:12, :12]).resize(shape, Image.Resampling.BICUBIC))
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    return Pairs(Pictures([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3)
+    return Pairs(
+        Pictures([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3, identity=0.1, candidates=CANDIDATES
+    )
 
 
 @pytest.mark.parametrize("side", [48, 49, 60, 95, 96, 131, 144, 191, 192])
@@ -43,9 +50,7 @@ def test_same_pairs_as_on_the_cpu(pairs):
         draw, _ = pairs.draw(number)
         lr = pairs.pair(number)[0]
         levels.append(np.abs(batch.lr[i].permute(1, 2, 0).numpy().astype(int) - lr.astype(int)))
-        height, width = pairs.pictures[draw.picture].shape[:2]
-        top, left = int(draw.corner[0] * (height - draw.side + 1)), int(draw.corner[1] * (width - draw.side + 1))
-        hr = turn(pairs.pictures[draw.picture][top : top + draw.side, left : left + draw.side], draw.flips)
+        hr = turn(most_detailed(pairs.pictures[draw.picture], draw), draw.flips)
         pixel = ((batch.position[i] + 0.5) * draw.side / 48 - 0.5).round().long()
         assert len({tuple(p) for p in pixel.tolist()}) == 200  # without replacement
         assert np.array_equal(batch.rgb[i].numpy(), hr[pixel[:, 0], pixel[:, 1]])
@@ -63,8 +68,45 @@ def test_a_pairs_pixels_depend_on_its_number_alone(pairs):
     assert not torch.equal(other.batch(range(5, 6)).position, alone.position)
 
 
+def test_sampling_is_uniform_and_each_pairs_own(pairs):
+    device = DevicePairs(pairs, torch.device("cpu"))
+    key = torch.tensor([key_of(3, number) for number in range(2000)])
+    index = device._sample(key, torch.full_like(key, 60))
+    counts = torch.bincount(index.flatten(), minlength=3600).double()
+    assert len(counts) == 3600 and counts.sum() == 2000 * 200
+    expected, deviation = 2000 * 200 / 3600, (2000 * (200 / 3600) * (1 - 200 / 3600)) ** 0.5
+    assert abs(counts - expected).max() < 5 * deviation and counts.std() < 1.1 * deviation
+    together = torch.zeros(2000, 3600, dtype=torch.bool).scatter_(1, index, True).double()
+    shared = (together[:-1] * together[1:]).sum(1)  # of two pairs in a row: as of any two
+    assert shared.mean() == pytest.approx(200 * 200 / 3600, rel=0.03)
+
+
+def test_a_hash_that_loses_nothing():
+    values = torch.arange(2**20)
+    assert scramble(values).unique().numel() == 2**20 and scramble(values).max() < 2**32
+    assert [scramble(n) for n in range(1000)] == scramble(values[:1000]).tolist()
+    assert len({key_of(seed, number) for seed in range(10) for number in range(1000)}) == 10_000
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_agrees_with_the_cpu(pairs):
     on_cpu, on_gpu = (DevicePairs(pairs, torch.device(name)).batch(range(16)) for name in ("cpu", "cuda"))
     assert (on_cpu.lr.int() - on_gpu.lr.cpu().int()).abs().max() <= 1
+    assert torch.equal(on_cpu.position, on_gpu.position.cpu()) and torch.equal(on_cpu.rgb, on_gpu.rgb.cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nothing_in_a_step_waits_for_the_gpu(pairs):
+    config = TrainConfig(
+        data=DataConfig(queries=200), optimiser=OptimiserConfig("muon", clip=1.0), ema=EMAConfig(0.99), precision="bf16"
+    )
+    device = torch.device("cuda")
+    trainer, data = Trainer(config, SRModel(config.model), device), DevicePairs(pairs, device)
+    trainer.step(data.batch(range(8)))  # what is waited for once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.step(data.batch(range(8, 16)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

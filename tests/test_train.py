@@ -165,6 +165,7 @@ def test_the_averages_decay_warms_up():
         ema.update_parameters(model)
         expected = expected if n == 0 else expected + (value - expected) * (1 - (1 + n) / (10 + n))
     assert ema.module.weight.item() == pytest.approx(expected, rel=1e-6)
+    assert ema.n_averaged == 4 and ema.module.weight.requires_grad and ema.module.weight.grad is None
     assert make_ema(model, EMAConfig(0)) is None
 
 
