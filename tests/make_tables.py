@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="as for liif eval; auto moves PSNR by less than 0.001 dB")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished parts there")
     chosen = parser.parse_args()
+    if chosen.keep:
+        chosen.keep.mkdir(parents=True, exist_ok=True)
     options = [
         "--precision",
         chosen.precision,
