@@ -12,8 +12,6 @@ from liif_cli.model import SRModel
 from liif_cli.recipe import DataConfig, EMAConfig, OptimiserConfig, TrainConfig
 from liif_cli.trainer import Trainer
 
-CANDIDATES = 3
-
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
@@ -25,9 +23,7 @@ def pairs(tmp_path_factory):
         if number == 1:
             pixels = np.asarray(Image.fromarray(pixels[:12, :12]).resize(shape, Image.Resampling.BICUBIC))
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    return Pairs(
-        Pictures([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3, identity=0.1, candidates=CANDIDATES
-    )
+    return Pairs(Pictures([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3, identity=0.1, candidates=3)
 
 
 @pytest.mark.parametrize("side", [48, 49, 60, 95, 96, 131, 144, 191, 192])
