@@ -366,7 +366,9 @@ def command(*arguments):
 
 
 def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    """Of a process of its own; one that dies of a signal says where it was."""
+    more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONFAULTHANDLER": "1"}
+    return os.environ | more
 
 
 def wait_for(path, iteration, process):
