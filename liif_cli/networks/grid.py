@@ -3,7 +3,7 @@
 What the first layer makes of the coordinates is a sum of one vector for the pixel's row and one for its column. So the
 features' share and the column's are added once for each row of *codes*, and each row of pixels adds one vector to two such
 sums. Corners whose weight is exactly 0, as at odd scales, are not evaluated. Positions are formed in exact integers and
-float64, the hidden layers in the codes' dtype, the ensemble in float32.
+float64, the sums in float32 and rounded once, the hidden layers in the codes' dtype, the ensemble in float32.
 """
 
 from collections.abc import Callable, Iterator
@@ -87,18 +87,15 @@ class Strip:
         """codes: (h, w, width). weight: (width,) float32, what the first layer makes of the relative x."""
         self.codes = codes
         self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
-        terms = columns.relative.reshape(-1, 1) * weight
-        self.terms = terms.half() if codes.dtype == torch.float16 else terms  # bf16 would be too coarse here
+        self.terms = columns.relative.reshape(-1, 1) * weight
         self.sums: dict[int, Tensor] = {}
 
     def sum(self, row: int) -> Tensor:
-        """(neighbours * n, width) of a row of codes. The latest two are kept: pixels go from top to bottom."""
+        """(neighbours * n, width) float32 of a row of codes. The latest two are kept: pixels go from top to bottom."""
         if row not in self.sums:
             while len(self.sums) > 1:
                 del self.sums[next(iter(self.sums))]
-            features = self.codes[row].index_select(0, self.index)
-            exact = features.dtype == self.terms.dtype
-            self.sums[row] = features.add_(self.terms) if exact else (features + self.terms).to(features.dtype)
+            self.sums[row] = self.codes[row].index_select(0, self.index).float().add_(self.terms)
         return self.sums[row]
 
 
@@ -118,7 +115,7 @@ class Decoding:
     def colours(self, strip: Strip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
         """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: room for the first
         layer's results, at least (len(rows), neighbours of rows, neighbours of columns * n, width)."""
-        terms = (rows.relative.T[:, :, None, None] * self.y_weight + self.constant).to(into.dtype)
+        terms = rows.relative.T[:, :, None, None] * self.y_weight + self.constant
         for codes, start, stop in _runs(rows.code):
             for neighbour, row in enumerate(codes):
                 torch.add(strip.sum(row), terms[start:stop, neighbour], out=into[start:stop, neighbour])
@@ -231,10 +228,9 @@ def scratch_bytes(width: int, device: torch.device, queries: int | None = None) 
     """Bytes that `render_grid` takes at most beside its result and the arrays of a number or two for each row and column.
 
     width: of the widest layer. For each thread three copies of the four corners' hidden layer and, for the columns of one row
-    of pixels, what two rows of codes add to their two neighbours: once in the sums, once more while they change, and in
-    float32.
+    of pixels and their two neighbours, what two rows of codes add, in float32, the codes of one, and the columns' own share.
     """
-    hidden, sums = 3 * 4, 2 * 2 * 3
+    hidden, sums = 3 * 4, 2 * (2 * 2 + 1 + 2)
     values = 4 * queries if queries else max(size * n for size, n in QUERIES.items())
     if device.type != "cpu":
         values = 4 * (queries or GPU_QUERIES)
