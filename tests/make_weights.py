@@ -1,7 +1,9 @@
 """Put a trained checkpoint in its place in `weights/`, in float16: `python tests/make_weights.py RUN/NAME.safetensors`.
 
-Its header keeps how it was trained; where it goes on from the weights that it replaces, their header's account stays with it,
-under `before`. The tables of the card and of the README are then made anew by `tests/make_tables.py`.
+The decoder's layers behind the first are rounded to what bf16 holds too, so that the renderer's fast path computes with the
+very weights of the file. The header keeps how it was trained; where it goes on from the weights that it replaces, their
+header's account stays with it, under `before`. The tables of the card and of the README are then made anew by
+`tests/make_tables.py`.
 """
 
 import argparse
@@ -22,15 +24,16 @@ def main() -> None:
     chosen = parser.parse_args()
     new = find(str(chosen.checkpoint))
     target = WEIGHTS / chosen.checkpoint.name
+    model = new.load(torch.device("cpu"))
+    for linear in model.decoder.imnet.linears[1:]:
+        linear.bfloat16().float()
     provenance = dict(new.header.provenance)
     if chosen.trained:
         provenance["trained_here"] = chosen.trained
     if target.exists() and target.stem in str(provenance.get("started_from")):
         old = find(str(target)).header.provenance
         provenance["before"] = {key: old[key] for key in KEPT if key in old}
-    save_model(
-        new.load(torch.device("cpu")), target, licence=new.header.licence, provenance=provenance, dtype=torch.float16
-    )
+    save_model(model, target, licence=new.header.licence, provenance=provenance, dtype=torch.float16)
     print(target)
 
 
