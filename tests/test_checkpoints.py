@@ -183,6 +183,15 @@ def test_the_shipped_model_is_the_preset() -> None:
     assert found.header.provenance["iterations"] > 0
 
 
+@pytest.mark.weights
+def test_bf16_holds_the_hidden_layers_that_are_shipped() -> None:
+    if not shipped():
+        pytest.skip("no weights are shipped here")
+    for linear in find().load().decoder.imnet.linears[1:]:
+        for parameter in linear.parameters():
+            assert torch.equal(parameter, parameter.bfloat16().float())
+
+
 class TestHub:
     """The real client against a server that answers as the Hub does."""
 
