@@ -17,6 +17,7 @@ from liif_cli.checkpoints import load_model
 from liif_cli.coords import Axis
 from liif_cli.model import PRESETS, SRModel
 from liif_cli.networks import fused, liif, overflow
+from liif_cli.networks.grid import Neighbours
 from liif_cli.networks.liif import LIIF, Field
 
 ABLATIONS = [{}, {"cell_decoding": False}, {"feature_unfolding": False}, {"local_ensemble": False}, {"hidden": (16,)}]
@@ -232,6 +233,20 @@ def test_16_bits_are_close(dtype: torch.dtype, error: float) -> None:
     colours, half = model.render(model.encode(image), *grid), model.render(field, *grid)
     assert half.dtype == torch.float32
     assert (half - colours).square().mean().sqrt() <= error * colours.std()
+
+
+def test_what_the_first_layer_adds_up_is_rounded_once() -> None:
+    model = golden_model(tiny_config(hidden=(16,), local_ensemble=False))
+    field, (rows, columns) = model.encode(noise(9, 11), dtype=torch.bfloat16), axes((9, 11), (33, 40))
+    _, _, coord, cell = model.decoder.split_first_layer()
+    y, x = (Neighbours.of(axis, 0, False, torch.device("cpu")) for axis in (rows, columns))
+    of_columns = field.codes[0].float()[y.code[0]][:, x.code[0]] + x.relative[0, :, None] * coord[:, 1]
+    of_rows = y.relative[0, :, None] * coord[:, 0] + cell @ (2 * torch.tensor((rows.cell, columns.cell)))
+    hidden = (of_columns + of_rows[:, None]).bfloat16().relu().float()
+    last = model.decoder.imnet.linears[1]
+    wanted = hidden @ last.weight.bfloat16().float().T + last.bias
+    differ = (model.decoder.render(field, rows, columns)[0] - wanted).abs() > 1e-4 * wanted.std()
+    assert differ.float().mean() < 0.01  # a sum in another order may round to the other side
 
 
 @pytest.mark.parametrize("factor", [1, 30, 1e4])
