@@ -1,5 +1,8 @@
 """The fast renderer of regular grids: exact at any size, the same for any cutting, in every precision and on every path."""
 
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +20,9 @@ from liif_cli.checkpoints import load_model
 from liif_cli.coords import Axis
 from liif_cli.model import PRESETS, SRModel
 from liif_cli.networks import fused, liif, overflow
-from liif_cli.networks.grid import Neighbours
 from liif_cli.networks.liif import LIIF, Field
+from liif_cli.networks.neighbours import Neighbours
+from liif_cli.networks.strip import Coordinates, ProductStrip, Strip
 
 ABLATIONS = [{}, {"cell_decoding": False}, {"feature_unfolding": False}, {"local_ensemble": False}, {"hidden": (16,)}]
 EXAMPLE = Path(__file__).parents[1] / "examples" / "chelsea.png"
@@ -189,6 +193,27 @@ def test_threads_raise_and_are_put_back() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_threads_stay_and_a_forked_process_has_its_own() -> None:
+    script = """
+import os, signal, threading, torch
+from liif_cli.networks.workers import run
+def threads():
+    seen = set()
+    meet = threading.Barrier(2)
+    run([lambda: (meet.wait(), seen.add(threading.get_native_id()))] * 2)
+    return seen
+torch.set_num_threads(2)
+first = threads()
+assert len(first) == 2 and threads() == first and torch.get_num_threads() == 2
+if not (child := os.fork()):
+    signal.alarm(30)
+    os._exit(0 if len(threads() - first) == 2 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
 def test_nothing_asked_for_nothing_given() -> None:
     model = golden_model(tiny_config())
     rows, columns = axes((9, 11), (20, 20))
@@ -247,6 +272,22 @@ def test_what_the_first_layer_adds_up_is_rounded_once() -> None:
     wanted = hidden @ last.weight.bfloat16().float().T + last.bias
     differ = (model.decoder.render(field, rows, columns)[0] - wanted).abs() > 1e-4 * wanted.std()
     assert differ.float().mean() < 0.01  # a sum in another order may round to the other side
+
+
+@pytest.mark.parametrize("count", [(9, 11), (27, 33), (40, 57)], ids=["x1", "x3", "any"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_product_fills_a_strip_as_sums_do(dtype: torch.dtype, count: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(5)
+    codes = torch.randn(9, 11, 64, generator=random).to(dtype)
+    coordinates = Coordinates(*torch.randn(3, 64, generator=random))
+    y, x = (Neighbours.of(axis, 0, True, codes.device) for axis in axes((9, 11), count))
+    sums, products = (torch.empty(2, len(y), 2 * len(x), 64, dtype=dtype) for _ in range(2))
+    Strip(codes, x, coordinates, len(y)).fill(y, sums)
+    strip = ProductStrip(codes, x, coordinates, len(y) + 3)
+    strip.fill(y.part(2, 7), torch.empty_like(products[:, :5]))  # leaves nothing behind
+    strip.fill(y, products)
+    assert (sums != products).float().mean() < 0.002  # those that were rounded to the other side
+    torch.testing.assert_close(products, sums, rtol=2 * torch.finfo(dtype).eps, atol=1e-4)
 
 
 @pytest.mark.parametrize("factor", [1, 30, 1e4])
@@ -322,7 +363,7 @@ class Live(TorchDispatchMode):
             self.now -= size
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("count", "queries"), [((50, 60), 256), ((64, 1024), 1024), ((64, 1000), None), ((3000, 2), 512), ((99, 99), 256)]
 )

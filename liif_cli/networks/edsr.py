@@ -38,7 +38,15 @@ class EDSR(nn.Module):
             nn.Conv2d(features, features, 3, padding=1),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.head(image)
-        features: Tensor = self.body(x) + x
+    def shallow(self, image: Tensor) -> Tensor:
+        """What the blocks begin with, (B, features, H, W)."""
+        x: Tensor = self.head(image)
+        return x
+
+    def deep(self, shallow: Tensor) -> Tensor:
+        """Features from `shallow`. Under autocast the blocks compute in 16 bits and are added up in the dtype of `shallow`."""
+        features: Tensor = self.body(shallow) + shallow
         return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.deep(self.shallow(image))

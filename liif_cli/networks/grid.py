@@ -6,20 +6,20 @@ sums. Corners whose weight is exactly 0, as at odd scales, are not evaluated. Po
 float64, the sums in float32 and rounded once, the hidden layers in the codes' dtype, the ensemble in float32.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise, product
+from itertools import product
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from liif_cli.coords import Axis
 from liif_cli.networks.fused import Layer, pack
+from liif_cli.networks.neighbours import Neighbours
+from liif_cli.networks.strip import Coordinates, ProductStrip, Strip, by_product
 from liif_cli.networks.workers import run
 
 if TYPE_CHECKING:
@@ -34,118 +34,38 @@ CORNERS = 4  # of the local ensemble
 BANDS = 4  # for each thread, so that all are busy until the end
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """One axis's share of the local ensemble, for each pixel of the axis.
-
-    at: (n,) int64, the pixels' places in the output. code: (neighbours, n), the latent codes' indices in the tile; two
-    neighbours, or the nearest one without an ensemble. relative: (neighbours, n) float32, the relative coord of the pixel.
-    share: (n,) float32, the second neighbour's weight.
-    """
-
-    at: Tensor
-    code: NDArray[np.int64]
-    relative: Tensor
-    share: Tensor
-
-    @classmethod
-    def of(cls, axis: Axis, origin: int, ensemble: bool, device: torch.device) -> "Neighbours":
-        """The neighbours of an axis's pixels in a tile that begins at code `origin`."""
-        lower, fraction = axis.split()
-        # Without an ensemble the reference takes the nearest code, ties to the even one.
-        upper = (fraction > 0.5) | ((fraction == 0.5) & (lower % 2 == 1))
-        code = np.stack([lower, lower + 1] if ensemble else [lower + upper]).clip(0, axis.size - 1)
-        relative = 2 * ((lower - code) + fraction)
-        tensors = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (relative, fraction))
-        return cls(torch.arange(len(axis), device=device), code - origin, *tensors)
-
-    def __len__(self) -> int:
-        return int(self.code.shape[1])
-
-    def part(self, start: int, stop: int) -> "Neighbours":
-        """Those of the pixels [start, stop)."""
-        return self._of(slice(start, stop), len(self.code))
-
-    def by_need(self) -> "list[Neighbours]":
-        """The pixels that need both neighbours, and those that lie on a code, where the second one's weight is exactly 0 and
-        the first one is enough: a third of them at x3, all at x1, none at an even scale."""
-        lone = (self.share == 0).cpu().numpy()
-        if len(self.code) == 1 or not lone.any():
-            return [self]
-        parts = [self._of(np.flatnonzero(mask), count) for mask, count in ((~lone, 2), (lone, 1))]
-        return [part for part in parts if len(part)]
-
-    def _of(self, pixels: slice | NDArray[np.int64], neighbours: int) -> "Neighbours":
-        code, relative = self.code[:neighbours, pixels], self.relative[:neighbours, pixels]
-        return Neighbours(self.at[pixels], code, relative, self.share[pixels])
-
-
-class Strip:
-    """Some columns of the grid over one image: the first layer's features' and columns' shares, by row of codes."""
-
-    def __init__(self, codes: Tensor, columns: Neighbours, weight: Tensor) -> None:
-        """codes: (h, w, width). weight: (width,) float32, what the first layer makes of the relative x."""
-        self.codes = codes
-        self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
-        self.terms = columns.relative.reshape(-1, 1) * weight
-        self.sums: dict[int, Tensor] = {}
-
-    def sum(self, row: int) -> Tensor:
-        """(neighbours * n, width) float32 of a row of codes. The latest two are kept: pixels go from top to bottom."""
-        if row not in self.sums:
-            while len(self.sums) > 1:
-                del self.sums[next(iter(self.sums))]
-            self.sums[row] = self.codes[row].index_select(0, self.index).float().add_(self.terms)
-        return self.sums[row]
-
-
 class Decoding:
     """One decoder's layers, ready to turn rows of a strip into colours."""
 
     def __init__(self, decoder: "LIIF", dtype: torch.dtype, cell: tuple[float, float]) -> None:
         """cell: (y, x) in LR pixels. dtype: what the hidden layers are computed in."""
         _, _, coord, cell_weight = decoder.split_first_layer()
-        self.y_weight, self.x_weight = coord.detach().float().unbind(1)
-        self.constant = torch.zeros_like(self.y_weight)
+        y, x = coord.detach().float().unbind(1)
+        constant = torch.zeros_like(y)
         if cell_weight is not None:
-            self.constant = cell_weight.detach().float() @ (2 * torch.tensor(cell, device=coord.device))
+            constant = cell_weight.detach().float() @ (2 * torch.tensor(cell, device=coord.device))
+        self.coordinates = Coordinates(y, x, constant)
         self.hidden: list[Layer]
         self.hidden, self.last = pack(decoder.imnet.linears[1:], dtype)
 
-    def colours(self, strip: Strip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
+    def colours(self, strip: Strip | ProductStrip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
         """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: room for the first
-        layer's results, at least (len(rows), neighbours of rows, neighbours of columns * n, width)."""
-        terms = rows.relative.T[:, :, None, None] * self.y_weight + self.constant
-        for codes, start, stop in _runs(rows.code):
-            for neighbour, row in enumerate(codes):
-                torch.add(strip.sum(row), terms[start:stop, neighbour], out=into[start:stop, neighbour])
-        values = relu_(into[: len(rows)].flatten(0, 2))
+        layer's results, (neighbours of rows, neighbours of columns * n, width) or more for each row."""
+        shape = (len(rows.code), len(rows), *into.shape[1:])
+        filled = into.view(-1)[: math.prod(shape)].view(shape)
+        strip.fill(rows, filled)
+        values = filled.flatten(0, 2)
         for layer in self.hidden:
             values = layer(values)
-        corners = self.last(values).view(len(rows), rows.code.shape[0], -1, len(share), 3)
+        corners = self.last(values).view(len(rows.code), len(rows), -1, len(share), 3)
         return _blend(corners, rows.share, share)
 
 
-def _runs(code: NDArray[np.int64]) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    """The runs of pixels with the same neighbours: their codes, the first pixel, one past the last."""
-    changes = np.flatnonzero(np.any(code[:, 1:] != code[:, :-1], axis=0)) + 1
-    for start, stop in pairwise([0, *changes.tolist(), code.shape[1]]):
-        yield tuple(code[:, start].tolist()), start, stop
-
-
-def relu_(values: Tensor) -> Tensor:
-    """In place. 16-bit floats are taken for integers, whose sign is the same bit: torch would go through float32."""
-    if values.dtype in (torch.float16, torch.bfloat16):
-        values.view(torch.int16).clamp_min_(0)
-        return values
-    return values.relu_()
-
-
 def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(r, neighbours, neighbours, n, 3) -> (r, n, 3): the local ensemble; the area weights are products of linear ones."""
-    lines = corners[:, 0]
-    if corners.shape[1] > 1:
-        lines = torch.lerp(lines, corners[:, 1], rows.view(-1, 1, 1, 1))
+    """(neighbours, r, neighbours, n, 3) -> (r, n, 3): the local ensemble; the area weights are products of linear ones."""
+    lines = corners[0]
+    if len(corners) > 1:
+        lines = torch.lerp(lines, corners[1], rows.view(-1, 1, 1, 1))
     return lines[:, 0] if lines.shape[1] == 1 else torch.lerp(lines[:, 0], lines[:, 1], columns.unsqueeze(-1))
 
 
@@ -197,7 +117,10 @@ def _jobs(
 ) -> Iterator[Callable[[], None]]:
     """What fills `out` where these rows and columns meet, `queries` pixels at a time; more where they have fewer corners."""
     queries = queries * CORNERS // (len(rows.code) * len(columns.code))
-    width = -(-len(columns) // -(-len(columns) // max(1, queries // SQUARE)))
+    widest = max(1, queries // SQUARE)
+    if by_product(codes):
+        widest = min(widest, ProductStrip.widest(columns, codes.shape[2]))
+    width = -(-len(columns) // -(-len(columns) // widest))
     height = min(len(rows), max(1, queries // width))
     band = _band_rows(len(rows), height, codes.device)
     for left in range(0, len(columns), width):
@@ -217,8 +140,8 @@ def _render_band(
     decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, height: int, out: Tensor
 ) -> None:
     """Fill `out`, (H, W, 3), at the places of these pixels, `height` rows at a time."""
-    strip = Strip(codes, columns, decoding.x_weight)
-    into = codes.new_empty(height, len(rows.code), columns.code.size, codes.shape[2])
+    strip = (ProductStrip if by_product(codes) else Strip)(codes, columns, decoding.coordinates, height)
+    into = codes.new_empty(len(rows.code) * height, columns.code.size, codes.shape[2])
     for top in range(0, len(rows), height):
         some = rows.part(top, top + height)
         out[some.at.unsqueeze(1), columns.at] = decoding.colours(strip, some, columns.share, into)

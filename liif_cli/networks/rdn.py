@@ -48,8 +48,13 @@ class RDN(nn.Module):
             nn.Conv2d(features, features, 3, padding=1),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        shallow = self.SFENet1(image)
+    def shallow(self, image: Tensor) -> Tensor:
+        """What the features are added to, (B, features, H, W)."""
+        x: Tensor = self.SFENet1(image)
+        return x
+
+    def deep(self, shallow: Tensor) -> Tensor:
+        """Features from `shallow`."""
         x = self.SFENet2(shallow)
         outputs = []
         for block in self.RDBs:
@@ -57,3 +62,6 @@ class RDN(nn.Module):
             outputs.append(x)
         features: Tensor = self.GFF(torch.cat(outputs, 1)) + shallow
         return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.deep(self.shallow(image))

@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from liif_cli.networks.grid import Decoding, Neighbours, render_plain
+from liif_cli.networks.grid import Decoding, render_plain
+from liif_cli.networks.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from liif_cli.coords import Axis
@@ -132,7 +133,7 @@ def _parameters(decoder: "LIIF", dtype: torch.dtype, cell: tuple[float, float]) 
     biases = torch.stack([layer.bias.detach() for layer in hidden]) if hidden else empty
     wide, bias = last.weight.new_zeros(width, OUTPUTS), last.weight.new_zeros(OUTPUTS)
     wide[:, : last.out_features], bias[: last.out_features] = last.weight.detach().T, last.bias.detach()
-    first = torch.stack([decoding.y_weight, decoding.x_weight, decoding.constant])
+    first = torch.stack([decoding.coordinates.y, decoding.coordinates.x, decoding.coordinates.constant])
     return [
         first.contiguous(), weights.to(dtype).contiguous(), biases.float().contiguous(), wide.to(dtype), bias.float(),
     ]  # fmt: skip

@@ -4,8 +4,9 @@ A product of a few thousand rows is over before a pool of threads has met again,
 waited for after each one. Bands of rows have nothing to wait for.
 """
 
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 import torch
@@ -23,6 +24,16 @@ def keep_memory() -> None:
     torch.empty(KEPT, dtype=torch.uint8)
 
 
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Threads that stay: to begin one, with a limit of its own for torch, takes milliseconds."""
+    return ThreadPoolExecutor(count, thread_name_prefix="liif")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
 def run(jobs: Sequence[Callable[[], None]]) -> None:
     """Call all jobs, in as many threads as torch uses, none of which torch divides further; raises what the first one raised.
 
@@ -37,13 +48,17 @@ def run(jobs: Sequence[Callable[[], None]]) -> None:
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def alone(job: Callable[[], None]) -> None:
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)  # of this thread, and of those that are to come
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # both are each thread's own
             job()
 
-    pool = ThreadPoolExecutor(min(count, len(jobs)), initializer=torch.set_num_threads, initargs=(1,))
+    futures = [_pool(count).submit(alone, job) for job in jobs]
     try:
-        for _ in pool.map(alone, jobs):
-            pass
+        for future in futures:
+            future.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        wait(futures)
         torch.set_num_threads(count)
