@@ -9,6 +9,7 @@ path is used.
 """
 
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,10 +31,12 @@ OUTPUTS = 16  # the narrowest product there is; three of its columns are colours
 @triton.jit
 def _decode(
     codes,  # (h, w, WIDTH)
-    code_y,  # (NEIGHBOURS, rows) int64, then its relative coords and the second neighbour's share (rows,), float32
+    at_y,  # (rows,) int64, the pixels' places in the output
+    code_y,  # (HIGH, rows) int64, then its relative coords and the second neighbour's share (rows,), float32
     relative_y,
     share_y,
-    code_x,  # the same by columns
+    at_x,  # the same by columns; code_x is (WIDE, columns)
+    code_x,
     relative_x,
     share_x,
     first,  # (3, WIDTH) float32: what the first layer makes of relative y, of relative x, and of everything else
@@ -48,15 +51,16 @@ def _decode(
     out_stride,
     LAYERS: tl.constexpr,
     WIDTH: tl.constexpr,
-    NEIGHBOURS: tl.constexpr,
+    HIGH: tl.constexpr,
+    WIDE: tl.constexpr,
     PIXELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ):
     y = tl.program_id(1)
-    CORNERS: tl.constexpr = NEIGHBOURS * NEIGHBOURS
+    CORNERS: tl.constexpr = HIGH * WIDE
     line = tl.arange(0, CORNERS * PIXELS)
     corner, x = line // PIXELS, tl.program_id(0) * PIXELS + line % PIXELS
-    dy, dx, inside = corner // NEIGHBOURS, corner % NEIGHBOURS, x < columns
+    dy, dx, inside = corner // WIDE, corner % WIDE, x < columns
     feature, output = tl.arange(0, WIDTH), tl.arange(0, OUTPUTS)
 
     at = tl.load(code_y + dy * rows + y) * codes_wide + tl.load(code_x + dx * columns + x, mask=inside, other=0)
@@ -75,13 +79,17 @@ def _decode(
     colours = tl.dot(tl.maximum(values, 0.0).to(weight.dtype), weight)
     colours += tl.load(last_bias + output)[None, :]
 
-    if NEIGHBOURS == 2:
-        below, right = tl.load(share_y + y), tl.load(share_x + x, mask=inside, other=0.0)
-        share = tl.where(dy == 1, below, 1 - below) * tl.where(dx == 1, right, 1 - right)
-        colours = tl.sum(tl.reshape(colours * share[:, None], (CORNERS, PIXELS, OUTPUTS)), 0)
-    place = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
-    where = out + y.to(tl.int64) * out_stride + place[:, None] * 3 + output[None, :]
-    tl.store(where, colours, mask=(place < columns)[:, None] & (output < 3)[None, :])
+    if HIGH == 2:
+        below = tl.load(share_y + y)
+        colours *= tl.where(dy == 1, below, 1 - below)[:, None]
+    if WIDE == 2:
+        right = tl.load(share_x + x, mask=inside, other=0.0)
+        colours *= tl.where(dx == 1, right, 1 - right)[:, None]
+    colours = tl.sum(tl.reshape(colours, (CORNERS, PIXELS, OUTPUTS)), 0)
+    pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    place = tl.load(at_x + pixel, mask=pixel < columns, other=0)
+    where = out + tl.load(at_y + y) * out_stride + place[:, None] * 3 + output[None, :]
+    tl.store(where, colours, mask=(pixel < columns)[:, None] & (output < 3)[None, :])
 
 
 def fits(decoder: "LIIF", codes: Tensor) -> bool:
@@ -99,28 +107,32 @@ def render_fused(decoder: "LIIF", field: "Field", rows: "Axis", columns: "Axis")
     """
     codes = field.codes.contiguous()
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
-    neighbours = [
+    y, x = (
         Neighbours.of(axis, origin, decoder.local_ensemble, codes.device)
         for axis, origin in zip((rows, columns), field.origin, strict=True)
-    ]
-    count = len(neighbours[0].code)
-    pixels = ROWS // count**2
-    arguments = [
-        tensor.contiguous()
-        for n in neighbours
-        for tensor in (torch.from_numpy(n.code).to(codes.device), n.relative, n.share)
-    ]
+    )
     layers = _parameters(decoder, codes.dtype, (rows.cell, columns.cell))
     for image, result in zip(codes, out, strict=True):
-        for top in range(0, len(rows), 65535):  # CUDA's limit for the second axis of a launch
-            part = result[top : top + 65535]
-            y = [tensor[..., top : top + len(part)].contiguous() for tensor in arguments[:3]]
-            launch: Any = _decode[(triton.cdiv(len(columns), pixels), len(part))]
-            launch(
-                image, *y, *arguments[3:], *layers, part, len(part), len(columns), codes.shape[2], 3 * len(columns),
-                len(decoder.imnet.linears) - 2, codes.shape[3], count, pixels, OUTPUTS, num_warps=8,
-            )  # fmt: skip
+        for rows_of, columns_of in product(y.by_need(), x.by_need()):
+            for top in range(0, len(rows_of), 65535):  # CUDA's limit for the second axis of a launch
+                _launch(image, rows_of.part(top, top + 65535), columns_of, layers, result)
     return out
+
+
+def _launch(codes: Tensor, rows: Neighbours, columns: Neighbours, layers: list[Tensor], out: Tensor) -> None:
+    """Fill `out`, (H, W, 3), where these rows and columns meet."""
+    high, wide = len(rows.code), len(columns.code)
+    pixels = ROWS // (high * wide)
+    arguments = [
+        tensor.contiguous()
+        for n in (rows, columns)
+        for tensor in (n.at, torch.from_numpy(n.code).to(codes.device), n.relative, n.share)
+    ]
+    launch: Any = _decode[(triton.cdiv(len(columns), pixels), len(rows))]
+    launch(
+        codes, *arguments, *layers, out, len(rows), len(columns), codes.shape[1], 3 * out.shape[1],
+        len(layers[1]), codes.shape[2], high, wide, pixels, OUTPUTS, num_warps=8,
+    )  # fmt: skip
 
 
 def _parameters(decoder: "LIIF", dtype: torch.dtype, cell: tuple[float, float]) -> list[Tensor]:
