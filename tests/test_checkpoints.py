@@ -138,7 +138,7 @@ def change(tensors: dict[str, torch.Tensor], how: str) -> None:
 
 @pytest.mark.parametrize("how", ["lacks", "unknown", "shape", "NaN", "floating-point"])
 def test_tensors_that_do_not_fit_the_config(tiny: SRModel, tmp_path: Path, how: str) -> None:
-    tensors = {name: tensor.clone() for name, tensor in tiny.export().items()}
+    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tiny.export().items()}
     change(tensors, how)
     header = {"schema": 1, "model": to_dict(tiny.config), "licence": "CC0-1.0", "provenance": {}}
     with pytest.raises(CheckpointError, match=how):
