@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from liif_cli.console import ClosedPipe
 from liif_cli.encoding import stop_all
 from liif_cli.errors import OutputError
+from liif_cli.interrupts import held
 from liif_cli.tally import Tally
 from liif_cli.upscaler import Draft, Original, Result, Upscaler
 
@@ -139,8 +140,9 @@ class Batch:
         seconds = time.perf_counter() - started
         for draft in drafts:
             self._make_room(draft)
-            future = self._savers.submit(_save, draft)
-            self._saving.append(_Saving(job, draft, tally, original.seconds, seconds, future))
+            with held():  # or a file might be made that nobody hears of
+                future = self._savers.submit(_save, draft)
+                self._saving.append(_Saving(job, draft, tally, original.seconds, seconds, future))
         self._report()
 
     def _advanced(self, pixels: int) -> None:
@@ -156,15 +158,18 @@ class Batch:
         """Tell of the outputs that are done, in the order of the jobs."""
         while self._saving and (wait_for_all or self._saving[0].future.done()):
             patiently_done(self._saving[0].future)
-            each = self._saving.popleft()
-            error = each.future.exception()
-            if isinstance(error, Exception):
-                self.watcher.failed(each.job, error)
-            elif error is None:
-                result, seconds = each.future.result()
-                rest = max(0.0, each.render - each.tally.encode - each.tally.decode)
-                timing = Timing(each.read, each.tally.encode, each.tally.decode, rest + seconds)
-                self.watcher.finished(result, timing, each.tally)
+            with held():
+                self._tell(self._saving.popleft())
+
+    def _tell(self, done: _Saving) -> None:
+        error = done.future.exception()
+        if isinstance(error, Exception):
+            self.watcher.failed(done.job, error)
+        elif error is None:
+            result, seconds = done.future.result()
+            rest = max(0.0, done.render - done.tally.encode - done.tally.decode)
+            timing = Timing(done.read, done.tally.encode, done.tally.decode, rest + seconds)
+            self.watcher.finished(result, timing, done.tally)
 
     def _abandon(self) -> None:
         """Remove what is not finished, and tell of what is."""

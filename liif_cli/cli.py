@@ -4,12 +4,10 @@ Nothing heavy is imported here or at the top of a command: `liif --help` and `--
 """
 
 import os
-import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -26,6 +24,7 @@ from liif_cli.commands.train import train
 from liif_cli.commands.upscale import upscale
 from liif_cli.console import ClosedPipe, complain, finish_streams, hide_downloads, prepare_streams
 from liif_cli.errors import ExitCode, LiifError
+from liif_cli.interrupts import heard
 
 HELP = """Show any image at any size, with a Local Implicit Image Function (LIIF).
 
@@ -96,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
     prepare_streams()
     if not sys.stderr.isatty():
         hide_downloads()
-    with _interrupts():
+    with heard():
         try:
             code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
             return int(code or ExitCode.OK)
@@ -168,23 +167,3 @@ def _near_option(wrong: str, context: Any) -> str | None:
     if any(wrong in parameter.opts for parameter in above):
         return f"it goes before the command: liif {wrong} {context.info_name}"
     return None
-
-
-@contextmanager
-def _interrupts() -> Iterator[None]:
-    """While it holds, SIGTERM and a closed terminal end the work as Ctrl-C does, so that all is cleaned up on the way out."""
-    numbers = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-    try:
-        before = [(number, signal.signal(number, _interrupt)) for number in numbers]
-    except ValueError:  # not the main thread, which alone may do this
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

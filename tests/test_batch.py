@@ -1,10 +1,11 @@
 """Many pictures at once: `liif upscale` from its arguments to its files."""
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from liif_cli.batch import Batch
 from liif_cli.checkpoints import find
 from liif_cli.errors import InputError, OutputError
 from liif_cli.inputs import Source
+from liif_cli.interrupts import heard
 from liif_cli.model import SRModel
 from liif_cli.naming import Job
 from liif_cli.sizes import Scale
@@ -340,6 +342,48 @@ def test_an_interrupt_leaves_whole_files_and_nothing_else(
     assert set(files()) == {*names, *made} and len(made) <= 4
     assert all(size(path) == (24, 16) for path in made)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("liif-")]
+
+
+def test_a_signal_while_an_output_is_told_of_comes_after_it(
+    desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file that was made was told of, wherever in the telling, or in the handing over, the signal came."""
+    names = [picture(f"{index}.png").name for index in range(4)]
+    for raiser in ("finished", "submit"):
+        watcher = Notes()
+        with heard(), pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+            if raiser == "finished":
+                patch.setattr(watcher, "finished", _after_a_signal(watcher.finished))
+            else:
+                patch.setattr(ThreadPoolExecutor, "submit", _then_a_signal(ThreadPoolExecutor.submit))
+            Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job(name) for name in names])
+        made = sorted(result.output for result in watcher.results)
+        assert len(made) < 4 and files() == sorted([*names, *made]), raiser
+        if raiser == "finished":
+            assert made
+        for path in made:
+            Path(path).unlink()
+
+
+def _after_a_signal(call: Callable[..., Any]) -> Callable[..., Any]:
+    def signalled(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        call(*arguments)
+
+    return signalled
+
+
+def _then_a_signal(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """`submit` that is interrupted when it has taken a draft to save, which then gets its time."""
+
+    def signalled(pool: Any, call: Any, *arguments: Any) -> Any:
+        future = submit(pool, call, *arguments)
+        if call is batch._save:
+            future.result()
+            signal.raise_signal(signal.SIGTERM)
+        return future
+
+    return signalled
 
 
 def test_an_interrupt_stops_an_encoder(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,22 @@ def test_signals_leave_whole_files_a_summary_and_130(tiny_file: Path, number: in
 
 
 @posix
+def test_what_the_caller_ignores_does_not_end_the_work(tiny_file: Path) -> None:
+    """As under nohup: the terminal may go."""
+    for index in range(10):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)).save(f"p{index}.png")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("upscale", "p*.png", "-s", 4, "-m", tiny_file)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        assert process.stdout is not None and process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        assert len(process.communicate(timeout=60)[0].split()) == 9 and process.returncode == 0
+
+
+@posix
 def test_a_reader_that_goes_away_ends_the_work_quietly() -> None:
     for arguments in (["models"], ["upscale", "--help"]):
         reader, writer = os.pipe()
