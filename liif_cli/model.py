@@ -102,7 +102,7 @@ class SRModel(nn.Module):
         half = self._half(dtype, pixels.device.type)
         if half:
             with torch.autocast(pixels.device.type, half, cache_enabled=False):
-                features = self.encoder.deep(shallow)
+                features = self.encoder.deep(shallow).to(half)
             if features.isfinite().all():
                 return features
         features = self.encoder.deep(shallow)

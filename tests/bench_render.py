@@ -2,8 +2,9 @@
 
 The reference is equation 4 with feature unfolding as the authors describe it: for each chunk of 30,000 queries the unfolded
 map is made anew, and for each of the four corners the code is looked up and the whole MLP runs, in fp32. Every entry runs in
-a process of its own; its share is of the rate of a 4096^3 product in the decoder's dtype that the same process times before
-and after (4 x 197,376 multiply-adds for each output pixel; the encoder is not counted as work in it).
+a process of its own, all in turn and several times, since other work on the machine comes and goes; medians are shown. A
+share is of the rate of a 4096^3 product in the decoder's dtype that the same process times before and after (4 x 197,376
+multiply-adds for each output pixel; the encoder is not counted as work in it).
 """
 
 import argparse
@@ -170,12 +171,21 @@ def table(names: list[str], results: dict[str, dict[str, Any]], outputs: dict[st
         )
 
 
+def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One entry of several, number by number."""
+    return {
+        key: value if isinstance(value, str) else np.median([run[key] for run in runs])
+        for key, value in runs[0].items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--width", type=int, help="of the input; default 96, on a GPU 1920")
     parser.add_argument("--height", type=int, help="default 96, on a GPU 1080")
     parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5, help="of all entries, whose medians are shown; default 5")
     parser.add_argument("--entry", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -187,14 +197,17 @@ def main() -> None:
     native = {"fp16": gpu or fast_fp16_cpu(), "bf16": gpu or fast_bf16_cpu()}  # emulated ones take minutes
     decoders = [f"{name} decoder" for name in native if native[name]]
     names = ["reference", *(["compiled reference"] if gpu else []), "fp32", "auto", "fp32 decoder", *decoders]
-    results, outputs = {}, {}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    outputs = {}
     with TemporaryDirectory() as folder:
-        for name in names:
+        for name in names * options.rounds:
             out = Path(folder) / "out.npy"
             size = ["--width", str(options.width), "--height", str(options.height), "--scale", str(options.scale)]
             command = [sys.executable, __file__, "--device", options.device, *size, "--entry", name, "--out", str(out)]
             answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[name], outputs[name] = json.loads(answer.splitlines()[-1]), np.load(out)
+            runs[name].append(json.loads(answer.splitlines()[-1]))
+            outputs[name] = np.load(out)
+    results = {name: median(each) for name, each in runs.items()}
     where = torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads"
     size = f"{options.width}x{options.height} -> {options.width * options.scale}x{options.height * options.scale}"
     print(f"{size} on {where}, torch {torch.__version__}. Differences are from ours in fp32.\n")

@@ -1,6 +1,9 @@
 """EDSR without its up-sampler (Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", 2017)."""
 
+import torch
 from torch import Tensor, nn
+
+from liif_cli.networks.inplace import add_, relu_
 
 
 class ResidualBlock(nn.Module):
@@ -16,8 +19,14 @@ class ResidualBlock(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return x + (out if self.scale == 1 else out * self.scale)
+        """Without gradients the result takes the place of `x`."""
+        if torch.is_grad_enabled():
+            return x + self._scaled(self.body(x))
+        first, _, second = self.body
+        return add_(x, self._scaled(second(relu_(first(x)))))
+
+    def _scaled(self, out: Tensor) -> Tensor:
+        return out if self.scale == 1 else out * self.scale
 
 
 class EDSR(nn.Module):
@@ -45,8 +54,12 @@ class EDSR(nn.Module):
 
     def deep(self, shallow: Tensor) -> Tensor:
         """Features from `shallow`. Under autocast the blocks compute in 16 bits and are added up in the dtype of `shallow`."""
-        features: Tensor = self.body(shallow) + shallow
-        return features
+        if torch.is_grad_enabled():
+            features: Tensor = self.body(shallow) + shallow
+            return features
+        x = shallow.clone()
+        out: Tensor = self.body(x)
+        return add_(x.copy_(shallow), out)  # the blocks have worked in `x`, whose room is free again
 
     def forward(self, image: Tensor) -> Tensor:
         return self.deep(self.shallow(image))

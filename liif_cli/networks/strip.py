@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from liif_cli.networks.inplace import relu_
 from liif_cli.networks.neighbours import Neighbours
 from liif_cli.precision import fast_bf16_cpu
 
@@ -100,14 +101,6 @@ class ProductStrip:
         as three quarters of a hidden layer; in one that is narrower its rows are few."""
         span = int(columns.code.max() - columns.code.min()) + 1
         return max(1, min(WIDEST, (width - SHARED) * len(columns) // span))
-
-
-def relu_(values: Tensor) -> Tensor:
-    """In place. 16-bit floats are taken for integers, whose sign is the same bit: torch would go through float32."""
-    if values.dtype in (torch.float16, torch.bfloat16):
-        values.view(torch.int16).clamp_min_(0)
-        return values
-    return values.relu_()
 
 
 def _halves(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
