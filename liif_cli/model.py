@@ -88,7 +88,7 @@ class SRModel(nn.Module):
         """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
 
         dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder's layers behind the first
-        compute in 16 bits too, where that is fast and does not overflow.
+        and the codes are computed in 16 bits too, where that is fast and does not overflow.
         """
         # `contiguous` would take one image whose strides are those of a turned array for what oneDNN wants.
         pixels = self.normalise(image).clone(memory_format=torch.channels_last)
