@@ -180,8 +180,9 @@ class Batch:
         running = [each.future for each in self._saving]
         while wait(running, timeout=0.1).not_done:
             stop_all()
-        self._saving = deque(each for each in self._saving if each.future.exception() is None)
-        self._report(wait_for_all=True)
+        with held():  # impatience, too, leaves no file that nobody hears of
+            self._saving = deque(each for each in self._saving if each.future.exception() is None)
+            self._report(wait_for_all=True)
 
 
 def _save(draft: Draft) -> tuple[Result, float]:

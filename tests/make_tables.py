@@ -50,7 +50,7 @@ def insert(file: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", nargs="?", type=Path, metavar="DIR", help="where Set5 and Set14 lie")
-    parser.add_argument("--precision", default="auto", help="as for liif eval; auto moves PSNR by less than 0.002 dB")
+    parser.add_argument("--precision", default="auto", help="as for liif eval; auto moves PSNR by less than 0.001 dB")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished parts there")
     chosen = parser.parse_args()
     if chosen.keep:

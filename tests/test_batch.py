@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -351,18 +351,17 @@ def test_a_signal_while_an_output_is_told_of_comes_after_it(
     names = [picture(f"{index}.png").name for index in range(4)]
     for raiser in ("finished", "submit"):
         watcher = Notes()
+        run = Batch(Upscaler(tiny, Options(precision="fp32")), watcher)
         with heard(), pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
             if raiser == "finished":
                 patch.setattr(watcher, "finished", _after_a_signal(watcher.finished))
+                patch.setattr(watcher, "started", lambda *_, run=run: wait(each.future for each in run._saving))
             else:
                 patch.setattr(ThreadPoolExecutor, "submit", _then_a_signal(ThreadPoolExecutor.submit))
-            Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job(name) for name in names])
-        made = sorted(result.output for result in watcher.results)
-        assert len(made) < 4 and files() == sorted([*names, *made]), raiser
-        if raiser == "finished":
-            assert made
-        for path in made:
-            Path(path).unlink()
+            run.run([job(name) for name in names])
+        assert [result.output for result in watcher.results] == ["0_2x.png"], raiser
+        assert files() == sorted([*names, "0_2x.png"]), raiser
+        Path("0_2x.png").unlink()
 
 
 def _after_a_signal(call: Callable[..., Any]) -> Callable[..., Any]:
