@@ -7,15 +7,16 @@ Importing this module is cheap: torch is loaded when a function is first used.
 
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from liif_cli.errors import LiifError
+    from liif_cli.models.store import load_model
+    from liif_cli.upscaling.api import upscale
+
+
 __version__ = "0.1.0"
 __all__ = ["LiifError", "__version__", "load_model", "upscale"]
 
-if TYPE_CHECKING:
-    from liif_cli.arrays import upscale
-    from liif_cli.checkpoints import load_model
-    from liif_cli.errors import LiifError
-
-_HOMES = {"load_model": "checkpoints", "upscale": "arrays", "LiifError": "errors"}
+_HOMES = {"load_model": "models.store", "upscale": "upscaling.api", "LiifError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@
     ├── DeviceError       8   a device that is not there or failed
     └── LimitError        9   more pixels than allowed, or than the file format holds
 
-Only `liif_cli.cli.main` catches them; it prints `Error: ...` and, where there is one, `Hint: ...`.
+Only `liif_cli.cli.app.main` catches them; it prints `Error: ...` and, where there is one, `Hint: ...`.
 """
 
 from enum import IntEnum
@@ -91,3 +91,9 @@ class LimitError(LiifError):
     """More pixels than the caller allows, or than the file format can hold."""
 
     exit_code = ExitCode.LIMIT
+
+
+class ClosedPipe(LiifError):
+    """Whoever read our output has gone (`liif models | head -1`). Said by the exit code alone."""
+
+    exit_code = ExitCode.OUTPUT

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from liif_cli import cli
-from liif_cli.checkpoints import save_model
-from liif_cli.config import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
-from liif_cli.model import SRModel
+from liif_cli.cli import app
+from liif_cli.models.checkpoints import save_model
+from liif_cli.models.model import SRModel
+from liif_cli.models.schema import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -92,7 +92,7 @@ def liif(desk: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
 
     def call(*arguments: object) -> Ran:
         capfd.readouterr()
-        code = cli.run([str(argument) for argument in arguments])
+        code = app.run([str(argument) for argument in arguments])
         said = capfd.readouterr()
         return Ran(code, said.out.splitlines(), said.err.splitlines())
 

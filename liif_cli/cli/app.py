@@ -1,0 +1,170 @@
+"""The command line. Commands parse, call one function and print; `main` is the only catcher of errors.
+
+Nothing heavy is imported here or at the top of a command: `liif --help` and `--version` load neither torch nor NumPy.
+"""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from liif_cli import __version__
+from liif_cli.cli import settings
+from liif_cli.cli.compare import compare
+from liif_cli.cli.config import config
+from liif_cli.cli.doctor import doctor
+from liif_cli.cli.eval import eval_
+from liif_cli.cli.models import models
+from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams
+from liif_cli.cli.train import train
+from liif_cli.cli.upscale import upscale
+from liif_cli.errors import ClosedPipe, ExitCode, LiifError
+from liif_cli.machine.signals import heard
+
+HELP = """Show any image at any size, with a Local Implicit Image Function (LIIF).
+
+Examples:
+
+  liif upscale in.png --scale 4 -o out.png
+
+  liif compare in.png --scale 8 --region 100,80,64,48
+
+  liif upscale --help
+"""
+
+app = typer.Typer(
+    name="liif",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command()(compare)
+app.command()(train)
+app.command("eval")(eval_)
+app.command()(models)
+app.command()(config)
+app.command()(doctor)
+
+STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"liif {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    no_config: Annotated[
+        bool, typer.Option("--no-config", help="Read no liif.toml. LIIF_NO_CONFIG=1 says the same.")
+    ] = False,
+) -> None:
+    commands = context.command.commands  # type: ignore[attr-defined]
+    settings.bind_variables(commands)
+    if not no_config and os.environ.get("LIIF_NO_CONFIG") != "1":
+        context.obj = settings.load(commands)
+        context.default_map = settings.default_map(context.obj)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`."""
+    if os.environ.get("LIIF_DEBUG") != "1":  # what libraries think of one another is no message for users
+        os.environ.setdefault("VIPS_WARNING", "0")
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    finish_streams()
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code."""
+    prepare_streams()
+    if not sys.stderr.isatty():
+        hide_downloads()
+    with heard():
+        try:
+            code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
+            return int(code or ExitCode.OK)
+        except ClosedPipe as error:
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            return ExitCode.INTERRUPTED
+        except SystemExit as error:  # Typer's own way out when standard output is closed under the help text
+            return ExitCode.OUTPUT if error.code else ExitCode.OK
+        except Exception as error:
+            return _explain(error, arguments)
+
+
+def command() -> Any:
+    """The whole command line as Typer builds it."""
+    built: Any = get_command(app)
+    help_option = built.get_help_option(typer.Context(built, **built.context_settings))
+    for parameter in (*built.params, help_option):
+        if parameter.default is None:  # Typer would load pydantic, for a tenth of a second, to make nothing of nothing
+            parameter.default = False
+    return built
+
+
+def _explain(error: Exception, arguments: Sequence[str]) -> int:
+    """Print an error of a call with `arguments` as people need it, and return its exit code."""
+    if os.environ.get("LIIF_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, LiifError):
+        complain(str(error), error.hint)
+        return error.exit_code
+    if isinstance(error, typer.TyperException):
+        return _explain_usage(error, arguments)
+    if isinstance(error, MemoryError):
+        complain("out of memory", "close other programs, or plan with less: --memory")
+        return ExitCode.MEMORY
+    complain(f"{type(error).__name__}: {error}", STRAY)
+    return ExitCode.SOME_FAILED
+
+
+def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
+    """Typer's own complaints, in our two lines."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+        return ExitCode.USAGE
+    message, hint = error.format_message(), None
+    wrong = getattr(error, "option_name", None)
+    if wrong is not None and hasattr(error, "possibilities"):
+        message, hint = f"there is no option {wrong}", _near_option(wrong, context)
+    elif message.startswith("No such command"):
+        name = message.split("'")[1]
+        near = get_close_matches(name, context.command.commands if context else (), n=1)
+        message, hint = f"there is no command {name!r}", f"did you mean liif {near[0]}?" if near else None
+    known = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    path = context.command_path if context else " ".join(["liif", *[a for a in arguments if a in known][:1]])
+    complain(message.rstrip("."), hint or f"{path} --help shows what there is")
+    return ExitCode.USAGE
+
+
+def _near_option(wrong: str, context: Any) -> str | None:
+    """What the user may have meant by an option that is not there."""
+    if context is None:
+        return None
+    own = [opt for parameter in context.command.params for opt in parameter.opts if opt.startswith("--")]
+    near = get_close_matches(wrong, own, n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    above = context.parent.command.params if context.parent else []
+    if any(wrong in parameter.opts for parameter in above):
+        return f"it goes before the command: liif {wrong} {context.info_name}"
+    return None

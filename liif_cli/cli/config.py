@@ -1,0 +1,68 @@
+"""`liif config`: the options' values, and where each comes from."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from liif_cli.cli import settings
+from liif_cli.cli.streams import result, say
+from liif_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def config(
+    context: typer.Context,
+    command: Annotated[
+        str | None,
+        typer.Argument(metavar="[COMMAND]", help="Only the options of this command, the untouched ones too."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per option.")] = False,
+) -> None:
+    """Show what options are set to without being typed, and where that stands.
+
+    An option is set, from strong to weak, by the command line, LIIF_COMMAND_OPTION, LIIF_OPTION, liif.toml in the current
+    folder, liif.toml in the user's configuration folder. In liif.toml, options stand under [COMMAND], or at the top for
+    every command that has them: device = "cpu". The global --no-config reads neither file.
+
+    Examples:
+
+      liif config
+
+      liif config upscale
+
+      LIIF_DEVICE=cpu liif config upscale --json
+    """
+    parent = context.find_root()
+    commands = parent.command.commands  # type: ignore[attr-defined]
+    if command is not None and command not in commands:
+        raise UsageError(f"there is no command {command!r}", hint=f"there are {', '.join(commands)}")
+    found = [each for name in commands if command in (None, name) for each in _values(parent, name)]
+    shown = [each for each in found if command is not None or each["from"] != "default"]
+    for each in shown:
+        result(json.dumps(each) if as_json else _line(each))
+    if not shown and not as_json:
+        result("every option has its default")
+    if not as_json:
+        read = parent.obj is not None
+        for file in settings.files():
+            state = "not there" if not file.is_file() else "read" if read else "not read: --no-config"
+            say(f"Note: {file}: {state}")
+
+
+def _values(parent: Any, name: str) -> "Iterator[dict[str, Any]]":
+    """Each option of a command with its value as a call without arguments would have it."""
+    command = parent.command.commands[name]
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    for long, parameter in settings.options(command):
+        value = context.params.get(parameter.name)
+        origin = settings.origin(context, parameter, (parent.obj or {}).get(name, {}))
+        yield {"command": name, "option": long, "value": value, "from": origin}
+
+
+def _line(each: dict[str, Any]) -> str:
+    value = each["value"]
+    text = "not set" if value in (None, [], ()) else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{each['command']} --{each['option']} = {text}  ({each['from']})"

@@ -1,0 +1,216 @@
+"""`liif eval`: score models on the benchmark sets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from liif_cli.cli.options import one_of
+from liif_cli.cli.progress import images_bar
+from liif_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from liif_cli.evaluation.benchmarks import Benchmark
+    from liif_cli.evaluation.methods import Method
+    from liif_cli.evaluation.scores import Row
+
+
+DEFAULT_MODEL = "edsr-baseline-liif"
+
+
+def eval_(
+    dataset: Annotated[
+        list[str],
+        typer.Option(
+            "--dataset",
+            "-d",
+            metavar="SET|DIR|FILE",
+            help="set5, set14, b100, urban100, div2k, celebahq, a folder or a picture. May be repeated.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="A shipped name, a file, or hf://owner/repo. May be repeated."
+        ),
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", "-s", metavar="S[,S...]", help="Default: 2,3,4,6,8,12,18,24,30. May be repeated."),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="benchmark, div2k, mmediting or celebahq. Default: the set's own."),
+    ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW", help="Low-resolution pictures: files, matlab or pillow, not as the protocol makes them."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the sets lie: DIR/Set14/HR/*.png. Default: fetched from the Hub once."),
+    ] = None,
+    cell: Annotated[
+        str, typer.Option(metavar="CELL", help="Shape of a pixel: raw, clip (never below that of x4), or 1/k.")
+    ] = "raw",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average four rotations: better, four times as slow.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(metavar="PRECISION", help="fp32 (the same numbers everywhere), auto, bf16 or fp16.")
+    ] = "fp32",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    baseline: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="What to compare with: bicubic, x4-lanczos, or none.")
+    ] = "bicubic,x4-lanczos",
+    per_image: Annotated[bool, typer.Option("--per-image", help="Every picture's numbers too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
+    save_images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every result, low-resolution picture and truth there.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw one picture's crop by every method, side by side.")
+    ] = None,
+    figure_image: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The picture in --figure. Default: the first of the first set.")
+    ] = None,
+    figure_scale: Annotated[
+        float | None, typer.Option(metavar="S", help="The scale in --figure. Default: 4, or the first that is scored.")
+    ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H", help="The crop in --figure, in pixels of the truth. Default: where they differ."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw PSNR against scale (needs liif[plot]).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
+) -> None:
+    """Score models beside bicubic, and beside x4 by the network and Lanczos from there.
+
+    Examples:
+
+      liif eval --dataset set14
+
+      liif eval --dataset set5 --dataset set14 --scale 2,3,4 --data-dir benchmarks --json
+
+      liif eval --dataset photo.png --scale 8 --figure comparison.png
+    """
+    form = _format(as_json, as_csv, as_markdown)
+    scales = parse_scales(scale or [])
+    source = None if lr is None else one_of("--lr", lr, ("files", "matlab", "pillow"))
+    baselines = [one_of("--baseline", name, ("bicubic", "x4-lanczos", "none")) for name in baseline.split(",")]
+    arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    import torch
+
+    from liif_cli.cli import streams
+    from liif_cli.evaluation.artifacts import Exhibits
+    from liif_cli.evaluation.evaluate import evaluate
+    from liif_cli.evaluation.methods import compared, networks
+    from liif_cli.evaluation.protocols import protocol_named
+    from liif_cli.machine.processes import joined
+    from liif_cli.models import hub
+
+    chosen = None if protocol is None else protocol_named(protocol)
+    exhibits = Exhibits(save_images, figure, figure_image, figure_scale, crop, plot, overwrite)
+    with joined(torch.device("cpu")) as world:
+        if quiet:
+            hub.hide_progress()
+        sets = _find_sets(dataset, data_dir, source == "files", scales)
+        exhibits.choose(sets[0])
+        world.wait()  # what one process writes must not look to another like an output that was there before
+        models = networks(
+            model or [DEFAULT_MODEL],
+            device if world.size == 1 else _local(device, world.local),
+            cell=cell,
+            self_ensemble=self_ensemble,
+            precision=arithmetic,
+        )
+        rows: list[Row] = []
+        for found in sets:
+            measured = chosen or protocol_named(found.protocol)
+            with images_bar(found.name, quiet or not world.first) as progress:
+                rows += evaluate(
+                    compared(models, measured, baselines),
+                    found,
+                    protocol=measured,
+                    low_from=source,
+                    on_result=exhibits.see if exhibits.wanted else None,
+                    progress=progress,
+                )
+        exhibits.finish(rows if world.first else [], alone=world.size == 1)
+        if world.first:
+            for note in () if quiet else [note for found in sets for note in found.notes]:
+                streams.say(f"Note: {note}")
+            _print(rows, form, per_image, _caption(models, rows, cell, self_ensemble, precision))
+
+
+def parse_scales(texts: list[str]) -> tuple[float, ...]:
+    """What `--scale 2,3 --scale 4` asks for: (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
+    parts = [part.strip().lower().removeprefix("x") for text in texts for part in text.split(",")]
+    try:
+        scales = [float(part) for part in parts]
+    except ValueError:
+        scales = [0.0]
+    if not all(1 <= scale <= 1000 for scale in scales):
+        raise UsageError(f"--scale {','.join(texts)!r} is no list of scales", hint="numbers from 1 up, as in 2,3,4")
+    return tuple(dict.fromkeys(scales))
+
+
+def _format(as_json: bool, as_csv: bool, as_markdown: bool) -> str:
+    chosen = [name for name, on in (("json", as_json), ("csv", as_csv), ("markdown", as_markdown)) if on]
+    if len(chosen) > 1:
+        raise UsageError(f"--{chosen[0]} and --{chosen[1]} exclude each other")
+    return chosen[0] if chosen else "table"
+
+
+def _find_sets(
+    names: list[str], data_dir: Path | None, with_files: bool, scales: tuple[float, ...]
+) -> "list[Benchmark]":
+    """The sets, each with the scales that are asked of it. Raises `UsageError` where nothing is left."""
+    from liif_cli.evaluation.benchmarks import find
+
+    low_scales = (scales or (2.0, 3.0, 4.0)) if with_files else ()
+    found = [each for name in names for each in find(name, data_dir, low_scales=low_scales)]
+    if with_files and not scales:
+        found = [replace(each, scales=each.low_scales()) for each in found]
+    elif scales:
+        kept = [(each, tuple(s for s in scales if each.sides is None or s in each.scales)) for each in found]
+        found = [replace(each, scales=some) for each, some in kept]
+    found = [each for each in found if each.scales]
+    if not found:
+        raise UsageError("no set has pictures for these scales", hint="leave --scale out, or take other scales")
+    return found
+
+
+def _local(device: str, number: int) -> str:
+    """The device for process `number` of this machine: `auto` and `cuda` spread over its GPUs."""
+    from torch import cuda
+
+    return f"cuda:{number % cuda.device_count()}" if device in ("auto", "cuda") and cuda.is_available() else device
+
+
+def _caption(models: "list[Method]", rows: "list[Row]", cell: str, self_ensemble: bool, precision: str) -> str:
+    parts = [f"cell {cell}" * (cell != "raw"), "self-ensemble" * self_ensemble, precision]
+    if len(models) > 1 and any(row.method == "x4-lanczos" for row in rows):
+        parts.append(f"x4-lanczos by {next(model.name for model in models if model.scales is None)}")
+    return ", ".join(part for part in parts if part)
+
+
+def _print(rows: "list[Row]", form: str, per_image: bool, caption: str) -> None:
+    from liif_cli.cli import streams
+    from liif_cli.evaluation import scores
+
+    if form == "table":
+        streams.result(scores.render(rows, per_image, caption))
+        return
+    write = {"json": scores.to_json, "csv": scores.to_csv, "markdown": scores.to_markdown}[form]
+    streams.result(write(rows, per_image).rstrip("\n"))

@@ -1,0 +1,62 @@
+"""What the commands' options have in common: their values, their exclusions and what the shell offers behind them."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from liif_cli.cli.settings import is_typed
+from liif_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from liif_cli.rendering.sizes import Target
+
+
+DEFAULT_MODEL = "edsr-baseline-liif"
+
+
+def one_side(context: typer.Context, first: str, one: Any, second: str, other: Any) -> tuple[Any, Any]:
+    """Two options of which a typed one stands alone, against what is only configured for the other."""
+    if one and other and is_typed(context, first) != is_typed(context, second):
+        return (one, None) if is_typed(context, first) else (None, other)
+    return one, other
+
+
+def exclusive(context: typer.Context, first: str, one: bool, second: str, other: bool) -> tuple[bool, bool]:
+    """Two switches that exclude each other; a typed one wins over a configured one. Raises `UsageError` for both."""
+    one, other = one_side(context, first, one, second, other)
+    if one and other:
+        names = [f"--{name.replace('_', '-')}" for name in (first, second)]
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other")
+    return bool(one), bool(other)
+
+
+def parse_targets(scales: list[str], sizes: list[str], fit: str) -> "list[Target]":
+    """What `--scale` and `--size` ask for, in this order. Raises `UsageError`."""
+    from liif_cli.rendering.sizes import Scale, Size
+
+    kept = one_of("--fit", fit, ("exact", "contain", "cover"))
+    targets: list[Target] = [Scale.parse(text) for text in scales]
+    targets += [Size.parse(text, kept) for text in sizes]
+    if not targets:
+        raise UsageError("how large? Neither --scale nor --size was given", hint="--scale 4, or --size 1920x1080")
+    return targets
+
+
+def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
+    """`value` where it is among `choices`. Raises `UsageError`."""
+    if value not in choices:
+        raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
+    return value
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of the shipped models, and references to those in the Hub's cache."""
+    from liif_cli.models.store import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def words(*choices: str) -> Callable[[str], list[str]]:
+    """The completion of an option that takes one of some words."""
+    return lambda incomplete: [word for word in choices if word.startswith(incomplete)]

@@ -1,0 +1,274 @@
+"""What a run shows: results on standard output; on standard error notes, errors, the summary and, on a terminal, progress."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from liif_cli.cli.streams import complain, one_line, result, say
+from liif_cli.errors import ExitCode, LiifError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from liif_cli.rendering.timing import Tally
+    from liif_cli.upscaling.batch import Timing
+    from liif_cli.upscaling.output_names import Job
+    from liif_cli.upscaling.results import Original, Result
+    from liif_cli.upscaling.upscaler import Upscaler
+
+
+NARROW = 64
+
+
+class Display:
+    """A `batch.Watcher` that prints. total: pictures. results: whether paths (or JSON) go to standard output."""
+
+    def __init__(
+        self, total: int, *, as_json: bool, verbose: bool, quiet: bool, results: bool = True, skipped: int = 0
+    ) -> None:
+        self.total, self.skipped = total, skipped
+        self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
+        self.written, self.errors = 0, list[Exception]()
+        self._begun, self._bar = time.perf_counter(), None if quiet else make_bar()
+        self._files: TaskID | None = None
+        self._current: TaskID | None = None
+        self._since = 0.0
+        self._tally: Tally | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._files = self._bar.add_task("pictures", total=self.total, detail="", visible=self.total > 1)
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self._summary(interrupted=kind is not None)
+
+    def started(self, job: "Job", upscaler: "Upscaler", original: "Original", tally: "Tally") -> None:
+        """Show a new picture's bar."""
+        if self._bar is None:
+            return
+        size = (original.picture.height, original.picture.width)
+        shapes = [grid.shape for grid in upscaler.grids(size, [target for target, _ in job.outputs])]
+        if self._current is not None:
+            self._bar.remove_task(self._current)
+        name = "stdin" if job.source.path is None else job.source.path.name
+        total = original.frames * sum(height * width for height, width in shapes)
+        self._current = self._bar.add_task(one_line(name), total=total, detail="")
+        self._since, self._tally = time.perf_counter(), tally
+
+    def advanced(self, pixels: int) -> None:
+        """Move the bar."""
+        if self._bar is None or self._current is None or self._tally is None:
+            return
+        task = self._bar.tasks[self._bar.task_ids.index(self._current)]
+        speed = (task.completed + pixels) / max(1e-9, time.perf_counter() - self._since)
+        tiles = f"tile {self._tally.tiles}/{max(self._tally.tiles, self._tally.planned)}, " if self._tally.tiles else ""
+        self._bar.update(self._current, advance=pixels, detail=f"{tiles}{speed / 1e6:.2f} Mpx/s")
+
+    def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
+        """Print the result, with its notes and, where asked for, how it came about."""
+        self.written += 1
+        self._count()
+        with self._aside():
+            for note in () if self.quiet else done.notes:
+                say(f"Note: {one_line(f'{done.input}: {note}' if self.total > 1 else note)}")
+            if self.verbose:
+                say(_account(done, timing, tally))
+            if self.results:
+                result(json.dumps(done.as_dict()) if self.as_json else done.output)
+
+    def failed(self, job: "Job", error: Exception) -> None:
+        """Report a picture that was not made; a lone one's error is the command's own."""
+        self.reject(job.source.name, error)
+
+    def reject(self, name: str, error: Exception) -> None:
+        """As `failed`, for what never became a job."""
+        self.errors.append(error)
+        self._count()
+        if self.lone:
+            return
+        message = str(error) if isinstance(error, LiifError) else f"{type(error).__name__}: {error}"
+        with self._aside():
+            if os.environ.get("LIIF_DEBUG") == "1":
+                traceback.print_exception(error)
+            complain(message if name in message else f"{name}: {message}", getattr(error, "hint", None))
+
+    @property
+    def lone(self) -> bool:
+        """Whether one picture is all there is; those that were skipped count."""
+        return self.total + self.skipped == 1
+
+    def code(self) -> ExitCode:
+        """What the command returns. Raises the error of a lone picture."""
+        if self.errors and self.lone:
+            raise self.errors[0]
+        return ExitCode.SOME_FAILED if self.errors else ExitCode.OK
+
+    def _count(self) -> None:
+        if self._bar is not None and self._files is not None:
+            done = min(self.total, self.written + len(self.errors))
+            self._bar.update(self._files, completed=done, detail=f"{done}/{self.total}")
+
+    def _summary(self, interrupted: bool) -> None:
+        if self.quiet or not (self.total > 1 or self.skipped or interrupted):
+            return
+        parts = [f"{self.written} written"]
+        parts += [f"{self.skipped} skipped, as they exist"] * bool(self.skipped)
+        parts += [f"{len(self.errors)} failed"] * bool(self.errors)
+        parts += ["interrupted: the rest was not made"] * interrupted
+        say(f"{', '.join(parts)}; {time.perf_counter() - self._begun:.1f} s")
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Print while the bar is off the screen, which both streams may share."""
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
+
+
+def make_bar() -> "Progress | None":
+    """Bars on standard error, None unless that is a terminal that can move its cursor."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    name, detail = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[detail]}", markup=False)
+    columns: list[Any] = [name, detail, TimeRemainingColumn()]
+    if console.width >= NARROW:
+        columns.insert(1, BarColumn(bar_width=None if console.width < 100 else 40))
+    return Progress(
+        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=False
+    )
+
+
+@contextmanager
+def pixel_bar(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar for one picture of `total` pixels; yields what is to be told how many more are done."""
+    bar = None if quiet else make_bar()
+    if bar is None:
+        yield lambda pixels: None
+        return
+    task, since = bar.add_task(one_line(name), total=total, detail=""), time.perf_counter()
+
+    def advance(pixels: int) -> None:
+        speed = (bar.tasks[0].completed + pixels) / max(1e-9, time.perf_counter() - since)
+        bar.update(task, advance=pixels, detail=f"{speed / 1e6:.2f} Mpx/s")
+
+    with bar:
+        yield advance
+
+
+def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
+    """One line for `-v`."""
+    from liif_cli.machine.memory import format_bytes
+
+    plans = list(
+        dict.fromkeys(
+            f"{plan.count} tile{'s' * (plan.count > 1)} of up to {plan.side} pixels, {format_bytes(plan.peak)}"
+            for plan in tally.plans
+        )
+    )
+    times = f"read {timing.read:.2f} s, encode {timing.encode:.2f} s, decode {timing.decode:.2f} s, file {timing.file:.2f} s"
+    how = f"{done.model} on {done.device} in {done.precision}"
+    return one_line(f"{done.output}: {how}; {' and '.join(plans) or 'no network'}; {times}")
+
+
+QUIET_SECONDS = 30.0  # between lines of text where there is no terminal
+
+
+class Live:
+    """A `loop.Watcher` that prints."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._bar: Progress | None = None if quiet else make_bar()
+        self._task: Any = None
+        self._detail = ""
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def hear(self, entry: dict[str, Any]) -> None:
+        """Show one entry of the run's log, or a step."""
+        if self.quiet:
+            return
+        if entry["event"] == "step":
+            self._move(entry["iteration"], entry["iterations"])
+        elif entry["event"] == "train":
+            self._detail = describe(entry)
+            if self._bar is None and time.monotonic() - self._said > QUIET_SECONDS:
+                self._said = time.monotonic()
+                say(f"iteration {entry['iteration']:,}: {self._detail}")
+        elif (text := sentence(entry)) is not None:
+            self._print(text)
+
+    def _move(self, iteration: int, iterations: int) -> None:
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("train", total=iterations, completed=iteration - 1, detail="")
+        detail = f"{iteration:,}/{iterations:,} {self._detail}"
+        self._bar.update(self._task, completed=iteration, detail=detail)
+
+    def _print(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(one_line(text), markup=False, highlight=False)
+        else:
+            say(one_line(text))
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """The numbers of a `train` entry, short enough for one line."""
+    waiting = f", {entry['waiting']:.0%} waiting for data" if entry["waiting"] >= 0.01 else ""
+    return (
+        f"loss {entry['loss']:.4f}, PSNR {entry['psnr']:.2f} dB, {entry['samples_per_second']:.1f} samples/s{waiting}"
+    )
+
+
+def sentence(entry: dict[str, Any]) -> str | None:
+    """What there is to say about an event; None if nothing."""
+    skipped = [f"skipped: {reason}" for reason in entry.get("skipped", ())]
+    if entry["event"] == "skipped":
+        return "; ".join(skipped)
+    if entry["event"] == "start":
+        where = "in memory" if entry["in_memory"] else "read as needed"
+        begun = f"from {entry['source']}, iteration {entry['iteration']:,}, on {entry['pictures']:,} pictures ({where})"
+        return "; ".join([*skipped, begun])
+    if entry["event"] == "validate":
+        scores = ", ".join(f"x{scale} {value:.2f} dB" for scale, value in entry["scores"].items())
+        return f"iteration {entry['iteration']:,}: validation {scores}"
+    return None
+
+
+@contextmanager
+def images_bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, on a terminal alone; yields what `evaluate` tells (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

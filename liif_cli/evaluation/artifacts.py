@@ -1,0 +1,135 @@
+"""What a benchmark leaves for the eye: pictures, a figure of crops, a plot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from liif_cli.errors import OutputError, UsageError
+from liif_cli.evaluation.benchmarks import Benchmark
+from liif_cli.evaluation.crops import Box, Panel, draw_figure, telling_box
+from liif_cli.evaluation.evaluate import Shown
+from liif_cli.evaluation.plot import check_matplotlib, draw_plot
+from liif_cli.evaluation.scores import Row, number
+from liif_cli.machine.files import OutputFile, check_target
+
+Bytes = NDArray[np.uint8]
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tiff", ".pdf")
+_CHARTS = (".png", ".pdf", ".svg")
+
+
+@dataclass
+class Exhibits:
+    """Collects results as they come (`see`) and writes what was asked for: each field that is not None.
+
+    save_images: a folder for every result. figure: a file for the crops of one picture, `figure_image` (a name; the
+    first of the set) at `figure_scale` (4 where that is scored, else the first scale), in `crop` ("X,Y,W,H"; where
+    bicubic is worst). plot: a file for PSNR against scale.
+    """
+
+    save_images: Path | None = None
+    figure: Path | None = None
+    figure_image: str | None = None
+    figure_scale: float | None = None
+    crop: str | None = None
+    plot: Path | None = None
+    overwrite: bool = False
+    _box: Box | None = None
+    _picture: Path | None = None
+    _shown: list[Shown] = field(default_factory=list)
+    _saved: set[Path] = field(default_factory=set)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether results need be seen at all."""
+        return self.save_images is not None or self.figure is not None
+
+    def choose(self, dataset: Benchmark) -> None:
+        """Settle picture and scale of the figure, and refuse early what cannot work. UsageError, OutputError."""
+        if self.save_images is not None and not self.overwrite and _holds_something(self.save_images):
+            raise OutputError(f"{self.save_images} is not empty", hint="--overwrite replaces what is in it")
+        for target, suffixes in ((self.figure, _PICTURES), (self.plot, _CHARTS)):
+            if target is not None:
+                check_target(target, self.overwrite)
+                _check_suffix(target, suffixes)
+        if self.plot is not None:
+            check_matplotlib()
+        self._box = None if self.crop is None else Box.parse(self.crop)
+        if self.figure is None:
+            return
+        named = [image for image in dataset.images if self.figure_image in (None, image.name, image.stem)]
+        if not named:
+            raise UsageError(
+                f"{dataset.name} has no picture {self.figure_image}", hint="--figure-image names one of it"
+            )
+        self._picture = named[0]
+        self.figure_scale = self.figure_scale or (4.0 if 4.0 in dataset.scales else dataset.scales[0])
+        if self.figure_scale not in dataset.scales:
+            raise UsageError(f"×{self.figure_scale:g} is not scored", hint="--scale and --figure-scale must agree")
+
+    def see(self, shown: Shown) -> None:
+        """Take notice of a result."""
+        if self.save_images is not None:
+            self._save(shown, self.save_images / shown.dataset / f"x{shown.scale:g}")
+        if self.figure is not None and shown.image == self._picture and shown.scale == self.figure_scale:
+            self._shown.append(shown)
+
+    def finish(self, rows: Sequence[Row], *, alone: bool = True) -> None:
+        """Write figure and plot. Of several processes (not `alone`) the one that saw the picture draws the figure."""
+        if self.figure is not None and (self._shown or alone):
+            self._draw_figure(self.figure)
+        if self.plot is not None and rows:
+            with OutputFile(self.plot, self.overwrite) as temporary:
+                draw_plot(rows, temporary)
+
+    def _draw_figure(self, target: Path) -> None:
+        seen = [shown for shown in self._shown if shown.method != "x4-lanczos"]
+        if not seen:
+            raise UsageError(
+                f"the picture is too small to be scored at ×{self.figure_scale:g}", hint="take a larger one"
+            )
+        truth = seen[0].pair.high
+        box = self._box or telling_box(seen[0].result, truth / 255)
+        panels = [Panel(to_bytes(shown.result), shown.method, f"{number(shown.score.psnr, 2)} dB") for shown in seen]
+        sheet = draw_figure(Panel(truth, "ground truth", f"x{self.figure_scale:g}"), panels, box)
+        _save_picture(sheet, target, self.overwrite)
+
+    def _save(self, shown: Shown, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        stem = shown.image.stem
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in shown.method)
+        pictures = {name: to_bytes(shown.result), "low": shown.pair.low, "truth": shown.pair.high}
+        for what, pixels in pictures.items():
+            target = folder / f"{stem}_{what}.png"
+            if target not in self._saved:  # low and truth are the same for every method
+                _save_picture(Image.fromarray(np.ascontiguousarray(pixels)), target, self.overwrite)
+                self._saved.add(target)
+
+
+def to_bytes(result: NDArray[np.floating[Any]]) -> Bytes:
+    """(H, W, 3) float, nominally in [0, 1] -> uint8, clipped and rounded."""
+    return np.asarray(np.rint(np.clip(result, 0.0, 1.0) * 255), np.uint8)
+
+
+def _save_picture(picture: Image.Image, target: Path, overwrite: bool) -> None:
+    try:
+        with OutputFile(target, overwrite) as temporary:
+            picture.save(temporary)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _check_suffix(target: Path, suffixes: Sequence[str]) -> None:
+    if target.suffix.lower() not in suffixes:
+        raise UsageError(f"{target.name} names no format that can be written", hint=f"one of {' '.join(suffixes)}")

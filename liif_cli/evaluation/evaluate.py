@@ -1,0 +1,140 @@
+"""Scoring methods on a set of pictures: benchmark -> rows."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli.evaluation.benchmarks import Benchmark
+from liif_cli.evaluation.methods import Method
+from liif_cli.evaluation.protocols import LowFrom, Pair, Protocol, protocol_named
+from liif_cli.evaluation.scores import Row, Score
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One result as it was measured: who made what from which pair, and how it scored."""
+
+    dataset: str
+    image: Path
+    scale: float
+    method: str
+    pair: Pair
+    result: NDArray[np.floating[Any]]
+    score: Score
+
+
+Key = tuple[int, float, str]
+"""Which picture, scale and method."""
+
+
+def evaluate(
+    methods: Sequence[Method],
+    dataset: Benchmark,
+    scales: Sequence[float] | None = None,
+    protocol: Protocol | None = None,
+    *,
+    low_from: LowFrom | None = None,
+    on_result: Callable[[Shown], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Score `methods` on every picture of `dataset` at each scale (default: the set's own), by `protocol` (likewise).
+
+    low_from departs from the protocol's way to make LR pictures; the rows are then not `standard`. on_result sees every
+    result, so that none need be kept; progress hears (done, total). Within an initialised `torch.distributed` group
+    every process takes its share of the pictures, and all return the same rows.
+    """
+    protocol = protocol or protocol_named(dataset.protocol)
+    run = _Run(methods, dataset, tuple(scales or dataset.scales), protocol, low_from, on_result)
+    rank, size = _place()
+    mine = range(rank, len(dataset.images), size)
+    found: dict[Key, Score] = {}
+    for done, index in enumerate(mine):
+        if progress:
+            progress(done, len(mine))
+        found |= run.picture(index)
+    if progress:
+        progress(len(mine), len(mine))
+    return run.rows(_gather(found))
+
+
+@dataclass(frozen=True)
+class _Run:
+    methods: Sequence[Method]
+    dataset: Benchmark
+    scales: tuple[float, ...]
+    protocol: Protocol
+    low_from: LowFrom | None
+    on_result: Callable[[Shown], None] | None
+
+    def picture(self, index: int) -> dict[Key, Score]:
+        """Scores of one picture by (index, scale, method)."""
+        image = self.dataset.images[index]
+        high = self.dataset.high_picture(image)
+        found: dict[Key, Score] = {}
+        for scale in self.scales:
+            if not self.protocol.takes(high.shape[0], high.shape[1], scale):
+                continue
+            pair = self._pair(image, high, scale)
+            for method in self.methods:
+                if method.takes(scale):
+                    found[index, scale, method.name] = self._score(image, scale, pair, method)
+        return found
+
+    def _source(self, scale: float) -> LowFrom:
+        own: LowFrom = "files" if self.dataset.sides else self.protocol.low_from(scale)
+        return self.low_from or own
+
+    def _standard(self, scale: float) -> bool:
+        own = "files" if self.dataset.sides else self.protocol.low_from(scale)
+        return self._source(scale) == own
+
+    def _pair(self, image: Path, high: NDArray[np.uint8], scale: float) -> Pair:
+        source = self._source(scale)
+        low = self.dataset.low_picture(image, scale) if source == "files" else None
+        return self.protocol.pair(high, scale, source, low)
+
+    def _score(self, image: Path, scale: float, pair: Pair, method: Method) -> Score:
+        start = time.perf_counter()
+        result = method.upscale(pair.low, pair.high.shape[0], pair.high.shape[1])
+        seconds = time.perf_counter() - start
+        score = Score(image.name, *self.protocol.score(result, pair.high, scale), seconds)
+        if self.on_result:
+            self.on_result(Shown(self.dataset.name, image, scale, method.name, pair, result, score))
+        return score
+
+    def rows(self, found: dict[Key, Score]) -> list[Row]:
+        """A row for each scale and method that can do it, in the order that was asked for."""
+        rows = []
+        for scale in self.scales:
+            for method in self.methods:
+                if method.takes(scale):
+                    keys = ((index, scale, method.name) for index in range(len(self.dataset.images)))
+                    scores = tuple(found[key] for key in keys if key in found)
+                    standard = self._standard(scale)
+                    rows.append(Row(self.dataset.name, scale, method.name, self.protocol.name, standard, scores))
+        return rows
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank and how many there are."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _gather(found: dict[Key, Score]) -> dict[Key, Score]:
+    """What all processes found."""
+    from torch import distributed
+
+    if _place()[1] == 1:
+        return found
+    parts: list[Any] = [None] * _place()[1]
+    distributed.all_gather_object(parts, found)
+    return {key: score for part in parts for key, score in part.items()}

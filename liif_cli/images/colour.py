@@ -1,0 +1,95 @@
+"""Colour between the file's profile and what the network was trained on: sRGB's tone curve.
+
+A profile whose tone curve is near sRGB's (gamma 2.2, Display P3, Adobe RGB) changes nothing: the network upsamples the
+stored numbers and the profile travels along. A far one (linear light, gamma 1.8, dot gain) is undone for the network by
+the curve of its own gray axis, channel by channel, and put back after: primaries are left alone, so no colour is
+clipped on the way. CMYK becomes sRGB.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+
+from liif_cli.images import icc
+
+FAR = 0.07
+"""A tone curve is far from sRGB's where it departs from it by more than this, as a share of the coded range."""
+KNOTS = 4096
+
+
+def srgb_coded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """sRGB's coded value, in [0, 1], of linear light in [0, 1] (IEC 61966-2-1)."""
+    linear = np.clip(linear, 0, 1)
+    coded: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return coded
+
+
+def tone_curve(profile: bytes) -> NDArray[np.float64]:
+    """The sRGB-coded value of each of 4,096 evenly spaced gray values of an RGB or GRAY profile, rising from 0 to 1.
+
+    pyvips.Error when lcms cannot use the profile.
+    """
+    bands = 3 if icc.space(profile) == "RGB" else 1
+    ramp = np.rint(np.linspace(0, 65535, KNOTS)).astype(np.uint16)
+    image = pyvips.Image.new_from_array(np.repeat(ramp[None, :, None], bands, axis=2))
+    image = with_profile(image.copy(interpretation="rgb16" if bands == 3 else "grey16"), profile)
+    lightness = image.icc_import(pcs="lab", intent="relative", embedded=True)[0].numpy().reshape(-1).astype(np.float64)
+    light = np.where(lightness > 8, ((lightness + 16) / 116) ** 3, lightness / 903.3)
+    curve = np.maximum.accumulate(srgb_coded(light)) + np.arange(KNOTS) * 1e-9
+    rising: NDArray[np.float64] = (curve - curve[0]) / (curve[-1] - curve[0])
+    return rising
+
+
+def far_curve(profile: bytes) -> NDArray[np.float64] | None:
+    """`tone_curve` where it is far from sRGB's, else None."""
+    curve = tone_curve(profile)
+    return curve if float(np.abs(curve - np.linspace(0, 1, KNOTS)).max()) > FAR else None
+
+
+def to_network(pixels: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Stored pixels (H, W, C) uint8 or uint16 in sRGB's tone curve, uint16; alpha (C = 2, 4) is only widened."""
+    top = int(np.iinfo(pixels.dtype).max)
+    at = np.linspace(0, 1, top + 1)
+    table = np.rint(np.interp(at, np.linspace(0, 1, len(curve)), curve) * 65535).astype(np.uint16)
+    out: NDArray[np.uint16] = table[pixels]
+    if pixels.shape[2] in (2, 4):
+        out[..., -1] = pixels[..., -1].astype(np.uint16) * (65535 // top)
+    return out
+
+
+def from_network(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The inverse of `to_network` on float rows (h, w, C) in [0, 1]; alpha is left alone."""
+    out: NDArray[np.float32] = np.interp(rows, curve, np.linspace(0, 1, len(curve))).astype(np.float32)
+    if rows.shape[2] in (2, 4):
+        out[..., -1] = rows[..., -1]
+    return out
+
+
+def curved(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Float rows (h, w, C) in [0, 1] through a curve of evenly spaced knots; alpha (C = 2, 4) is left alone."""
+    out: NDArray[np.float32] = np.interp(rows, np.linspace(0, 1, len(curve)), curve).astype(np.float32)
+    if rows.shape[2] in (2, 4):
+        out[..., -1] = rows[..., -1]
+    return out
+
+
+def with_profile(image: Any, profile: bytes) -> Any:
+    """A pyvips image that carries the profile."""
+    image = image.copy()
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return image
+
+
+def to_srgb(image: Any, profile: bytes | None) -> tuple[Any, bytes]:
+    """An RGB or CMYK pyvips image in sRGB, of the same depth, and sRGB's profile. Without a profile CMYK is read with
+    libvips' own. Perceptual intent with black point compensation. pyvips.Error when the profile cannot be used."""
+    deep = image.format == "ushort"
+    options = {"embedded": True} if profile else {"input_profile": "cmyk"}
+    if profile:
+        image = with_profile(image, profile)
+    image = image.icc_transform(
+        "srgb", intent="perceptual", black_point_compensation=True, depth=16 if deep else 8, **options
+    )
+    return image, bytes(image.get("icc-profile-data"))

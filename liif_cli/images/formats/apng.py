@@ -1,0 +1,117 @@
+"""Animated PNG: PNG files of single frames put together (W3C PNG, third edition, section 11.3.6)."""
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+from PIL import Image
+
+from liif_cli.errors import InputError
+from liif_cli.images.formats import png
+from liif_cli.images.formats.base import Loaded, pillow_alone
+from liif_cli.images.formats.png import PNG, SIGNATURE, Header, chunk
+from liif_cli.images.picture import Metadata, Timing
+from liif_cli.images.source import Source
+
+Pixels = NDArray[Any]
+
+
+def write(
+    file: BinaryIO, frames: Iterator[Pixels], encoded: Callable[[Pixels], bytes], head: bytes, timing: Timing
+) -> None:
+    """Write frames, (H, W) or (H, W, C) each, of which after the first only the rectangle that changed is stored.
+
+    encoded: makes a whole PNG file of pixels. head: chunks that follow IHDR.
+    """
+    before: Pixels | None = None
+    sequence = 0
+    for pixels, duration in zip(frames, timing.durations, strict=True):
+        top, left, bottom, right = _changed(before, pixels)
+        single = encoded(pixels[top:bottom, left:right])
+        if before is None:
+            file.write(SIGNATURE + single[8:33] + head)
+            file.write(chunk(b"acTL", struct.pack(">II", timing.frames, timing.loop)))
+        place = (right - left, bottom - top, left, top, min(duration, 65535), 1000, 0, 0)
+        file.write(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *place)))
+        sequence += 1
+        for data in _pixel_chunks(single):
+            if before is None:
+                file.write(chunk(b"IDAT", data))
+            else:
+                file.write(chunk(b"fdAT", sequence.to_bytes(4) + data))
+                sequence += 1
+        before = pixels
+    file.write(chunk(b"IEND", b""))
+
+
+def _changed(before: Pixels | None, now: Pixels) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) of what differs; one pixel where nothing does, since a frame must have some."""
+    if before is None:
+        return 0, 0, now.shape[0], now.shape[1]
+    differs = now != before
+    if differs.ndim == 3:
+        differs = differs.any(axis=2)
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _pixel_chunks(single: bytes) -> Iterator[bytes]:
+    file = io.BytesIO(single)
+    file.seek(8)
+    while len(start := file.read(8)) == 8:
+        body = file.read(int.from_bytes(start[:4]) + 4)
+        if start[4:] == b"IDAT":
+            yield body[:-4]
+
+
+def load_apng(source: Source, header: Header, frame: int) -> Loaded:
+    """A frame of an APNG whose chunks were read; the first is 0."""
+    metadata, notes = png.profile(header)
+    if header.depth == 16:
+        notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
+    with source.open() as file, pillow_alone(), Image.open(file) as image:
+        first = 1 if getattr(image, "default_image", False) else 0
+        durations = []
+        count = int(getattr(image, "n_frames", 1))
+        for index in range(first, count):
+            image.seek(index)
+            durations.append(round(image.info.get("duration", 100)))
+        loop = int(image.info.get("loop", 0))
+        if len(durations) != header.frames:
+            raise InputError(f"the animation has {len(durations)} frames and should have {header.frames}")
+    gray = header.kind in (0, 4)
+
+    def decode() -> NDArray[Any]:
+        with source.open() as file, pillow_alone(), Image.open(file) as image:
+            image.seek(frame + first)
+            return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
+
+    timing = Timing(tuple(durations), loop)
+    return Loaded(header.width, header.height, 2 if gray else 4, replace(metadata, bits=8), decode, notes, timing)
+
+
+def _opaque_or_not(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels[..., [0, 3]] if gray else pixels)
+
+
+def save_apng(image: Any, path: Path, metadata: Metadata, timing: Timing) -> tuple[str, ...]:
+    """Write an APNG of the frames that lie one below the other; returns notes on what it does not hold."""
+    head, notes = png.head(metadata)
+    height = image.height // timing.frames
+    frames = (image.crop(0, top, image.width, height).numpy() for top in range(0, image.height, height))
+
+    def encoded(pixels: NDArray[Any]) -> bytes:
+        bare = pyvips.Image.new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
+        return bytes(bare.pngsave_buffer(keep="none", **PNG))
+
+    with path.open("wb") as file:
+        write(file, frames, encoded, head, timing)
+    return notes

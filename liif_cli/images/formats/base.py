@@ -1,0 +1,212 @@
+"""What the formats share: the description of a format, a file that was opened, and what several of them do with it."""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from liif_cli.errors import InputError, OutOfMemory
+from liif_cli.images import colour
+from liif_cli.images.icc import HDR
+from liif_cli.images.metadata import exif
+from liif_cli.images.picture import Metadata, Timing
+from liif_cli.images.source import Source
+from liif_cli.machine.memory import available, format_bytes
+
+
+@dataclass(frozen=True)
+class Format:
+    """What an output format can hold.
+
+    `max_side` is the longest side in pixels, `depths` the bits per sample it stores, `streams` whether the file can be
+    written while only a few rows are in memory, `gray` the depths at which it has gray of its own.
+    """
+
+    name: str
+    label: str
+    suffixes: tuple[str, ...]
+    max_side: int
+    depths: tuple[int, ...]
+    alpha: bool
+    animation: bool
+    streams: bool
+    lossless: bool
+    gray: tuple[int, ...]
+
+
+QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How pixels are coded. quality: 1 to 100, None for the format's own; bits: the depth of what is stored."""
+
+    quality: int | None = None
+    lossless: bool = False
+    bits: int = 8
+
+
+def dpi_in_exif(metadata: Metadata) -> Metadata:
+    """For formats whose only place for dots per inch is EXIF."""
+    if metadata.exif or not metadata.dpi:
+        return metadata
+    return replace(metadata, exif=exif.exif_with_dpi(metadata.dpi))
+
+
+def without_cicp(metadata: Metadata) -> tuple[str, ...]:
+    """A note where the format has no place for code points that say HDR."""
+    if metadata.cicp is None or metadata.cicp[1] not in HDR:
+        return ()  # sRGB is what a file without code points is taken for
+    return ("dropped, as only PNG holds it here: what says that the picture is HDR (cICP)",)
+
+
+def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
+    """A note on IPTC and text, which the format called `name` has no place for."""
+    lost = ["IPTC"] if metadata.photoshop else []
+    lost += [f"the text {', '.join(k for k, _ in metadata.text)}"] if metadata.text else []
+    return (f"dropped, as {name} has no place for it: {' and '.join(lost)}",) if lost else ()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A file's header, and `decode`, which reads its pixels as stored, (H, W, C) uint8 or uint16.
+
+    `timing` is there for animations; `pages` counts a TIFF's pages.
+    """
+
+    width: int
+    height: int
+    channels: int
+    metadata: Metadata
+    decode: Callable[[], NDArray[Any]]
+    notes: tuple[str, ...] = ()
+    timing: Timing | None = None
+    pages: int = 1
+
+    @property
+    def frames(self) -> int:
+        """Frames of an animation, 1 for a still."""
+        return self.timing.frames if self.timing else 1
+
+
+def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
+    """The picture's `decode`, which raises OutOfMemory first where the header promises more than memory holds: a few bytes
+    can claim billions of pixels."""
+
+    def decode() -> NDArray[Any]:
+        needed = loaded.width * loaded.height * loaded.channels * (2 if loaded.metadata.bits > 8 else 1)
+        if needed > (free := available()):
+            size = f"{loaded.width}x{loaded.height}"
+            raise OutOfMemory(
+                f"{source.name} has {size} pixels: {format_bytes(needed)}, and {format_bytes(free)} of memory are free",
+                hint="close other programs, or cut the picture first",
+            )
+        return loaded.decode()
+
+    return decode
+
+
+def timed(loaded: Loaded, whole: Any) -> Loaded:
+    """A frame of an animation, with as many channels as all frames together need."""
+    frames, bands = whole.get("n-pages"), whole.bands
+    delays = whole.get("delay") if whole.get_typeof("delay") else [100] * frames
+    timing = Timing(tuple(delays), whole.get("loop") if whole.get_typeof("loop") else 1)
+    return replace(loaded, timing=timing, channels=bands, decode=lambda: _with_bands(loaded.decode(), bands))
+
+
+def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
+    """Gray repeated to RGB, and opaque alpha added, where the animation's other frames have them."""
+    if pixels.shape[2] < 3 <= bands:
+        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+    if pixels.shape[2] < bands:
+        pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], axis=2)
+    return pixels
+
+
+_pillow_lock = threading.Lock()
+
+
+@contextmanager
+def pillow_alone() -> Iterator[None]:
+    """Pillow's limit on pixels is a global of its module; the caller's own limit is checked on the header. What Pillow warns
+    of is an error, or no concern of the user."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def from_pillow(source: Source, file: BinaryIO) -> Loaded:
+    """A file that Pillow opens, brought to gray, RGB or RGBA of 8 bits."""
+    file.seek(0)
+    with pillow_alone(), Image.open(file) as image:
+        mode, size, dpi = image.mode, image.size, image.info.get("dpi")
+        if mode == "P":
+            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+            target = "L" if (colours == colours[:, :1]).all() else "RGB"
+        else:
+            target = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
+
+    def decode() -> NDArray[Any]:
+        with source.open() as again, pillow_alone(), Image.open(again) as image:
+            pixels: NDArray[Any] = np.array(
+                image.convert("RGB").convert(target) if mode == "P" else image.convert(target)
+            )
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+    metadata = Metadata(dpi=(float(dpi[0]), float(dpi[1])) if dpi else None)
+    return Loaded(size[0], size[1], len(target) if target != "L" else 1, metadata, decode)
+
+
+def without_palette(source: Source, loaded: Loaded) -> Loaded:
+    """A palette of grays makes a gray picture: seen in the pixels, which such files have few of."""
+    pixels = within_memory(source, loaded)()
+    if pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
+        pixels = np.ascontiguousarray(pixels[..., [0, 3]] if pixels.shape[2] == 4 else pixels[..., :1])
+    return replace(loaded, channels=pixels.shape[2], decode=lambda: pixels)
+
+
+def from_vips(image: Any, metadata: Metadata, notes: tuple[str, ...] = ()) -> Loaded:
+    """Bring a pyvips image to gray or RGB, with or without alpha, of 8 or 16 bits."""
+    said = list(notes)
+    bits = 16 if image.format == "ushort" else 8
+    if image.interpretation == "cmyk":
+        image, profile = colour.to_srgb(image, metadata.icc)
+        metadata = replace(metadata, icc=profile)
+        said.append("CMYK was converted to sRGB")
+    elif image.interpretation in ("lab", "labs"):
+        image, bits = image.colourspace("rgb16"), 16
+        metadata = replace(metadata, icc=None)
+        said.append("Lab was converted to sRGB")
+    if image.bands > 4:
+        said.append(f"{image.bands - 4} extra channels were left out")
+        image = image.extract_band(0, n=4)
+    floats = image.format in ("float", "double")
+    metadata = replace(metadata, bits=metadata.bits if 8 < metadata.bits < 16 else (16 if floats else bits))
+    if floats:
+        said.append("float samples are taken as display values in [0, 1] and kept with 16 bits")
+    return Loaded(image.width, image.height, image.bands, metadata, lambda: _pixels(image, floats), tuple(said))
+
+
+def _pixels(image: Any, floats: bool) -> NDArray[Any]:
+    pixels: NDArray[Any] = image.numpy().reshape(image.height, image.width, image.bands)
+    return _from_floats(pixels) if floats else pixels
+
+
+def _from_floats(pixels: NDArray[Any]) -> NDArray[Any]:
+    beyond = np.count_nonzero(pixels > 1) / pixels.size
+    if beyond > 0.5:
+        raise InputError(
+            f"the float samples reach {pixels.max():.6g}, and [0, 1] is expected", hint="scale them to [0, 1] first"
+        )
+    deep: NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 65535).astype(np.uint16)
+    return deep

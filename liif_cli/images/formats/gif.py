@@ -1,0 +1,36 @@
+"""GIF: 256 colours a frame."""
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from liif_cli.errors import InputError
+from liif_cli.images.formats.base import Coding, Loaded, from_vips, timed, without_palette
+from liif_cli.images.picture import Metadata
+from liif_cli.images.source import Source
+from liif_cli.images.vips import interruptibly
+
+
+def load_gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
+    """A GIF, or a frame of an animated one; the first is 0."""
+    whole = source.vips("gifload", n=-1)
+    frames = whole.get("n-pages")
+    if not frame < frames:
+        raise InputError(f"{source.name} has no frame {frame + 1}: it has {frames}")
+    comment = whole.get("gif-comment") if whole.get_typeof("gif-comment") else None
+    text = (("Comment", comment),) if comment else ()
+    loaded = from_vips(source.vips("gifload", page=frame), Metadata(text=text))
+    return timed(loaded, whole) if frames > 1 else without_palette(source, loaded)
+
+
+def save_gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
+    """Write a GIF, still or animated; returns notes on what it does not hold."""
+    if image.format == "ushort":
+        image = image.cast("uchar", shift=True)
+    interruptibly(image, lambda: image.gifsave(os.fsencode(path), keep="none"))
+    notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
+    if image.bands in (2, 4):
+        notes += ("GIF knows only transparent and opaque: alpha was rounded",)
+    places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
+    lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
+    return notes + ((f"dropped, as GIF has no place for it: {', '.join(lost)}",) if lost else ())

@@ -1,0 +1,178 @@
+"""JPEG's marker segments: metadata out of a file, and the head of a new one.
+
+ITU-T T.81 annex B; JFIF 1.02; EXIF in APP1, XMP in APP1, ICC in APP2 (ICC.1 annex B.4), Photoshop blocks in APP13.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from liif_cli.images.formats.base import QUALITY, Coding, Loaded, from_vips, without_cicp
+from liif_cli.images.metadata import xmp
+from liif_cli.images.metadata.exif import bare
+from liif_cli.images.metadata.photoshop import without_thumbnail
+from liif_cli.images.picture import Metadata
+from liif_cli.images.source import Source
+from liif_cli.images.vips import spliced
+
+EXIF = b"Exif\0\0"
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+ICC = b"ICC_PROFILE\0"
+PHOTOSHOP = b"Photoshop 3.0\0"
+GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+MPF = b"MPF\0"
+APP0, APP1, APP2, APP13, COM, SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
+ROOM = 65_533
+"""Bytes that one segment holds."""
+
+
+def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(marker, payload) of each segment before the first scan; stops quietly where the file is cut or broken."""
+    file.seek(2)
+    while True:
+        lead = file.read(2)
+        while lead[1:] == b"\xff":  # fill bytes
+            lead = lead[1:] + file.read(1)
+        if len(lead) < 2 or lead[0] != 0xFF or lead[1] in (SOS, 0xD9):
+            return
+        size = int.from_bytes(file.read(2))
+        payload = file.read(max(0, size - 2))
+        if len(payload) != size - 2:
+            return
+        yield lead[1], payload
+
+
+def read(file: BinaryIO) -> Metadata:
+    """What the segments before the first scan say."""
+    found: dict[str, bytes] = {}
+    profile: dict[int, bytes] = {}
+    dpi = None
+    text: list[tuple[str, str]] = []
+    for marker, data in segments(file):
+        if marker == APP0 and data.startswith(b"JFIF\0"):
+            dpi = _density(data)
+        elif marker == APP1 and data.startswith(EXIF):
+            found.setdefault("exif", bare(data))
+        elif marker == APP1 and data.startswith(XMP):
+            found.setdefault("xmp", data[len(XMP) :])
+        elif marker == APP1 and data.startswith(EXTENDED_XMP):
+            found["extended"] = b"1"
+        elif marker == APP2 and data.startswith(ICC):
+            profile[data[len(ICC)]] = data[len(ICC) + 2 :]
+        elif marker == APP2 and data.startswith((GAIN_MAP, MPF)):
+            found["gain" if data.startswith(GAIN_MAP) else "mpf"] = b"1"
+        elif marker == APP13 and data.startswith(PHOTOSHOP):
+            found["photoshop"] = found.get("photoshop", b"") + data[len(PHOTOSHOP) :]
+        elif marker == COM:
+            text.append(("Comment", _decoded(data)))
+    icc = b"".join(profile[number] for number in sorted(profile)) or None
+    return Metadata(
+        icc=icc,
+        exif=found.get("exif"),
+        xmp=found.get("xmp"),
+        photoshop=without_thumbnail(found.get("photoshop", b"")) or None,
+        dpi=dpi,
+        text=tuple(text),
+        stale=_stale(found),
+    )
+
+
+def _stale(found: dict[str, bytes]) -> tuple[str, ...]:
+    stale = []
+    if "gain" in found or xmp.has_gain_map(found.get("xmp")):
+        stale.append("the Ultra HDR gain map")
+    elif "mpf" in found:
+        stale.append("the further pictures in the file (MPF)")
+    if "extended" in found:
+        stale.append("the extended XMP packet (depth maps and other pictures live there)")
+    return tuple(stale)
+
+
+def _density(data: bytes) -> tuple[float, float] | None:
+    unit, x, y = data[7], int.from_bytes(data[8:10]), int.from_bytes(data[10:12])
+    if unit not in (1, 2) or not x or not y:
+        return None
+    return (x, y) if unit == 1 else (x * 2.54, y * 2.54)
+
+
+def _decoded(data: bytes) -> str:
+    data = data.rstrip(b"\0")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
+    """All bytes of a JPEG file up to its tables: SOI, JFIF and what of the metadata JPEG holds; notes on the rest."""
+    notes = []
+    parts = [b"\xff\xd8", _segment(APP0, b"JFIF\0\1\1" + _jfif_density(metadata.dpi) + b"\0\0")]
+    for what, marker, name, data in (
+        ("EXIF", APP1, EXIF, metadata.exif),
+        ("XMP", APP1, XMP, metadata.xmp),
+        ("IPTC", APP13, PHOTOSHOP, metadata.photoshop),
+    ):
+        if data and len(name + data) <= ROOM:
+            parts.append(_segment(marker, name + data))
+        elif data:
+            notes.append(f"dropped, as JPEG holds at most 64 kB of it: {what}")
+    parts += _profile_segments(metadata.icc or b"")
+    parts += [_segment(COM, text.encode()[:ROOM]) for keyword, text in metadata.text if keyword == "Comment"]
+    others = [keyword for keyword, _ in metadata.text if keyword != "Comment"]
+    if others:
+        notes.append(f"dropped, as JPEG has no place for it: the text {', '.join(others)}")
+    return b"".join(parts), tuple(notes)
+
+
+def _jfif_density(dpi: tuple[float, float] | None) -> bytes:
+    if dpi is None or not all(1 <= round(d) <= 65535 for d in dpi):
+        return b"\0\0\1\0\1"
+    return b"\1" + round(dpi[0]).to_bytes(2) + round(dpi[1]).to_bytes(2)
+
+
+def _segment(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2) + payload
+
+
+def _profile_segments(icc: bytes) -> list[bytes]:
+    room = ROOM - len(ICC) - 2
+    parts = [icc[i : i + room] for i in range(0, len(icc), room)]
+    return [_segment(APP2, ICC + bytes([i, len(parts)]) + part) for i, part in enumerate(parts, 1)]
+
+
+def own_head(data: bytes) -> int | None:
+    """How many of the first bytes of a JPEG file are SOI and APPn segments; None while they are not all there yet."""
+    at = 2
+    while len(data) >= at + 4:
+        if not 0xE0 <= data[at + 1] <= 0xEF:
+            return at
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return None
+
+
+OPTIMIZED = 4_000_000
+"""JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients."""
+
+
+def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
+    """Write a JPEG; returns notes on what it does not hold."""
+    metadata_segments, notes = head(metadata)
+
+    def own(first: bytes) -> bytes | None:
+        end = own_head(first)
+        return None if end is None else metadata_segments + first[end:]
+
+    options = {
+        "Q": coding.quality or QUALITY["jpeg"],
+        "subsample_mode": "off",
+        "optimize_coding": image.width * image.height <= OPTIMIZED,
+        "keep": "none",
+    }
+    spliced(image, path, own, lambda target: image.jpegsave_target(target, **options))
+    return notes + without_cicp(metadata)
+
+
+def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
+    """A JPEG."""
+    return from_vips(source.vips("jpegload"), read(file))

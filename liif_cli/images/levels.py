@@ -1,0 +1,43 @@
+"""Integers of full range and floats in [0, 1], one into the other; luma."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+Floats = NDArray[np.float32]
+
+
+def luma(rgb: Floats) -> Floats:
+    """Rec. 601 luma, (h, w, 1), of (h, w, 3)."""
+    return (rgb @ LUMA)[..., None]
+
+
+Image = NDArray[Any]
+Colours = NDArray[np.float32]
+
+
+def to_float(pixels: Image) -> Colours:
+    """uint8 or uint16 as float32 in [0, 1]; float32 as it is."""
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32, copy=False)
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def as_floats(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Integer rows of full range as float32 in [0, 1]; floats as float32."""
+    if rows.dtype.kind == "f":
+        return rows.astype(np.float32, copy=False)
+    return rows.astype(np.float32) / np.float32(np.iinfo(rows.dtype).max)
+
+
+def quantize(rows: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Float rows in [0, 1] as `dtype` (uint8 or uint16): rounded half to even, clamped."""
+    return to_levels(rows, int(np.iinfo(np.dtype(dtype)).max))
+
+
+def to_levels(rows: NDArray[Any], top: int) -> NDArray[Any]:
+    """Float rows in [0, 1] as integers 0..top: rounded half to even, clamped. uint8 for top 255, else uint16."""
+    levels: NDArray[Any] = np.rint(np.clip(rows, 0, 1) * np.float32(top)).astype(np.uint8 if top <= 255 else np.uint16)
+    return levels

@@ -1,0 +1,177 @@
+"""EXIF as bytes: what the orientation is, and the few tags that a change of size makes wrong, patched in place.
+
+A blob here is the TIFF structure alone, without the `Exif\\0\\0` that some containers put before it. Patching in place
+leaves every other byte where it was, so that maker notes, whose inner offsets nobody documents, stay readable.
+Tags after "Exif Version 3.0" (CIPA DC-008-2023), tables 3 to 7.
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+
+from liif_cli.images.metadata import ifd
+from liif_cli.images.metadata.ifd import Directory, Reader
+
+ORIENTATION = 0x0112
+EXIF_IFD = 0x8769
+WIDTH_TAGS = (0x0100, 0xA002)  # ImageWidth, PixelXDimension
+HEIGHT_TAGS = (0x0101, 0xA003)  # ImageLength, PixelYDimension
+STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the old picture
+THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One IFD entry: its place in the blob, its tag, type and count, and its value where it is one SHORT or LONG."""
+
+    at: int
+    tag: int
+    kind: int
+    count: int
+    value: int
+
+
+class _Blob:
+    """A mutable blob with its byte order; reads beyond the end raise struct.error."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        self.order = {b"II": "<", b"MM": ">"}[bytes(data[:2])]
+
+    def get(self, form: str, at: int) -> int:
+        return int(struct.unpack_from(self.order + form, self.data, at)[0])
+
+    def put(self, form: str, at: int, value: int) -> None:
+        struct.pack_into(self.order + form, self.data, at, value)
+
+    def entries(self, ifd: int) -> list[_Entry]:
+        found = []
+        for at in range(ifd + 2, ifd + 2 + 12 * self.get("H", ifd), 12):
+            kind = self.get("H", at + 2)
+            value = self.get("H", at + 8) if kind == 3 else self.get("I", at + 8)
+            found.append(_Entry(at, self.get("H", at), kind, self.get("I", at + 4), value))
+        return found
+
+    def next_pointer(self, ifd: int) -> int:
+        return ifd + 2 + 12 * self.get("H", ifd)
+
+
+def bare(exif: bytes) -> bytes:
+    """The blob without the marker `Exif\\0\\0`, where there is one."""
+    return exif[6:] if exif[:6] == b"Exif\0\0" else exif
+
+
+def orientation(exif: bytes | None) -> int | None:
+    """The value of IFD0's Orientation, 1 to 8; None where there is none or the blob is broken."""
+    try:
+        blob = _Blob(exif or b"")
+        found = [e.value for e in blob.entries(blob.get("I", 4)) if e.tag == ORIENTATION]
+    except (KeyError, struct.error):
+        return None
+    return found[0] if found and 1 <= found[0] <= 8 else None
+
+
+def upright(exif: bytes | None) -> bytes | None:
+    """The blob, bare, with Orientation 1: for containers that turn the picture themselves. None stays None."""
+    if not exif:
+        return None
+    data = bare(exif)
+    try:
+        blob = _Blob(data)
+        for entry in blob.entries(blob.get("I", 4)):
+            if entry.tag == ORIENTATION:
+                blob.put("H", entry.at + 8, 1)
+    except (KeyError, struct.error):
+        return data
+    return bytes(blob.data)
+
+
+def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
+    """The blob for an upright picture of width x height pixels, and whether a thumbnail was dropped from it.
+
+    Orientation becomes 1, pixel dimensions the new ones, tags in old pixels and IFD1 with its thumbnail go. A broken
+    blob gives (None, False).
+    """
+    try:
+        blob = _Blob(exif)
+        first = blob.get("I", 4)
+        dropped = _cut_thumbnail(blob, first)
+        for ifd in [first, *(e.value for e in blob.entries(first) if e.tag == EXIF_IFD)]:
+            _remove_stale(blob, ifd)
+            for entry in blob.entries(ifd):
+                _update(blob, entry, width, height)
+    except (KeyError, struct.error):
+        return None, False
+    return bytes(blob.data), dropped
+
+
+def _update(blob: _Blob, entry: _Entry, width: int, height: int) -> None:
+    if entry.tag == ORIENTATION:
+        blob.put("H", entry.at + 8, 1)
+    elif entry.tag in WIDTH_TAGS + HEIGHT_TAGS and entry.kind in (3, 4):
+        blob.put("H", entry.at + 2, 4)
+        blob.put("I", entry.at + 8, width if entry.tag in WIDTH_TAGS else height)
+
+
+def _remove_stale(blob: _Blob, ifd: int) -> None:
+    for entry in reversed([e for e in blob.entries(ifd) if e.tag in STALE_TAGS]):
+        end = blob.next_pointer(ifd) + 4
+        blob.data[entry.at : end] = blob.data[entry.at + 12 : end] + bytes(12)
+        blob.put("H", ifd, blob.get("H", ifd) - 1)
+
+
+def _cut_thumbnail(blob: _Blob, first: int) -> bool:
+    """Blank IFD1 and its thumbnail; the blob ends earlier where they were its tail."""
+    pointer = blob.next_pointer(first)
+    second = blob.get("I", pointer)
+    blob.put("I", pointer, 0)
+    if second == 0:
+        return False
+    entries = blob.entries(second)
+    values = {e.tag: e.value for e in entries}
+    spans = [(second, blob.next_pointer(second) + 4)]
+    if THUMBNAIL_OFFSET in values and THUMBNAIL_LENGTH in values:
+        spans.append((values[THUMBNAIL_OFFSET], values[THUMBNAIL_OFFSET] + values[THUMBNAIL_LENGTH]))
+    for entry in entries:
+        size = SIZES.get(entry.kind, 1) * entry.count
+        if size > 4:
+            spans.append((entry.value, entry.value + size))
+    for start, stop in sorted(spans, reverse=True):
+        stop = min(stop, len(blob.data))
+        blob.data[start:stop] = bytes(stop - start) if stop < len(blob.data) else b""
+    return THUMBNAIL_OFFSET in values
+
+
+X_RESOLUTION, Y_RESOLUTION, UNIT = 282, 283, 296
+
+
+def dpi_in(tags: Directory) -> tuple[float, float] | None:
+    """Dots per inch (x, y) that a directory states, or None."""
+    x, y, unit = tags.ratio(X_RESOLUTION), tags.ratio(Y_RESOLUTION), tags.number(UNIT, 2)
+    if not x or not y or unit not in (2, 3):
+        return None
+    return (x, y) if unit == 2 else (x * 2.54, y * 2.54)
+
+
+def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
+    """Dots per inch (x, y) that an EXIF blob states, or None."""
+    try:
+        reader = Reader(io.BytesIO(exif or b""))
+        return dpi_in(reader.directory(reader.first))
+    except (ValueError, struct.error, OverflowError):
+        return None
+
+
+def exif_with_dpi(dpi: tuple[float, float]) -> bytes:
+    """An EXIF blob that says nothing but dots per inch (x, y)."""
+    return b"II*\0\x08\0\0\0" + ifd.written(Directory(resolution(dpi)), 8)
+
+
+def resolution(dpi: tuple[float, float] | None) -> dict[int, tuple[int, int, bytes]]:
+    """The tags that state dots per inch (x, y); None: that none are known."""
+    pair = [Fraction(d).limit_denominator(10_000) for d in dpi or (1, 1)]
+    x, y = (struct.pack("<II", f.numerator, f.denominator) for f in pair)
+    unit = 2 if dpi else 1  # 1: no absolute unit
+    return {X_RESOLUTION: (5, 1, x), Y_RESOLUTION: (5, 1, y), UNIT: (3, 1, unit.to_bytes(2, "little"))}

@@ -1,0 +1,120 @@
+"""What travels with a picture besides its pixels."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from liif_cli.images.metadata import exif, xmp
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How an animation runs: `durations` in ms, one for each frame; `loop`: how often it plays, 0 for ever."""
+
+    durations: tuple[int, ...]
+    loop: int = 0
+
+    @property
+    def frames(self) -> int:
+        """How many frames there are."""
+        return len(self.durations)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an input said about itself, kept for the output.
+
+    icc: profile of the pixels as the file holds them. exif: TIFF structure without the `Exif` marker. xmp: the packet.
+    photoshop: image resource blocks (8BIM), IPTC among them, no thumbnail. dpi: dots per inch, (x, y). text: PNG text
+    as (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: PNG's coding-independent code points, kept
+    where they say HDR. bits: depth of the input's samples. stale: what was left out on reading because it describes
+    the old pixels, as words for a note. curve: how stored values became what the network sees (`colour.to_network`), to
+    be undone on writing.
+    """
+
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    photoshop: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    cicp: bytes | None = None
+    bits: int = 8
+    stale: tuple[str, ...] = ()
+    curve: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def orientation(self) -> int:
+        """How the stored pixels are to be turned, 1 (not at all) to 8: EXIF's word, else XMP's."""
+        return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
+
+    def for_size(self, width: int, height: int) -> tuple["Metadata", tuple[str, ...]]:
+        """This, for an upright picture of width x height pixels, and notes on what had to go."""
+        notes = [f"dropped, as it shows the old pixels: {what}" for what in self.stale]
+        blob, packet = self.exif, self.xmp
+        if blob is not None:
+            blob, thumbnail = exif.updated(blob, width, height)
+            if thumbnail:
+                notes.append("dropped, as it shows the old pixels: the thumbnail in EXIF")
+            if blob is None:
+                notes.append("dropped, as it is broken: EXIF")
+        if packet is not None:
+            packet = xmp.updated(packet, width, height)
+        return replace(self, exif=blob, xmp=packet, stale=()), tuple(notes)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha);
+    in a space whose tone curve is near sRGB's. metadata: what travels on to the output. format: the input's, by
+    content. notes: sentences for the user. timing: of the animation that this is the first frame of.
+    """
+
+    pixels: NDArray[Any]
+    metadata: Metadata
+    format: str
+    notes: tuple[str, ...] = ()
+    timing: Timing | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """1 gray, 2 gray + alpha, 3 RGB, 4 RGBA."""
+        return int(self.pixels.shape[2])
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last channel is alpha."""
+        return self.channels in (2, 4)
+
+    @property
+    def depth(self) -> DTypeLike:
+        """The dtype that an output needs in order to lose nothing: uint8, or uint16 for more than 8 bits."""
+        return np.uint16 if self.metadata.bits > 8 else np.uint8
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its pixels are decoded: size after orientation, channels, bits a sample, frames of an
+    animation, pages of a TIFF."""
+
+    format: str
+    width: int
+    height: int
+    channels: int
+    bits: int
+    frames: int = 1
+    pages: int = 1

@@ -1,0 +1,165 @@
+"""Pictures from files: upright, in sRGB's tone curve, with everything that is to travel on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyvips
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+
+from liif_cli.errors import InputError
+from liif_cli.images import colour, icc
+from liif_cli.images.formats import png
+from liif_cli.images.formats.apng import load_apng
+from liif_cli.images.formats.avif import load_heif
+from liif_cli.images.formats.base import Loaded, within_memory
+from liif_cli.images.formats.bmp import load_bmp
+from liif_cli.images.formats.gif import load_gif
+from liif_cli.images.formats.jpeg import load_jpeg
+from liif_cli.images.formats.netpbm import load_netpbm
+from liif_cli.images.formats.png import load_png
+from liif_cli.images.formats.table import HEAD_BYTES, sniff
+from liif_cli.images.formats.tiff import load_tiff
+from liif_cli.images.formats.webp import load_webp
+from liif_cli.images.metadata import exif
+from liif_cli.images.picture import Header, Metadata, Picture, Timing
+from liif_cli.images.source import Source
+
+
+def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Header:
+    """Header of a picture file, without decoding it (palette pictures are). InputError when it is none."""
+    with _readable(Source(source)) as form:
+        loaded = load(Source(source), form, page, frame)
+    turned = loaded.metadata.orientation > 4
+    width, height = (loaded.height, loaded.width) if turned else (loaded.width, loaded.height)
+    return Header(form, width, height, loaded.channels, loaded.metadata.bits, loaded.frames, loaded.pages)
+
+
+def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
+    """Decode a picture: a file by its path, or a file's bytes.
+
+    page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
+    without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
+    good. InputError, naming the file, when it cannot be read.
+    """
+    with _readable(Source(source)) as form:
+        loaded = load(Source(source), form, page, frame)
+        pixels = loaded.decode()
+    notes = loaded.notes
+    if loaded.pages > 1 and page is None:
+        notes += (f"the first of {loaded.pages} pages is read; --page picks another",)
+    pixels = oriented(pixels, loaded.metadata.orientation)
+    pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
+    return Picture(pixels, metadata, form, notes + said, loaded.timing if frame is None else None)
+
+
+def later_frames(source: Path | bytes, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
+    """The frames after the first of an animation that `read` gave the timing of; none of a still (None). InputError."""
+    for frame in range(2, timing.frames + 1 if timing else 0):
+        yield read(source, frame=frame, to_srgb=to_srgb)
+
+
+@contextmanager
+def _readable(source: Source) -> Iterator[str]:
+    """The format by content; whatever the decoders raise becomes an InputError that names the file."""
+    with source.open() as file:
+        head = file.read(HEAD_BYTES)
+    try:
+        yield sniff(head)
+    except InputError as error:
+        if str(error).startswith(source.name):
+            raise
+        raise InputError(f"{source.name}: {error}", hint=error.hint) from error
+    except pyvips.Error as error:
+        if "not been built in" in str(error):
+            hint = "convert it to JPEG, PNG or AVIF first, or install a libvips that reads HEIC"
+            raise InputError(f"{source.name} is HEIC, and libvips has no HEVC decoder here", hint=hint) from error
+        raise InputError(f"{source.name}: {_first_line(error)}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{source.name} cannot be decoded: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "it cannot be decoded")
+
+
+def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels (H, W, C) as stored, turned and mirrored as EXIF's Orientation 1 to 8 says (CIPA DC-008, 4.6.5.1.4)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _for_network(
+    pixels: NDArray[Any], metadata: Metadata, to_srgb: bool
+) -> tuple[NDArray[Any], Metadata, tuple[str, ...]]:
+    """Pixels in the tone curve that the network sees, metadata that knows the way back, and notes."""
+    profile = metadata.icc
+    if profile is None:
+        return pixels, metadata, ()
+    gray = pixels.shape[2] < 3
+    if icc.space(profile) != ("GRAY" if gray else "RGB"):
+        kind = icc.space(profile) or "broken"
+        return pixels, replace(metadata, icc=None), (f"dropped, as it does not fit the pixels: a {kind} profile",)
+    try:
+        if to_srgb:
+            return _converted(pixels, metadata, profile, gray)
+        curve = colour.far_curve(profile)
+    except pyvips.Error:
+        return pixels, replace(metadata, icc=None), ("dropped, as it is broken: the ICC profile",)
+    if curve is None:
+        return pixels, metadata, ()
+    return colour.to_network(pixels, curve), replace(metadata, curve=curve), ()
+
+
+def _converted(
+    pixels: NDArray[Any], metadata: Metadata, profile: bytes, gray: bool
+) -> tuple[NDArray[Any], Metadata, tuple[str, ...]]:
+    note = (f"converted to sRGB from {icc.name(profile) or 'its profile'}",)
+    if gray:
+        wide = colour.to_network(pixels, colour.tone_curve(profile))
+        return wide, replace(metadata, icc=None), note
+    deep = pixels.dtype == np.uint16
+    image = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16" if deep else "srgb")
+    image, srgb = colour.to_srgb(image, profile)
+    return image.numpy().reshape(pixels.shape), replace(metadata, icc=srgb), note
+
+
+def load(source: Source, form: str, page: int | None, frame: int | None) -> Loaded:
+    """Header of a picture of the format. page and frame count from 1."""
+    if page is not None and form != "tiff":
+        raise InputError(f"{source.name} has no pages: only TIFF does", hint="--frame picks a frame of an animation")
+    with source.open() as file:
+        loaded = _LOADERS[form](source, file, (page or frame or 1) - 1)
+    if frame is not None and not 1 <= frame <= loaded.frames:
+        raise InputError(f"{source.name} has no frame {frame}: it has {loaded.frames}")
+    loaded = replace(loaded, decode=within_memory(source, loaded))
+    if loaded.metadata.dpi is None and loaded.metadata.exif:
+        return replace(loaded, metadata=replace(loaded.metadata, dpi=exif.dpi_of(loaded.metadata.exif)))
+    return loaded
+
+
+def _png_or_apng(source: Source, file: BinaryIO, frame: int) -> Loaded:
+    header = png.read(file)
+    return load_apng(source, header, frame) if header.frames > 1 else load_png(source, header)
+
+
+_LOADERS: dict[str, Callable[[Source, BinaryIO, int], Loaded]] = {
+    "png": _png_or_apng,
+    "jpeg": load_jpeg,
+    "webp": load_webp,
+    "gif": load_gif,
+    "tiff": load_tiff,
+    "bmp": load_bmp,
+    "ppm": load_netpbm,
+    "avif": load_heif,
+    "heic": load_heif,
+}

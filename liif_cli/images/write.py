@@ -1,0 +1,277 @@
+"""The streaming writer: a picture leaves memory row by row, and its file appears whole or not at all."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import pyvips
+from numpy.typing import DTypeLike, NDArray
+from PIL import ImageColor
+
+from liif_cli.errors import OutputError, UsageError
+from liif_cli.images import colour
+from liif_cli.images.formats.apng import save_apng
+from liif_cli.images.formats.avif import save_avif
+from liif_cli.images.formats.base import Coding, Format
+from liif_cli.images.formats.gif import save_gif
+from liif_cli.images.formats.jpeg import save_jpeg
+from liif_cli.images.formats.png import save_png
+from liif_cli.images.formats.table import check_limits, format_of
+from liif_cli.images.formats.tiff import save_tiff
+from liif_cli.images.formats.webp import save_webp
+from liif_cli.images.levels import LUMA, as_floats, to_levels
+from liif_cli.images.picture import Metadata, Timing
+from liif_cli.images.spool import Scratch
+from liif_cli.machine.files import OutputFile, check_target
+
+
+@dataclass(frozen=True)
+class SaveOptions:
+    """How to write.
+
+    format: by name, else the suffix decides. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
+    loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
+    background: (r, g, b) in 0..255 that a picture with alpha is flattened on where the format has none. overwrite: allow
+    an existing file to be replaced.
+    """
+
+    format: str | None = None
+    quality: int | None = None
+    lossless: bool = False
+    strip: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
+    overwrite: bool = False
+
+
+class Writer:
+    """Context manager that takes a picture's rows from the top and leaves a finished file.
+
+    path: where to, or a binary stream to write to (then `options.format` is needed). height, width, channels: of the
+    rows, 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`).
+    metadata: the input's; orientation and dimensions in it are brought up to date. timing: makes it an animation, whose
+    frames, each of `height` rows, are taken one after the other.
+
+    Raises UsageError, OutputError or LimitError at once where the file cannot be written. A clean exit leaves the whole
+    file; any other leaves nothing behind and an existing output as it was. `notes` says, after the exit, what the
+    format could not keep.
+    """
+
+    def __init__(
+        self,
+        path: Path | BinaryIO,
+        height: int,
+        width: int,
+        channels: int,
+        dtype: DTypeLike,
+        metadata: Metadata | None = None,
+        options: SaveOptions | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.path, self.timing = path, timing
+        self.options = options or SaveOptions()
+        self.metadata = metadata or Metadata()
+        self.format = format_of(path if isinstance(path, Path) else None, self.options.format)
+        self.notes: list[str] = []
+        self.channels = channels
+        check_output(path, (height, width), self.options, timing.frames if timing else 1)
+        self._stored, self._top = self._depth(np.dtype(dtype))
+        self._flat = channels in (2, 4) and not self.format.alpha
+        self._to_srgb = self._gray_to_srgb() if channels < 3 else None
+        self._transparent = False
+        folder = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
+        kept = channels - 1 if self._flat else channels
+        rows = height * (timing.frames if timing else 1)
+        room = file_bytes(self.format, rows, width, kept, self._stored)
+        self._scratch = Scratch(folder, rows, width, kept, self._stored, extra=room)
+        self._size = height, width
+
+    def _depth(self, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
+        """The dtype of what is handed to the encoder, and its largest value before any shift."""
+        bits = 8 if dtype == np.uint8 else self.metadata.bits if 8 < self.metadata.bits < 16 else 16
+        fitting = [depth for depth in self.format.depths if depth >= bits] or [self.format.depths[-1]]
+        self._bits = fitting[0]
+        if bits > self._bits:
+            self.notes.append(f"{bits} bits a sample became {self._bits}: {self.format.label} holds no more")
+        return np.dtype(np.uint8 if self._bits == 8 else np.uint16), 2**self._bits - 1
+
+    def _gray_to_srgb(self) -> NDArray[np.float64] | None:
+        """A gray profile does not fit a file that stores gray as RGB: such rows stay in, or come to, sRGB."""
+        profile, curve = self.metadata.icc, self.metadata.curve
+        if profile is None or self._bits in self.format.gray:
+            return None
+        self.metadata = replace(self.metadata, icc=None, curve=None)
+        self.notes.append(f"converted to sRGB from the gray profile: {self.format.label} stores gray as RGB")
+        return colour.tone_curve(profile) if curve is None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._scratch:
+            if kind is None:
+                self._save()
+
+    def write(self, rows: NDArray[Any]) -> None:
+        """Take the next rows, (h, width, channels): float32 in [0, 1] (rounded once, here), uint8 or uint16 of full
+        range, in the colours that the network sees."""
+        self.append(self.finish(rows))
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Take the next rows as `finish` gave them. OutputError when the disk is full."""
+        self._scratch.append(rows)
+
+    def finish(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Any piece of the picture, (h, w, channels) as `write` takes it, as it will be stored: flattened where the
+        format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
+        if rows.ndim != 3 or rows.shape[2] != self.channels:
+            raise ValueError(f"rows of shape {rows.shape} for a picture of {self.channels} channels")
+        plain = not self._flat and self.metadata.curve is None and self._to_srgb is None and self._bits in (8, 16)
+        if plain and rows.dtype == self._stored:
+            return rows
+        rows = as_floats(rows)
+        if self._flat:
+            rows = self._flattened(rows)
+        if self.metadata.curve is not None:
+            rows = colour.from_network(rows, self.metadata.curve)
+        elif self._to_srgb is not None:
+            rows = colour.curved(rows, self._to_srgb)
+        return to_levels(rows, self._top) << (self._stored.itemsize * 8 - self._bits)
+
+    def _flattened(self, rows: NDArray[Any]) -> NDArray[Any]:
+        alpha = rows[..., -1:]
+        self._transparent = self._transparent or bool(alpha.min(initial=1) < 1)
+        paper = np.array(self.options.background, dtype=np.float32) / 255
+        if rows.shape[2] == 2:
+            paper = np.array([paper @ LUMA], dtype=np.float32)
+        flat: NDArray[Any] = rows[..., :-1] * alpha + paper * (1 - alpha)
+        return flat
+
+    def _save(self) -> None:
+        image = self._scratch.image()
+        height, width = self._size
+        if self._transparent:
+            shade = "#{:02x}{:02x}{:02x}".format(*self.options.background)
+            self.notes.append(f"flattened on {shade}: {self.format.label} holds no transparency")
+        metadata, notes = self.metadata.for_size(width, height)
+        if self.options.strip:
+            metadata, notes = Metadata(), ()
+        self.notes += notes
+        coding = Coding(self.options.quality, self.options.lossless, self._bits)
+        with self._target() as temporary:
+            self.notes += encode(image, temporary, self.format, coding, metadata, self.timing)
+
+    def _target(self) -> contextlib.AbstractContextManager[Path]:
+        if isinstance(self.path, Path):
+            return OutputFile(self.path, self.options.overwrite)
+        return _through_file(self.path, self.format)
+
+
+@contextlib.contextmanager
+def _through_file(stream: BinaryIO, form: Format) -> Any:
+    """A temporary file whose bytes go to the stream at the end: TIFF cannot be written to a pipe."""
+    with tempfile.TemporaryDirectory(prefix="liif-") as folder:
+        temporary = Path(folder) / f"output{form.suffixes[0]}"
+        yield temporary
+        with temporary.open("rb") as file:
+            shutil.copyfileobj(file, stream)
+        stream.flush()
+
+
+def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> None:
+    """What can be known before any work: UsageError, OutputError, or LimitError where a picture of `shape` (height, width)
+    and so many frames cannot go to `path` with the options."""
+    check_fit(path, shape, options, frames)
+    if isinstance(path, Path):
+        check_target(path, options.overwrite)
+
+
+def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> Format:
+    """The format, where it can hold a picture of `shape` (height, width) and so many frames with the options: UsageError,
+    LimitError."""
+    form = format_of(path if isinstance(path, Path) else None, options.format)
+    if frames > 1 and not form.animation:
+        hint = "--frame N picks one; PNG, WebP and GIF hold all of them"
+        raise UsageError(f"{form.label} holds one picture, and the animation has {frames} frames", hint=hint)
+    check_limits(form, shape[1], shape[0])
+    check_options(form, options)
+    return form
+
+
+def check_options(form: Format, options: SaveOptions) -> None:
+    """UsageError where the options ask the format for what it does not do."""
+    if options.quality is not None and not 1 <= options.quality <= 100:
+        raise UsageError(f"a quality of {options.quality} is not between 1 and 100")
+    if options.quality is not None and form.name in ("png", "tiff", "gif"):
+        raise UsageError(f"{form.label} has no quality", hint="--quality is for JPEG, WebP and AVIF")
+    if options.lossless and not form.lossless:
+        raise UsageError(f"{form.label} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
+    if options.lossless and options.quality is not None:
+        raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """A colour as users write it, `#rrggbb`, `rgb(1, 2, 3)` or a CSS name, as (r, g, b) in 0..255. UsageError."""
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a colour", hint="write #rrggbb, or a name such as white") from error
+
+
+def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:
+    """How large the file may become, in bytes: the raw samples and a hundredth where coding is lossless, half of them
+    where it is lossy."""
+    raw = height * width * channels * np.dtype(dtype).itemsize
+    return raw // 2 + 2**16 if form.name in ("jpeg", "webp", "avif") else raw + raw // 100 + 2**16
+
+
+def write(
+    path: Path | BinaryIO, pixels: NDArray[Any], metadata: Metadata | None = None, options: SaveOptions | None = None
+) -> tuple[str, ...]:
+    """Write a whole picture, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
+    height, width, channels = pixels.shape
+    dtype = np.uint8 if pixels.dtype.kind == "f" else pixels.dtype
+    with Writer(path, height, width, channels, dtype, metadata, replace(options or SaveOptions())) as writer:
+        writer.write(pixels)
+    return tuple(writer.notes)
+
+
+def encode(
+    image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata, timing: Timing | None = None
+) -> tuple[str, ...]:
+    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten. With timing it is
+    an animation's frames, one below the other.
+
+    Returns notes on what of the metadata the format does not hold. OutputError when the encoder or the disk fails;
+    an exception that arrives meanwhile (Ctrl-C) stops the encoder and is raised.
+    """
+    deep = image.format == "ushort"
+    gray, rgb = ("grey16", "rgb16") if deep else ("b-w", "srgb")
+    image = image.copy(interpretation=gray if image.bands < 3 else rgb)
+    if timing:
+        image.set_type(pyvips.GValue.array_int_type, "delay", list(timing.durations))
+        image.set_type(pyvips.GValue.gint_type, "loop", timing.loop)
+        image.set_type(pyvips.GValue.gint_type, "page-height", image.height // timing.frames)
+    try:
+        if timing and form.name == "png":
+            return save_apng(image, path, metadata, timing)
+        return _ENCODERS[form.name](image, path, coding, metadata)
+    except pyvips.Error as error:
+        said = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "the encoder failed")
+        raise OutputError(f"{form.label} could not be written: {said}") from error
+    except OSError as error:
+        raise OutputError(f"the output could not be written: {error.strerror}") from error
+
+
+_ENCODERS: dict[str, Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]] = {
+    "png": save_png,
+    "jpeg": save_jpeg,
+    "webp": save_webp,
+    "avif": save_avif,
+    "tiff": save_tiff,
+    "gif": save_gif,
+}

@@ -1,0 +1,95 @@
+"""Devices and precisions: which there are, what they can do, how much memory they have left, and when they run out of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from liif_cli.errors import DeviceError
+from liif_cli.machine.memory import available
+from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
+
+T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `cuda[:n]` or `mps`. Raises `DeviceError` when it is not there."""
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"{name!r} is not a device", hint="auto, cpu, cuda, cuda:1 or mps") from None
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise DeviceError(f"there is no {device.type} device here", hint="--device cpu works everywhere")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"there is no device {name}: this machine has {torch.cuda.device_count()}")
+    return device
+
+
+def choose_precision(precision: Precision, device: torch.device, bits: int) -> str:
+    """What the decoder computes in. `auto`: 16 bits where those are fast and the output has 8 bits, else fp32.
+
+    Of the two kinds of 16 bits fp16 is the finer one, and tensor cores (from compute capability 7.0) and AMX-FP16 multiply it
+    as fast as bf16; where colours overflow, `Encoding` renders them again in fp32.
+    """
+    if precision != "auto":
+        return precision
+    if bits > 8 or device.type not in ("cuda", "cpu"):
+        return "fp32"
+    if device.type == "cuda":
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+    return "fp16" if fast_fp16_cpu() else "bf16" if fast_bf16_cpu() else "fp32"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken, of the machine and, for a CUDA device, of the device; whichever is less."""
+    if device.type == "cuda":
+        return min(available(), int(torch.cuda.mem_get_info(device)[0]))
+    return available()
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """While it holds, fp32 means fp32: TF32 is off for products and convolutions. The flags are put back afterwards."""
+    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "ieee"
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | None:
+    """What `make` returns, or None when memory ran out. By then the exception is gone, which held on to tensors."""
+    try:
+        return make()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, in one of the ways that torch says it."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    signs = (
+        "can't allocate memory",
+        "not enough memory",
+        "out of memory",
+        "bad_alloc",
+        "could not create a memory object",
+    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)

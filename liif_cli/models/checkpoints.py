@@ -1,0 +1,130 @@
+"""Checkpoints: one safetensors file is one model.
+
+The file's header carries one JSON string under `liif`: schema version, model config (with its normalisation), licence and
+provenance. A reference to a model is a shipped name (no slash), an existing file, or a place on the Hugging Face Hub,
+`hf://owner/repo[@revision][/path]`; a bare `owner/repo` is a Hub reference where no such path exists.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from liif_cli.errors import CheckpointError
+from liif_cli.machine.files import write_bytes
+from liif_cli.models.schema import ConfigError, ModelConfig, parse, to_dict
+
+if TYPE_CHECKING:
+    import torch
+
+    from liif_cli.models.model import SRModel
+
+SCHEMA = 1
+HEADER = "liif"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a checkpoint says of itself. `provenance`: how it was made, free-form but fit for JSON."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (a ClassVar annotation would be a field to pydantic)
+
+    model: ModelConfig
+    licence: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint file that was found, its header read and understood, its tensors not yet.
+
+    name: what to call the model. revision: the Hub's commit, None elsewhere.
+    """
+
+    name: str
+    path: Path
+    header: Header
+    revision: str | None = None
+
+    def load(self, device: "str | torch.device" = "cpu") -> "SRModel":
+        """Build the model, in float32 and evaluation mode, on `device`. Raises `CheckpointError`: all tensors fit, or none."""
+        import torch
+
+        from liif_cli.models.model import SRModel
+
+        tensors = {name: tensor.to(torch.float32) for name, tensor in _read_tensors(self.path)}
+        try:
+            return SRModel.from_tensors(self.header.model, tensors).eval().to(device)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.path.name}: {error}") from None
+
+
+def save_model(
+    model: "SRModel",
+    path: Path,
+    *,
+    licence: str,
+    provenance: Mapping[str, Any],
+    dtype: "torch.dtype | None" = None,
+) -> None:
+    """Write `model` to one safetensors file, whole or not at all; an existing file is replaced.
+
+    dtype: of the tensors in the file, default float32. The same model gives the same bytes. Raises `OutputError`.
+    """
+    import torch
+    from safetensors.torch import save
+
+    header = Header(model.config, licence, dict(provenance))
+    tensors = {name: t.detach().to("cpu", dtype or torch.float32).contiguous() for name, t in model.export().items()}
+    write_bytes(path, save(tensors, {HEADER: json.dumps(to_dict(header), sort_keys=True)}))
+
+
+def read_header(path: Path) -> Header:
+    """The header of a checkpoint file. Raises `CheckpointError` when the file is not a whole checkpoint of liif."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, error) from None
+    if HEADER not in metadata:
+        raise CheckpointError(
+            f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry"
+        )
+    return _parse_header(path, metadata[HEADER])
+
+
+def _parse_header(path: Path, text: str) -> Header:
+    try:
+        data = json.loads(text)
+        if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
+            raise CheckpointError(
+                f"{path.name} was made by a newer liif (schema {data['schema']})", hint="upgrade liif"
+            )
+        return parse(Header, data)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"the header of {path.name} is not JSON: {error}") from None
+    except ConfigError as error:
+        raise CheckpointError(f"the header of {path.name} is not understood: {error}") from None
+
+
+def _read_tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = file.get_tensor(name)
+                if not tensor.is_floating_point():
+                    raise CheckpointError(f"{path.name}: {name} holds {tensor.dtype}, not floating-point numbers")
+                yield name, tensor
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, error) from None
+
+
+def _corrupt(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).removeprefix("Error while deserializing header: ")
+    return CheckpointError(f"{path} is not a whole safetensors file: {reason}", hint="fetch or copy it again")

@@ -1,0 +1,150 @@
+"""The LIIF decoder: latent codes around a position -> the colour there (paper, section 3).
+
+Its first layer is linear, so its three kinds of input are taken apart, exactly: the features' part (with feature unfolding a
+3x3 convolution) is computed once for each latent code by `prepare`; the relative coordinate's and the cell's parts are added
+for each query.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from liif_cli.coords import Axis
+from liif_cli.models.decoders.mlp import MLP
+from liif_cli.models.interfaces import Field
+from liif_cli.models.kernels.backward import Corners, decode
+from liif_cli.models.kernels.fp16_range import fits_fp16
+from liif_cli.models.kernels.grid import render_grid
+from liif_cli.models.kernels.plain import Layers, scratch_bytes
+
+LARGEST_CELL = 4.0  # in LR pixels: cells beyond it are far outside what any network was trained with
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+class LIIF(nn.Module):
+    """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
+
+    `halo`: latent codes that a query reads beyond its lower code, for unfolding and for the ensemble's neighbour (without an
+    ensemble the nearest code may be the next one too). Queries are independent of one another: any chunking gives the same
+    colours.
+    """
+
+    queries_are_independent = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: tuple[int, ...] = (256, 256, 256, 256),
+        local_ensemble: bool = True,
+        feature_unfolding: bool = True,
+        cell_decoding: bool = True,
+    ) -> None:
+        super().__init__()
+        self.local_ensemble = local_ensemble
+        self.cell_decoding = cell_decoding
+        self.kernel = 3 if feature_unfolding else 1
+        self.in_channels = in_channels
+        self.halo = int(feature_unfolding) + 1
+        self.imnet = MLP(in_channels * self.kernel**2 + 2 + 2 * cell_decoding, 3, hidden)
+
+    def split_first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The first layer as (kernel, bias, coord weight, cell weight).
+
+        kernel: (width, in_channels, k, k), since unfolding orders its channels `c * 9 + k`. coord weight and cell weight:
+        (width, 2) in (y, x) order; the cell's is None without cell decoding.
+        """
+        first = self.imnet.linears[0]
+        n = self.in_channels * self.kernel**2
+        kernel = first.weight[:, :n].reshape(-1, self.in_channels, self.kernel, self.kernel)
+        cell = first.weight[:, n + 2 :] if self.cell_decoding else None
+        return kernel, first.bias, first.weight[:, n : n + 2], cell
+
+    def layers(self) -> Layers:
+        """What the kernels read of this decoder."""
+        _, _, coord, cell = self.split_first_layer()
+        return Layers(coord, cell, self.imnet.linears[1:], self.local_ensemble)
+
+    def prepare(
+        self,
+        features: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Field:
+        """Features (B, in_channels, h, w) of a tile at `origin` of an image of `size` (default: the tile) -> its field.
+
+        dtype: of the codes and of the hidden layers in `render`; default: the features' own. Where fp16 might overflow, bf16
+        is taken in its place.
+
+        Zero padding outside the tile is the paper's own at the image's border; elsewhere the tile's outermost codes are wrong
+        by it, which is what `halo` allows for.
+        """
+        codes = self._codes(features)
+        if dtype == torch.float16 and not self._fits_fp16(codes):
+            dtype, codes = torch.bfloat16, self._codes(features.float())
+        height, width = size or (features.shape[2], features.shape[3])
+        return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
+
+    def _codes(self, features: Tensor) -> Tensor:
+        """(B, width, h, w): the features' share of the first layer, in the features' dtype."""
+        kernel, bias, _, _ = self.split_first_layer()
+        weight, bias = kernel.to(features.dtype), bias.to(features.dtype)
+        return F.conv2d(features, weight, bias, padding=self.kernel // 2)
+
+    def _fits_fp16(self, codes: Tensor) -> bool:
+        """Whether fp16 holds the hidden layers of every query, with cells of at most `LARGEST_CELL`."""
+        _, _, coord, cell = self.split_first_layer()
+        terms = 2 * coord.float().norm(dim=0).sum()  # relative coords go from -2 to 2
+        if cell is not None:
+            terms = terms + 2 * LARGEST_CELL * cell.float().norm(dim=0).sum()
+        longest = torch.linalg.vector_norm(codes, dim=1, dtype=torch.float32).amax()
+        return fits_fp16(longest + terms, self.imnet.linears[1:])
+
+    def scratch_bytes(self, queries: int | None = None) -> int:
+        """Bytes that `render` takes at most beside its result."""
+        linears = self.imnet.linears
+        return scratch_bytes(max(layer.out_features for layer in linears), linears[0].weight.device, queries)
+
+    def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
+        """Colours at any positions.
+
+        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels.
+        Returns (B, Q, 3) in the normalised space of the model, not clamped.
+        """
+        _, _, coord_weight, cell_weight = self.split_first_layer()
+        corners = self._corners(field, position)
+        inputs, first = corners.relative, coord_weight
+        if cell_weight is not None:
+            cells = (2 * cell).unsqueeze(1).expand_as(inputs)
+            inputs, first = torch.cat([inputs, cells], -1), torch.cat([coord_weight, cell_weight], 1)
+        layers = [(linear.weight, linear.bias) for linear in self.imnet.linears[1:]]
+        return decode(field.codes, corners, inputs.float(), first, layers)
+
+    def _corners(self, field: Field, position: Tensor) -> Corners:
+        """The codes around each position and what they weigh."""
+        device = position.device
+        size, origin = (torch.tensor(pair, device=device) for pair in (field.size, field.origin))
+        corner = torch.tensor(CORNERS, device=device).view(1, 4, 1, 2)
+        lower = position.floor().unsqueeze(1)
+        fraction = position.unsqueeze(1) - lower
+        if self.local_ensemble:
+            code, share = lower + corner, torch.where(corner == 1, fraction, 1 - fraction).prod(-1)
+        else:
+            # The reference rounds to the nearest code, ties to the even one, as torch.round does.
+            code, share = position.unsqueeze(1).round(), torch.ones_like(fraction[..., 0])
+        code = torch.minimum(code.clamp(min=0).long(), size - 1)
+        y, x = (code - origin).unbind(-1)
+        height, width = field.extent
+        image = torch.arange(len(position), device=device).view(-1, 1, 1)
+        return Corners((image * height + y) * width + x, 2 * (position.unsqueeze(1) - code), share)
+
+    def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
+        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
+
+        queries: how many pixels are worked on at once; the colours do not depend on it. No gradients pass.
+        """
+        if field.codes.dtype == torch.float16 and max(rows.cell, columns.cell) > LARGEST_CELL:
+            field = replace(field, codes=field.codes.to(torch.bfloat16))
+        return render_grid(self.layers(), field, rows, columns, queries)

@@ -1,0 +1,65 @@
+"""EDSR without its up-sampler (Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", 2017)."""
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.models.kernels.inplace import add_, relu_
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a ReLU between them, added to their input."""
+
+    def __init__(self, features: int, scale: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Without gradients the result takes the place of `x`."""
+        if torch.is_grad_enabled():
+            return x + self._scaled(self.body(x))
+        first, _, second = self.body
+        return add_(x, self._scaled(second(relu_(first(x)))))
+
+    def _scaled(self, out: Tensor) -> Tensor:
+        return out if self.scale == 1 else out * self.scale
+
+
+class EDSR(nn.Module):
+    """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). EDSR-baseline: 64 features, 16 blocks, no mean shift.
+
+    `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution on the
+    longest path (34 for the baseline). `live_channels`: values per pixel that are in memory at once, at most.
+    """
+
+    def __init__(self, features: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
+        super().__init__()
+        self.out_channels = features
+        self.receptive_radius = 2 * blocks + 2
+        self.live_channels = 6 * features
+        self.head = nn.Sequential(nn.Conv2d(3, features, 3, padding=1))
+        self.body = nn.Sequential(
+            *(ResidualBlock(features, residual_scale) for _ in range(blocks)),
+            nn.Conv2d(features, features, 3, padding=1),
+        )
+
+    def shallow(self, image: Tensor) -> Tensor:
+        """What the blocks begin with, (B, features, H, W)."""
+        x: Tensor = self.head(image)
+        return x
+
+    def deep(self, shallow: Tensor) -> Tensor:
+        """Features from `shallow`. Under autocast the blocks compute in 16 bits and are added up in the dtype of `shallow`."""
+        if torch.is_grad_enabled():
+            features: Tensor = self.body(shallow) + shallow
+            return features
+        x = shallow.clone()
+        out: Tensor = self.body(x)
+        return add_(x.copy_(shallow), out)  # the blocks have worked in `x`, whose room is free again
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.deep(self.shallow(image))

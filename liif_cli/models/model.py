@@ -1,0 +1,160 @@
+"""A super-resolution model: an encoder, a decoder, and the normalisation that both were trained with."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.coords import Axis
+from liif_cli.errors import CheckpointError
+from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
+from liif_cli.machine.threads import keep_memory
+from liif_cli.models.encoders.edsr import EDSR
+from liif_cli.models.interfaces import Field
+from liif_cli.models.registry import DECODERS, ENCODERS
+from liif_cli.models.schema import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
+
+
+class SRModel(nn.Module):
+    """Encoder and decoder. Holds no state between calls; images and colours are RGB in [0, 1], normalised inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ENCODERS[config.encoder.name](**_arguments(config.encoder))
+        self.decoder = DECODERS[config.decoder.name](self.encoder.out_channels, **_arguments(config.decoder))
+        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+
+    @classmethod
+    def from_tensors(cls, config: ModelConfig, tensors: Mapping[str, Tensor]) -> "SRModel":
+        """A model made of parameters by the authors' names: keeps them, those of convolutions laid out as they are computed.
+
+        Raises `CheckpointError` as `load`.
+        """
+        with torch.device("meta"):  # no memory and no random numbers for parameters that are about to be replaced
+            model = cls(config)
+        model.load(tensors, assign=True)
+        model.mean, model.std = torch.tensor(config.mean), torch.tensor(config.std)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def halo(self) -> int:
+        """LR pixels around a tile's codes that change what is rendered from them (encoder's radius and the decoder's)."""
+        return int(self.encoder.receptive_radius) + int(self.decoder.halo)
+
+    def normalise(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> what the encoder sees."""
+        return (rgb - self.mean.view(3, 1, 1)) / self.std.view(3, 1, 1)
+
+    def denormalise(self, colours: Tensor) -> Tensor:
+        """(..., 3) as the decoder gives them -> RGB, nominally in [0, 1], not clamped."""
+        return colours * self.std + self.mean
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Bytes per LR pixel that are alive at once while a tile is encoded: the encoder's maps, or features and codes (and
+        those in 16 bits beside them, where that is what the decoder computes in)."""
+        return max(4 * int(self.encoder.live_channels), 4 * int(self.encoder.out_channels) + 3 * self.code_bytes // 2)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one pixel's code in a field, in float32."""
+        return 4 * int(self.decoder.imnet.linears[0].out_features)
+
+    def encode(
+        self,
+        image: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Field:
+        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
+
+        dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder's layers behind the first
+        and the codes are computed in 16 bits too, where that is fast and does not overflow.
+        """
+        # `contiguous` would take one image whose strides are those of a turned array for what oneDNN wants.
+        pixels = self.normalise(image).clone(memory_format=torch.channels_last)
+        field: Field = self.decoder.prepare(self._features(pixels, dtype), origin, size, dtype)
+        return field
+
+    def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
+        keep_memory()
+        shallow: Tensor = self.encoder.shallow(pixels)
+        features: Tensor
+        half = self._half(dtype, pixels.device.type)
+        if half:
+            with torch.autocast(pixels.device.type, half, cache_enabled=False):
+                features = self.encoder.deep(shallow).to(half)
+            if features.isfinite().all():
+                return features
+        features = self.encoder.deep(shallow)
+        return features
+
+    def _half(self, dtype: torch.dtype | None, kind: str) -> torch.dtype | None:
+        """The 16 bits that the encoder computes in on a `kind` of device, where the decoder computes in `dtype`.
+
+        fp16 where it is fast. bf16 costs little, as was measured, where blocks are added up in float32, as EDSR's are.
+        """
+        if dtype not in (torch.bfloat16, torch.float16):
+            return None
+        if kind == "cuda" or (kind == "cpu" and fast_fp16_cpu()):
+            return torch.float16
+        bf16 = dtype == torch.bfloat16 and kind == "cpu" and isinstance(self.encoder, EDSR) and fast_bf16_cpu()
+        return torch.bfloat16 if bf16 else None
+
+    def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
+        """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""
+        return self.denormalise(self.decoder.query(field, position, cell))
+
+    def render(self, field: Field, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
+        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once."""
+        return self.denormalise(self.decoder.render(field, rows, columns, chunk))
+
+    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.
+
+        The paper's own interface: a pixel of an H x W output has the cell (2 / H, 2 / W).
+        """
+        size = torch.tensor(image.shape[2:], dtype=torch.float64, device=image.device)
+        position = (coord.double() + 1) * size / 2 - 0.5
+        return self.query(self.encode(image), position, cell.double() * size / 2)
+
+    def export(self) -> dict[str, Tensor]:
+        """Parameters by the authors' names: `encoder.*`, and the decoder's without their prefix (`imnet.*`)."""
+        return {name.removeprefix("decoder."): tensor for name, tensor in self.state_dict().items()}
+
+    def load(self, tensors: Mapping[str, Tensor], *, assign: bool = False) -> None:
+        """Take parameters by the authors' names, all or none; copies them, or keeps the tensors themselves (`assign`).
+
+        Raises `CheckpointError` when a name is missing or unknown, or a shape or a value (NaN, inf) is wrong.
+        """
+        own = self.export()
+        _check_names(set(own), set(tensors))
+        for name, tensor in tensors.items():
+            if tensor.shape != own[name].shape:
+                raise CheckpointError(f"{name} has the shape {_shape(tensor)}, its config asks for {_shape(own[name])}")
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(f"{name} holds NaN or infinite values")
+        prefixed = {name if name.startswith("encoder.") else f"decoder.{name}": t for name, t in tensors.items()}
+        self.load_state_dict(prefixed, assign=assign)
+
+
+def _arguments(config: EDSRConfig | RDNConfig | LIIFConfig) -> dict[str, Any]:
+    return {key: value for key, value in vars(config).items() if key != "name"}
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _check_names(own: set[str], given: set[str]) -> None:
+    for names, what in ((own - given, "lacks"), (given - own, "has the unknown")):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"the checkpoint {what} tensor {min(names)}{others}")

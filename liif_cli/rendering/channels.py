@@ -1,0 +1,40 @@
+"""Gray and alpha into the network and out of it. The rules are those of `alpha`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli.images.levels import luma
+from liif_cli.rendering.alpha import bled
+
+Pixels = NDArray[Any]
+Floats = NDArray[np.float32]
+
+
+def network_input(pixels: Pixels) -> Pixels:
+    """What the network sees of a picture (H, W, C): (H, W, 3) of the same dtype, and alpha as a fourth channel where it goes
+    through the network. Gray is repeated, and with alpha (C = 2, 4) the colours are bled under what is transparent."""
+    colour = bled(pixels) if pixels.shape[2] in (2, 4) else pixels
+    colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
+    return np.concatenate([colour, pixels[..., -1:]], axis=2) if has_soft_alpha(pixels) else colour
+
+
+def has_soft_alpha(pixels: Pixels) -> bool:
+    """Whether a picture (H, W, C) has alpha with values between transparent and opaque."""
+    if pixels.shape[2] not in (2, 4):
+        return False
+    alpha = pixels[..., -1]
+    top = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    return any(bool(((rows > 0) & (rows < top)).any()) for rows in alpha)
+
+
+def network_output(rows: Floats, alpha: Floats | None, channels: int) -> Floats:
+    """Rows of the output picture, (h, w, channels) float32, from the network's (h, w, 3 or 4) and the scaled alpha (h, w) in
+    [0, 1], which must be there for channels 2 and 4. Gray is the luma of the three outputs."""
+    colour = luma(rows[..., :3]) if channels < 3 else rows[..., :3]
+    if channels in (1, 3):
+        return colour
+    if alpha is None:
+        raise ValueError("a picture with alpha needs its scaled alpha")
+    return np.concatenate([colour, alpha[..., None]], axis=2)

@@ -1,0 +1,114 @@
+"""How large the tiles are: a plan that fits into memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from liif_cli.coords import Grid
+from liif_cli.errors import OutOfMemory
+from liif_cli.machine.memory import format_bytes
+from liif_cli.models.model import SRModel
+from liif_cli.rendering.tiles import Tile, needed
+
+SMALLEST = 16
+COMFORTABLE = 800 * 2**20  # bytes: what is taken where more is free; beyond it a larger tile gains little speed
+HEAP = 256 * 2**20  # bytes that the allocator loses at most, measured after 150 tiles (bench_upscale_memory.py)
+PIECE_PIXELS = 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A way to render that was found to fit.
+
+    side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most beyond what the
+    process holds before, estimated. budget: bytes it may take.
+    """
+
+    whole: Tile
+    side: int
+    peak: int
+    budget: int
+
+    def tiles(self) -> Iterator[Tile]:
+        """The tiles in the order of reading; sides differ by one pixel at most."""
+        for top, bottom in _cuts(self.whole.top, self.whole.bottom, self.side):
+            for left, right in _cuts(self.whole.left, self.whole.right, self.side):
+                yield Tile(top, bottom, left, right)
+
+    @property
+    def count(self) -> int:
+        """How many tiles there are."""
+        return -(-self.whole.height // self.side) * -(-self.whole.width // self.side)
+
+
+def _cuts(first: int, last: int, side: int) -> list[tuple[int, int]]:
+    count = -(-(last - first) // side)
+    edges = [first + (last - first) * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def make_plan(
+    model: SRModel,
+    size: tuple[int, int],
+    grids: Sequence[Grid],
+    sample_bytes: int,
+    budget: int,
+    side: int | None = None,
+    turns: int = 1,
+    chunk: int | None = None,
+) -> Plan:
+    """Choose the tile's side for an image of `size` (height, width), rendering `grids` at once.
+
+    sample_bytes: bytes of one finished output pixel. budget: bytes that may be taken. side: the user's own choice, which is
+    kept. turns: encodings that are held at once. chunk: output pixels that are worked on at once. Raises `OutOfMemory` when
+    not even the smallest tile fits.
+    """
+    whole = needed(grids)
+    longest = max(whole.height, whole.width)
+
+    def peak(side: int) -> int:
+        return tile_bytes(model, size, whole, side, turns, chunk) + band_bytes(grids, whole, side, sample_bytes)
+
+    if side is not None:
+        return Plan(whole, side, peak(side), budget)
+    # A tile much smaller than its halo would be encoded many times over: with RDN's halo, comfort takes more memory.
+    comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
+    side = longest
+    while side > SMALLEST and peak(side) > min(budget, comfort):
+        side = max(SMALLEST, min(side - 1, side * 7 // 8))
+    if peak(side) > budget:
+        raise OutOfMemory(
+            f"not even a tile of {side} pixels fits: it takes {format_bytes(peak(side))} and {format_bytes(budget)} are free",
+            hint="close other programs, raise --memory, or render parts with --region",
+        )
+    side = -(-longest // -(-longest // side))  # the smallest side that needs as few tiles
+    return Plan(whole, side, peak(side), budget)
+
+
+def tile_bytes(
+    model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
+) -> int:
+    """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, what the allocator
+    loses beside them, and the renderer's scratch."""
+    height, width = (
+        min(full, min(part, side) + 2 * model.halo)
+        for full, part in zip(size, (whole.height, whole.width), strict=True)
+    )
+    alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)
+    return int(alive + min(alive * 3 // 4, HEAP) + model.decoder.scratch_bytes(chunk))
+
+
+def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:
+    """Bytes of the finished rows that wait for the last tile of their row of tiles, and of one piece in float32."""
+    total = 0
+    for grid in grids:
+        height, width = grid.shape
+        waiting = 0 if side >= whole.width else -(-height * min(side, whole.height) // whole.height) * width
+        piece = piece_rows(width) * width
+        total += waiting * sample_bytes + piece * (3 * 4 * 3 + sample_bytes)
+    return total
+
+
+def piece_rows(width: int) -> int:
+    """Rows of `width` pixels that are rendered at once."""
+    return max(1, PIECE_PIXELS // max(1, width))

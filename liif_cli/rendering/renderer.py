@@ -1,0 +1,117 @@
+"""Rendering: encode a tile once, render every output that was asked for from it, drop it.
+
+Coordinates, cells and nearest codes are those of the whole image, and a tile is encoded with all the surroundings that the
+encoder and the decoder read, so that tiles leave no trace.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from liif_cli.coords import Grid
+from liif_cli.errors import OutOfMemory
+from liif_cli.machine.devices import Precision, choose_precision, free_memory, or_none_without_memory
+from liif_cli.machine.memory import give_back
+from liif_cli.models.model import SRModel
+from liif_cli.rendering.assembly import Colours, Piece
+from liif_cli.rendering.encoded import Choices, Encoding
+from liif_cli.rendering.plan import SMALLEST, Plan, make_plan
+from liif_cli.rendering.tiles import Tile
+
+Image = NDArray[Any]
+HEADROOM = 0.8  # share of the free memory that is planned with; the rest is for what no plan sees
+
+
+class Renderer(Choices):
+    """Cuts a picture into tiles, and renders them by its choices."""
+
+    def plan(
+        self,
+        size: tuple[int, int],
+        grids: Sequence[Grid],
+        sample_bytes: int,
+        *,
+        budget: int | None = None,
+        side: int | None = None,
+        alpha: bool = False,
+    ) -> Plan:
+        """How an image of `size` (height, width), with alpha or without, will be cut; `budget` bytes, default what is free.
+        See `plan.make_plan`."""
+        budget = int(free_memory(self.device) * HEADROOM) if budget is None else budget
+        encodings = len(self.turns) * (2 if alpha else 1)
+        return make_plan(self.model, size, grids, sample_bytes, budget, side, encodings, self.chunk)
+
+    def pieces(self, image: Image, grids: Sequence[Grid], plan: Plan) -> Iterator[Piece]:
+        """Render `grids` over `image`, (H, W, 3) uint8, uint16 or float32 in [0, 1], in the order of the plan's tiles.
+
+        A fourth channel is alpha: it goes through the network as gray does, and the pieces have a fourth channel too. Where
+        memory runs out, the tile is halved and work goes on from the last finished one; raises `OutOfMemory` at the smallest
+        tile, `DeviceError` when colours are not finite twice.
+        """
+        side = plan.side
+        self.tally.plans.append(plan)
+        for first in plan.tiles():
+            stack = [first]
+            while stack:
+                tile = stack.pop()
+                if max(tile.height, tile.width) > side:
+                    stack.extend(reversed(tile.halves()))
+                    continue
+                with self.tally.encoding():
+                    encoding = self._encode(image, tile)
+                if encoding is None:
+                    side = self._shrink(tile)
+                    stack.append(tile)
+                    continue
+                for index, grid in enumerate(grids):
+                    part = tile.part_of(grid, plan.whole)
+                    top, left = part.rows.start - grid.rows.start, part.columns.start - grid.columns.start
+                    for row, rgb in encoding.bands(part):
+                        yield Piece(index, top + row, left, rgb, top + len(part.rows))
+                del encoding
+                give_back()  # else each tile leaves some more holes in the heap than the last one
+
+    def _shrink(self, tile: Tile) -> int:
+        """The next smaller side after `tile` did not fit."""
+        side = max(tile.height, tile.width)
+        if side <= SMALLEST:
+            raise OutOfMemory(
+                f"out of memory at the smallest tile ({side} pixels)",
+                hint="close other programs, use --device cpu, or render parts with --region",
+            )
+        self.notes.append(f"out of memory with a tile of {side} pixels: went on with {-(-side // 2)}")
+        return -(-side // 2)
+
+    def _encode(self, image: Image, tile: Tile) -> "Encoding | None":
+        """The tile's encoding, or None when memory ran out."""
+        encoding = or_none_without_memory(lambda: Encoding(self, image, tile), self.device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # else its time would be counted as decoding; nothing else could run
+        return encoding
+
+
+def render_image(
+    model: SRModel,
+    image: Image,
+    grid: Grid,
+    *,
+    precision: Precision = "fp32",
+    self_ensemble: bool = False,
+    budget: int | None = None,
+    side: int | None = None,
+) -> Colours:
+    """A whole output in memory: (h, w, 3) float32, clamped to [0, 1], of `image` (H, W, 3) uint8, uint16 or float32 in [0, 1].
+
+    On the device where the model's parameters are. precision "auto" is what suits an output of 8 bits.
+    """
+    device = next(model.parameters()).device
+    renderer = Renderer(model, device, choose_precision(precision, device, bits=8), self_ensemble)
+    out = np.empty((*grid.shape, 3), np.float32)
+    plan = renderer.plan((image.shape[0], image.shape[1]), [grid], 12, budget=budget, side=side)
+    for piece in renderer.pieces(image, [grid], plan):
+        height, width = piece.rgb.shape[:2]
+        np.clip(piece.rgb, 0, 1, out=out[piece.top : piece.top + height, piece.left : piece.left + width])
+    return out

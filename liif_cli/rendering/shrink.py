@@ -1,0 +1,80 @@
+"""Axes that become shorter: they are reduced by an antialiased filter, not by the network.
+
+Below x1 the network would read sparse samples with cells it never saw in training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from liif_cli.coords import Axis, Grid
+from liif_cli.images.levels import to_float
+from liif_cli.images.resize import reach, resample
+
+Image = NDArray[Any]
+Colours = NDArray[np.float32]
+BAND_PIXELS = 2**21
+
+
+def is_reduced(axis: Axis) -> bool:
+    """Whether the axis's scale is below 1."""
+    return axis.count < axis.extent
+
+
+def needs_network(grid: Grid) -> bool:
+    """Whether any axis grows, or the size stays just as it is; else the filter alone makes the output."""
+    axes = (grid.rows, grid.columns)
+    return not any(map(is_reduced, axes)) or any(axis.count > axis.extent for axis in axes)
+
+
+def reduce_source(image: Image, grid: Grid) -> tuple[Image, Grid]:
+    """The picture (H, W, C) with those axes reduced that the grid shrinks, and the grid over the result.
+
+    A picture that is not reduced is returned as it is; else it is float32 in [0, 1].
+    """
+    if not is_reduced(grid.rows) and not is_reduced(grid.columns):
+        return image, grid
+    over = reduced_grid(grid)
+    return np.concatenate(list(_bands(image, grid, 0, over.rows.size, over.columns.size))), over
+
+
+def reduced_grid(grid: Grid) -> Grid:
+    """The grid over the picture that `reduce_source` makes."""
+    return Grid(_reduced(grid.rows), _reduced(grid.columns))
+
+
+def reduced_bands(image: Image, grid: Grid) -> Iterator[tuple[int, Colours]]:
+    """A grid that the filter alone makes, in bands: (first row, (h, w, C) float32 in [0, 1])."""
+    top = 0
+    for band in _bands(image, grid, grid.rows.start, grid.rows.stop, grid.columns.count):
+        yield top, band[:, grid.columns.start : grid.columns.stop]
+        top += len(band)
+
+
+def _reduced(axis: Axis) -> Axis:
+    return replace(axis, size=axis.count, offset=0, extent=axis.count) if is_reduced(axis) else axis
+
+
+def _box(axis: Axis) -> tuple[int, int]:
+    """What of the picture's axis is mapped: the grid's extent where it shrinks, all of it where it does not."""
+    return (axis.offset, axis.offset + axis.extent) if is_reduced(axis) else (0, axis.size)
+
+
+def _bands(image: Image, grid: Grid, start: int, stop: int, width: int) -> Iterator[Colours]:
+    """Rows [start, stop) of the reduced picture. Only the rows that a band's kernel reads become floats at a time."""
+    top, bottom = _box(grid.rows)
+    left, right = _box(grid.columns)
+    height = grid.rows.count if is_reduced(grid.rows) else grid.rows.size
+    ratio = (bottom - top) / height
+    margin = reach(bottom - top, height)
+    step = max(1, int(BAND_PIXELS / (image.shape[1] * ratio)))
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        low, high = top + first * ratio, top + last * ratio
+        begin, end = max(0, int(low) - margin), min(image.shape[0], int(high) + margin + 1)
+        slab = to_float(image[begin:end])
+        box = (low - begin, float(left), high - begin, float(right))
+        yield np.clip(resample(slab, last - first, width, box=box), 0, 1)

@@ -1,0 +1,63 @@
+"""How a picture is cut: tiles of latent codes, and a plan that fits into memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from liif_cli.coords import Axis, Grid
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of latent codes, [top, bottom) x [left, right), whose output pixels are rendered together."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows of codes."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns of codes."""
+        return self.right - self.left
+
+    def halves(self) -> tuple["Tile", "Tile"]:
+        """The two halves across the longer side, in the order of reading."""
+        if self.height >= self.width:
+            middle = (self.top + self.bottom) // 2
+            return Tile(self.top, middle, self.left, self.right), Tile(middle, self.bottom, self.left, self.right)
+        middle = (self.left + self.right) // 2
+        return Tile(self.top, self.bottom, self.left, middle), Tile(self.top, self.bottom, middle, self.right)
+
+    def window(self, halo: int, size: tuple[int, int]) -> "Tile":
+        """The tile and `halo` LR pixels around it, within an image of `size` (height, width)."""
+        return Tile(
+            max(0, self.top - halo),
+            min(size[0], self.bottom + halo),
+            max(0, self.left - halo),
+            min(size[1], self.right + halo),
+        )
+
+    def part_of(self, grid: Grid, whole: "Tile") -> Grid:
+        """The pixels of `grid` whose lower code lies in this tile; those before the first and behind the last code of
+        `whole`, the tiles' union, belong to the tiles at its edges."""
+        rows = _part(grid.rows, self.top, self.bottom, whole.top, whole.bottom)
+        return Grid(rows, _part(grid.columns, self.left, self.right, whole.left, whole.right))
+
+
+def _part(axis: Axis, first: int, last: int, edge: int, end: int) -> Axis:
+    start = axis.start if first == edge else axis.first_from(first)
+    stop = axis.stop if last == end else axis.first_from(last)
+    return axis.part(start, max(start, stop))
+
+
+def needed(grids: Sequence[Grid]) -> Tile:
+    """The smallest rectangle of codes that all the grids' pixels read."""
+    rows, columns = [grid.rows.codes() for grid in grids], [grid.columns.codes() for grid in grids]
+    return Tile(
+        min(r[0] for r in rows), max(r[1] for r in rows), min(c[0] for c in columns), max(c[1] for c in columns)
+    )

@@ -1,0 +1,209 @@
+"""The loop of a training run: steps, and between them what the clock, the iteration's number and signals call for."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from liif_cli.errors import LiifError, UsageError
+from liif_cli.machine.devices import free_memory
+from liif_cli.machine.files import write_bytes
+from liif_cli.machine.processes import World
+from liif_cli.machine.signals import Stop
+from liif_cli.models.checkpoints import save_model
+from liif_cli.training.device_pairs import DevicePairs, bytes_needed
+from liif_cli.training.pairs import Batch, Pairs, batches, numbers_of
+from liif_cli.training.report import card, provenance
+from liif_cli.training.run_folder import Run
+from liif_cli.training.trainer import Trainer, psnr
+from liif_cli.training.validation import Validation
+
+LOG_EVERY = 100
+AGREE_EVERY = 16  # on GPUs, where asking the others means waiting for the device
+RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
+
+Watcher = Callable[[dict[str, Any]], None]
+"""Hears every entry of the log, and after each step {"event": "step", "iteration", "iterations"}."""
+
+
+@dataclass
+class Meter:
+    """What is reported of the last steps."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    errors: list[torch.Tensor] = field(default_factory=list)
+    waited: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+    def entry(self, world: World, batch: int) -> dict[str, float]:
+        """Means over the steps and the processes, speed, and the share of time spent waiting for data.
+
+        Raises `LiifError` when the loss is not finite.
+        """
+        means = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
+        loss, error = world.mean(means).tolist()
+        if not math.isfinite(loss):
+            raise LiifError(
+                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32; then --resume"
+            )
+        seconds, steps = time.monotonic() - self.since, len(self.losses)
+        speed, waiting = batch * steps / seconds, self.waited / seconds
+        return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
+
+
+def device_pairs(pairs: Pairs, device: torch.device) -> DevicePairs | None:
+    """The pairs served from a GPU's own memory, if they fit into half of what is free there."""
+    if device.type != "cuda" or not pairs.pictures.in_memory or bytes_needed(pairs) > free_memory(device) / 2:
+        return None
+    return DevicePairs(pairs, device)
+
+
+class Loop:
+    """Steps, and between them what the clock and the iteration's number call for."""
+
+    def __init__(
+        self, trainer: Trainer, run: Run, world: World, stop: Stop, pairs: Pairs, source: str, watch: Watcher
+    ) -> None:
+        self.trainer, self.run, self.world, self.stop, self.pairs = trainer, run, world, stop, pairs
+        self.source, self.watch, self.config = source, watch, trainer.config
+        if world.first:
+            run.tidy()
+        self.validation = Validation(self.config) if world.first and self.config.data.val else None
+        self.scores: dict[str, float] = {}
+        self.named = 0  # of the pictures that were left out
+        self.meter, self.board = Meter(), self._board()
+        self.begun = self.saved = time.monotonic()
+        self.on_device = device_pairs(pairs, trainer.device) if self.config.data.degrade == "clean" else None
+
+    def _board(self) -> Any:
+        if not (self.config.tensorboard and self.world.first):
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError("TensorBoard is not installed", hint="pip install 'liif[tensorboard]'") from None
+        return SummaryWriter(str(self.run.folder / "tensorboard"))
+
+    def log(self, **entry: Any) -> None:
+        """To log.jsonl, TensorBoard and whoever watches, from the first process alone."""
+        if not self.world.first:
+            return
+        entry = {**entry, "time": round(time.time(), 1)}
+        self.run.log(entry)
+        self.watch(entry)
+        if self.board is not None:
+            values = entry.pop("scores", {})
+            numbers = {k: v for k, v in entry.items() if isinstance(v, float) and k != "time"}
+            for name, value in {**numbers, **{f"psnr_x{k}": v for k, v in values.items()}}.items():
+                self.board.add_scalar(f"{entry['event']}/{name}", value, entry["iteration"])
+
+    def run_until(self, max_time: float) -> str:
+        """The loop itself; the state is written before it returns."""
+        pictures = self.pairs.pictures
+        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": self._newly_skipped()}
+        self.log(
+            event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
+        )
+        workers = 0 if self.on_device else self.config.workers
+        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, workers)
+        try:
+            code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
+            while code == RUNNING:
+                self._step(ahead)
+                code = self._agree(max_time)
+                self._between(code)
+        finally:
+            ahead.close()
+        self.checkpoint()
+        self.world.wait()
+        reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
+        self.log(event="end", iteration=self.trainer.iteration, reason=reason)
+        if self.board is not None:
+            self.board.close()
+        return reason
+
+    def _newly_skipped(self) -> list[str]:
+        """Why pictures were left out since this was last asked."""
+        new = self.pairs.pictures.skipped[self.named :]
+        self.named += len(new)
+        return new
+
+    def _make(self, step: int) -> Batch:
+        numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
+        return self.on_device.batch(numbers) if self.on_device else self.pairs.batch(numbers)
+
+    def _step(self, ahead: Iterator[Batch]) -> None:
+        asked = time.monotonic()
+        batch = next(ahead).to(self.trainer.device)
+        self.meter.waited += time.monotonic() - asked
+        loss, error = self.trainer.step(batch)
+        self.meter.losses.append(loss)
+        self.meter.errors.append(error)
+        if self.world.first:
+            self.watch({"event": "step", "iteration": self.trainer.iteration, "iterations": self.config.iterations})
+
+    def _agree(self, max_time: float) -> int:
+        """Why to stop, if at all; the same in all processes."""
+        iteration = self.trainer.iteration
+        if iteration >= self.config.iterations:
+            return DONE
+        if self.trainer.device.type == "cuda" and self.world.size > 1 and iteration % AGREE_EVERY:
+            return RUNNING
+        late = max_time and time.monotonic() - self.begun > max_time
+        return self.world.agree(SIGNAL if self.stop.signal else TIME if late else RUNNING)
+
+    def _between(self, code: int) -> None:
+        iteration = self.trainer.iteration
+        overdue = code == RUNNING and self._overdue()
+        if iteration % LOG_EVERY == 0 or code != RUNNING or overdue:
+            meter, self.meter = self.meter, Meter()
+            if skipped := self._newly_skipped():
+                self.log(event="skipped", iteration=iteration, skipped=skipped)
+            self.log(
+                event="train",
+                iteration=iteration,
+                rate=self.trainer.rate,
+                **meter.entry(self.world, self.config.batch),
+            )
+        if self.validation is not None and (iteration % self.config.validation.every == 0 or code == DONE):
+            self.validate(self.validation)
+        if overdue:
+            self.checkpoint()
+
+    def _overdue(self) -> bool:
+        """Whether the clock of the first process asks for a checkpoint; asked at fixed iterations, as all must know."""
+        if self.trainer.iteration % 10:
+            return False
+        return bool(
+            self.world.agree(
+                int(self.world.first and time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes)
+            )
+        )
+
+    def validate(self, validation: Validation) -> None:
+        """Score the published weights, and draw what they make and how the run goes."""
+        began, iteration = time.monotonic(), self.trainer.iteration
+        self.scores = validation.scores(self.trainer.published)
+        self.log(event="validate", iteration=iteration, scores=self.scores)
+        previews = self.run.folder / "previews"
+        previews.mkdir(exist_ok=True)
+        validation.preview(self.trainer.published).save(previews / f"{iteration:08d}.png")
+        self.run.draw_curve(validation.bicubic)
+        self.meter.since += time.monotonic() - began
+
+    def checkpoint(self) -> None:
+        """Write the run's state and its published model with its card; the first process alone."""
+        if not self.world.first:
+            return
+        trainer, config, pictures = self.trainer, self.config, len(self.pairs.pictures)
+        self.run.save_state(trainer.state())
+        scores = self.scores or self.run.last_scores()
+        made = provenance(config, trainer.iteration, self.source, pictures, scores)
+        save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())
+        self.log(event="checkpoint", iteration=trainer.iteration)
+        self.saved = time.monotonic()

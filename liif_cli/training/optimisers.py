@@ -1,0 +1,122 @@
+"""Optimisers by name: Adam (the paper's), AdamW, and Muon for the hidden layers with Adam for the rest."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.training.recipe import OptimiserConfig, ScheduleConfig
+
+
+def factor(schedule: ScheduleConfig, iteration: int, iterations: int) -> float:
+    """Factor in [0, 1] for the step number `iteration` (0-based) of a run of `iterations` steps."""
+    warm = min(1.0, (iteration + 1) / schedule.warmup) if schedule.warmup else 1.0
+    if schedule.name == "multistep":
+        return warm * float(schedule.gamma ** sum(iteration >= milestone for milestone in schedule.milestones))
+    if schedule.name == "cosine":
+        return warm * _cosine(iteration - schedule.warmup, iterations - schedule.warmup, schedule.floor)
+    if schedule.name == "hold":
+        return warm * _cosine(iteration - (iterations - schedule.decay), schedule.decay, schedule.floor)
+    return warm
+
+
+def _cosine(step: int, steps: int, floor: float) -> float:
+    """1 until step 0, `floor` from step `steps` on, half a cosine between."""
+    if step <= 0 or steps <= 0:
+        return 1.0
+    return floor + (1 - floor) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
+
+
+COLOURS = 3  # channels of what goes into the first layer and comes out of the last
+NEWTON_SCHULZ = 5, (3.4445, -4.7750, 2.0315)  # iterations and coefficients, which Jordan chose for speed
+
+
+class MuonAdam(torch.optim.Optimizer):
+    """Muon for weights that are matrices (a convolution's as (out, in * k * k)), Adam for biases, first and last layers.
+
+    Muon (Jordan, 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the nearest orthogonal
+    matrix, so that all its directions learn equally fast. Scaled to the size of Adam's steps (Liu et al., 2025,
+    arXiv:2502.16982), one learning rate serves both. The steps are those of `torch.optim.Muon`, which takes matrices alone
+    and one after the other; here all of one shape are one product.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], config: OptimiserConfig) -> None:
+        super().__init__(parameters, {"lr": config.lr})
+        self.config = config
+        self.hidden = [p for p in parameters if p.ndim > 1 and COLOURS not in p.shape[:2]]
+        chosen = {id(p) for p in self.hidden}
+        self.adam = _adam([p for p in parameters if id(p) not in chosen], config)
+        self.momentum = [torch.zeros_like(as_matrix(p.detach())) for p in self.hidden]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One step of both, at the learning rate of this optimiser's own group; `closure` is not supported."""
+        rate = self.param_groups[0]["lr"]
+        for group in self.adam.param_groups:
+            group["lr"] = rate
+        self.adam.step()
+        alike: dict[torch.Size, list[int]] = defaultdict(list)
+        for index, weight in enumerate(self.hidden):
+            if weight.grad is not None:
+                alike[weight.shape].append(index)
+        for indices in alike.values():
+            self._step([self.hidden[i] for i in indices], [self.momentum[i] for i in indices], rate)
+
+    def _step(self, weights: list[nn.Parameter], momentum: list[Tensor], rate: float) -> None:
+        """One step of weights of one shape; Nesterov's momentum."""
+        gradients = [as_matrix(weight.grad) for weight in weights if weight.grad is not None]
+        torch._foreach_lerp_(momentum, gradients, 1 - self.config.momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momentum, self.config.momentum))
+        size = 0.2 * max(ahead.shape[1:]) ** 0.5  # Adam's steps measure 0.2 to 0.4 of the rate, root mean square
+        for weight, update in zip(weights, orthogonal(ahead), strict=True):
+            weight.mul_(1 - rate * self.config.weight_decay)
+            weight.add_(as_weight(update, weight), alpha=-rate * size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The momentum of the hidden layers, and Adam's state."""
+        return {"momentum": self.momentum, "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take such a state. Raises `KeyError` for that of another optimiser."""
+        for own, given in zip(self.momentum, state_dict["momentum"], strict=True):
+            own.copy_(given)
+        self.adam.load_state_dict(state_dict["adam"])
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """(N, rows, columns) -> bf16: its singular values brought to about 1 by a Newton-Schulz iteration."""
+    steps, (a, b, c) = NEWTON_SCHULZ
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if tall else matrices).bfloat16()
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """(out, in) or (out, in, k, k) -> (out, the rest), in channels-last order: a view where the weight is stored so."""
+    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+def as_weight(matrix: Tensor, like: Tensor) -> Tensor:
+    """The opposite of `as_matrix`, for a weight of the shape of `like`."""
+    if like.ndim == 2:
+        return matrix
+    out, channels, height, width = like.shape
+    return matrix.view(out, height, width, channels).permute(0, 3, 1, 2)
+
+
+def make_optimiser(config: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the config names; Adam and AdamW fused where torch has it (CPU and CUDA)."""
+    return MuonAdam(parameters, config) if config.name == "muon" else _adam(parameters, config)
+
+
+def _adam(parameters: list[nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return make(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)

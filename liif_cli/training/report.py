@@ -1,0 +1,147 @@
+"""Pictures of a run in progress: what the model makes of a validation picture, and the curves of its loss and scores."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from liif_cli import __version__
+from liif_cli.models.schema import to_dict
+from liif_cli.training.recipe import TrainConfig
+
+Pixels = NDArray[np.uint8]
+PANEL, GAP, LINE = 288, 8, 20
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
+Points = Sequence[tuple[float, float]]
+
+
+def sheet(rows: Sequence[Sequence[tuple[str, Pixels]]]) -> Image.Image:
+    """A table of square pictures (N, N, 3), each with its caption under it, enlarged without smoothing."""
+    step = PANEL + LINE + GAP
+    out = Image.new("RGB", (max(map(len, rows)) * (PANEL + GAP) + GAP, len(rows) * step + GAP), "white")
+    pen, font = ImageDraw.Draw(out), _font(14)
+    for i, row in enumerate(rows):
+        for j, (caption, pixels) in enumerate(row):
+            left, top = GAP + j * (PANEL + GAP), GAP + i * step
+            out.paste(Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.NEAREST), (left, top))
+            pen.text((left + PANEL / 2, top + PANEL + 2), caption, "black", font, anchor="ma")
+    return out
+
+
+def curves(panels: Sequence[tuple[str, Mapping[str, Points]]], width: int = 720, height: int = 300) -> Image.Image:
+    """Line charts under one another: a title and lines of (iteration, value) points each; empty ones say so."""
+    out = Image.new("RGB", (width, height * len(panels)), "white")
+    for index, (title, lines) in enumerate(panels):
+        out.paste(_chart(title, lines, width, height), (0, index * height))
+    return out
+
+
+def _chart(title: str, lines: Mapping[str, Points], width: int, height: int) -> Image.Image:
+    out = Image.new("RGB", (width, height), "white")
+    pen, font = ImageDraw.Draw(out), _font(12)
+    pen.text((width / 2, 4), title, "black", _font(14), anchor="ma")
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        pen.text((width / 2, height / 2), "nothing yet", "gray", font, anchor="mm")
+        return out
+    (x0, x1), (y0, y1) = (_range([p[axis] for p in points]) for axis in (0, 1))
+    box = (64, 28, width - 110, height - 34)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return box[0] + (x - x0) / (x1 - x0) * (box[2] - box[0]), box[3] - (y - y0) / (y1 - y0) * (box[3] - box[1])
+
+    for i in range(5):
+        x, y = x0 + (x1 - x0) * i / 4, y0 + (y1 - y0) * i / 4
+        pen.line([place(x0, y), place(x1, y)], "#dddddd")
+        pen.text((box[0] - 6, place(x0, y)[1]), f"{y:.4g}", "black", font, anchor="rm")
+        pen.text((place(x, y0)[0], box[3] + 6), f"{x:,.0f}", "black", font, anchor="ma")
+    pen.rectangle(box, outline="black")
+    for i, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        pen.line([place(*point) for point in line], colour, 2)
+        for point in line if len(line) < 3 else ():
+            x, y = place(*point)
+            pen.ellipse((x - 2, y - 2, x + 2, y + 2), colour)
+        pen.text((box[2] + 8, box[1] + 16 * i), name, colour, font)
+    return out
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest, apart even if they are one value."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _font(size: int) -> Any:
+    return cast(Any, ImageFont.load_default(size=size))
+
+
+def provenance(
+    config: TrainConfig, iterations: int, source: str, pictures: int, scores: Mapping[str, float]
+) -> dict[str, Any]:
+    """How a checkpoint came about, for its header: no paths of this machine, only the folders' names."""
+    recipe = to_dict(config)
+    recipe.pop("model")
+    for key in ("folders", "val"):
+        recipe["data"][key] = [Path(folder).name for folder in recipe["data"][key]]
+    return {
+        "iterations": iterations,
+        "started_from": source,
+        "pictures": pictures,
+        "recipe": recipe,
+        "validation_psnr": dict(scores),
+        "software": f"liif {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+
+
+def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
+    """The card, Markdown. made: the provenance of the same checkpoint."""
+    data, optimiser, schedule = config.data, config.optimiser, config.schedule
+    encoder, decoder = (part.name.upper() for part in (config.model.encoder, config.model.decoder))
+    averaged = f"moving average of the weights, decay {config.ema.decay:g}" if config.ema.decay else "the last weights"
+    scale = f"x{data.scale[0]:g}" + (f" to x{data.scale[1]:g}, uniform" if data.scale[1] != data.scale[0] else "")
+    scale += f", {data.identity:.0%} at x1" if data.identity else ""
+    crops = f", of {data.candidates} crops the one with the most detail" if data.candidates > 1 else ""
+    lines = [
+        f"# {config.name}",
+        "",
+        f"{encoder} encoder and {decoder} decoder, {parameters:,} parameters.",
+        f"Licence of the weights: {config.licence}.",
+        "",
+        "## Use",
+        "",
+        "```sh",
+        f"liif upscale photo.jpg --scale 4 --model {config.name}.safetensors",
+        "```",
+        "",
+        "## How it was made",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| started from | {made['started_from']} |",
+        f"| iterations | {made['iterations']:,} of batch {config.batch} |",
+        f"| data | {made['pictures']:,} pictures of {', '.join(made['recipe']['data']['folders'])} |",
+        f"| patches | {data.patch}x{data.patch} LR, {scale}{crops}, {data.degrade}; {data.queries:,} queries each |",
+        f"| loss | {config.loss}, in {config.precision} |",
+        f"| optimiser | {optimiser.name}, peak rate {optimiser.lr:g}, betas {optimiser.betas}, clip {optimiser.clip:g} |",
+        f"| schedule | {schedule.name}, {schedule.warmup} iterations of warm-up, of {config.iterations:,} in all |",
+        f"| published | {averaged} |",
+        f"| software | {made['software']} |",
+        "",
+        "## Validation",
+        "",
+        *_scores(made["validation_psnr"], config),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _scores(scores: Mapping[str, float], config: TrainConfig) -> list[str]:
+    if not scores:
+        return ["Not measured."]
+    what = f"PSNR in RGB, mean over the centres ({config.validation.crop} pixels) of validation pictures, no border shaved."
+    return [what, "", "| scale | PSNR, dB |", "|---|---|", *(f"| x{k} | {v:.3f} |" for k, v in scores.items())]

@@ -1,0 +1,211 @@
+"""Many pictures: while one is rendered, the next are read and those before are written.
+
+The main thread renders, and is the only one that talks; a bad picture stops nothing but itself.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from liif_cli.errors import ClosedPipe, OutputError
+from liif_cli.images.vips import stop_all
+from liif_cli.machine.signals import held
+from liif_cli.rendering.timing import Tally
+from liif_cli.upscaling.output_names import Job
+from liif_cli.upscaling.results import Draft, Original, Result
+from liif_cli.upscaling.upscaler import Upscaler
+
+T = TypeVar("T")
+AHEAD = 4
+"""Pictures that are read before their turn."""
+LARGE = 32 * 2**20
+"""A picture of more bytes is read when its turn comes, so that memory holds one of them."""
+WAITING = 256 * 2**20
+"""Bytes of finished outputs that wait for their files at most, beside the last one."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that one output took: reading its picture, encoding and decoding (of all that picture's outputs), and what the
+    file cost: finished rows, compression and disk."""
+
+    read: float
+    encode: float
+    decode: float
+    file: float
+
+
+class Watcher(Protocol):
+    """Who is told what happens, in the main thread."""
+
+    def started(self, job: Job, upscaler: Upscaler, original: Original, tally: Tally) -> None:
+        """A picture was read and is about to be rendered; `tally` fills."""
+
+    def advanced(self, pixels: int) -> None:
+        """So many output pixels more were rendered."""
+
+    def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
+        """An output is a file."""
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """A picture, or one of its outputs, was not made."""
+
+
+@dataclass(frozen=True)
+class _Saving:
+    job: Job
+    draft: Draft
+    tally: Tally
+    read: float
+    render: float
+    future: Future[tuple[Result, float]]
+
+
+class Batch:
+    """One run over some jobs. make_folders: create the outputs' folders where they are missing."""
+
+    def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
+        self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
+        self._saving: deque[_Saving] = deque()
+        self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do them all. Whatever a picture raises goes to `watcher.failed`; what loading the model raises ends the run.
+
+        On Ctrl-C (KeyboardInterrupt) nothing new is begun, what is unfinished is removed, and it is raised again.
+        """
+        readers = ThreadPoolExecutor(min(2, AHEAD), "liif-read")
+        try:
+            for job, read in self._in_turn(readers, jobs):
+                self._one(job, read)
+            self._report(wait_for_all=True)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            readers.shutdown(cancel_futures=True)
+            self._savers.shutdown()
+
+    def _in_turn(
+        self, readers: ThreadPoolExecutor, jobs: Sequence[Job]
+    ) -> Iterator[tuple[Job, Callable[[], Original]]]:
+        """Each job with what gives its picture; the next ones are being read meanwhile, and the model is loaded first."""
+        todo, ahead = iter(jobs), deque[tuple[Job, Future[Original | None]]]()
+
+        def fill() -> None:
+            while len(ahead) < AHEAD and (job := next(todo, None)) is not None:
+                ahead.append((job, readers.submit(self._read_small, job)))
+
+        fill()
+        self.upscaler.loaded  # noqa: B018 (a property that loads, while the first pictures are read)
+        while ahead:
+            job, future = ahead.popleft()
+            fill()
+            yield job, lambda job=job, future=future: patiently(future) or self._read(job)  # type: ignore[misc]
+
+    def _read(self, job: Job) -> Original:
+        return self.upscaler.read(job.source.content, job.source.name)
+
+    def _read_small(self, job: Job) -> Original | None:
+        """The picture, or None when it is large; raises what can be known to be wrong with its outputs."""
+        if self.make_folders:
+            make_folders(job)
+        header = self.upscaler.check(job.source.content, job.outputs)
+        small = header.width * header.height * header.channels * header.bits <= 8 * self._limit(LARGE)
+        return self._read(job) if small else None
+
+    def _limit(self, usual: int) -> int:
+        """`usual` bytes, or less where the process may hold little."""
+        memory = self.upscaler.options.memory
+        return usual if memory is None else min(usual, memory // 16)
+
+    def _one(self, job: Job, read: Callable[[], Original]) -> None:
+        try:
+            original, tally = read(), Tally()
+            self.watcher.started(job, self.upscaler, original, tally)
+            started = time.perf_counter()
+            drafts = self.upscaler.render(original, job.outputs, self._advanced, tally)
+        except ClosedPipe:  # of the watcher, which is told of other outputs meanwhile
+            raise
+        except Exception as error:
+            self.watcher.failed(job, error)
+            return
+        seconds = time.perf_counter() - started
+        for draft in drafts:
+            self._make_room(draft)
+            with held():  # or a file might be made that nobody hears of
+                future = self._savers.submit(_save, draft)
+                self._saving.append(_Saving(job, draft, tally, original.seconds, seconds, future))
+        self._report()
+
+    def _advanced(self, pixels: int) -> None:
+        self.watcher.advanced(pixels)
+        self._report()
+
+    def _make_room(self, draft: Draft) -> None:
+        while self._saving and sum(each.draft.bytes for each in self._saving) + draft.bytes > self._limit(WAITING):
+            patiently_done(self._saving[0].future)
+            self._report()
+
+    def _report(self, *, wait_for_all: bool = False) -> None:
+        """Tell of the outputs that are done, in the order of the jobs."""
+        while self._saving and (wait_for_all or self._saving[0].future.done()):
+            patiently_done(self._saving[0].future)
+            with held():
+                self._tell(self._saving.popleft())
+
+    def _tell(self, done: _Saving) -> None:
+        error = done.future.exception()
+        if isinstance(error, Exception):
+            self.watcher.failed(done.job, error)
+        elif error is None:
+            result, seconds = done.future.result()
+            rest = max(0.0, done.render - done.tally.encode - done.tally.decode)
+            timing = Timing(done.read, done.tally.encode, done.tally.decode, rest + seconds)
+            self.watcher.finished(result, timing, done.tally)
+
+    def _abandon(self) -> None:
+        """Remove what is not finished, and tell of what is."""
+        for each in self._saving:
+            if each.future.cancel():
+                each.draft.discard()
+        self._saving = deque(each for each in self._saving if not each.future.cancelled())
+        running = [each.future for each in self._saving]
+        while wait(running, timeout=0.1).not_done:
+            stop_all()
+        with held():  # impatience, too, leaves no file that nobody hears of
+            self._saving = deque(each for each in self._saving if each.future.exception() is None)
+            self._report(wait_for_all=True)
+
+
+def _save(draft: Draft) -> tuple[Result, float]:
+    started = time.perf_counter()
+    result = draft.save()
+    return result, time.perf_counter() - started
+
+
+def make_folders(job: Job) -> None:
+    """Create the folders of a job's outputs. Raises `OutputError`."""
+    for _, path in job.outputs:
+        if isinstance(path, Path):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"the folder {path.parent} cannot be created: {error.strerror}") from error
+
+
+def patiently(future: Future[T]) -> T:
+    """The future's result. Signals are heard while it is waited for, on Windows too."""
+    patiently_done(future)
+    return future.result()
+
+
+def patiently_done(future: Future[T]) -> None:
+    """Wait until the future is done, as `patiently` does."""
+    while not wait([future], timeout=0.2).done:
+        pass

@@ -1,0 +1,119 @@
+"""Which pictures a command is to work on: files, folders, patterns and standard input, in the order of their names."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from liif_cli.errors import InputError, UsageError
+from liif_cli.images.formats.table import SUFFIXES
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to read.
+
+    path: the file, None for standard input. inside: its folder, relative to the folder argument it was found under.
+    found: in a folder or by a pattern, not named by the user.
+    """
+
+    path: Path | None
+    inside: Path = Path()
+    found: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return STDIN if self.path is None else str(self.path)
+
+    @property
+    def stem(self) -> str:
+        """For the names of outputs."""
+        return "stdin" if self.path is None else self.path.stem
+
+    @cached_property
+    def content(self) -> Path | bytes:
+        """The file, or all that standard input gave. Raises `UsageError` when standard input is a terminal or closed."""
+        if self.path is not None:
+            return self.path
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("standard input is not a picture", hint="liif upscale - ... < in.png, or name a file")
+        return sys.stdin.buffer.read()
+
+
+def expand(
+    arguments: Sequence[str], recursive: bool = False, without: Path | None = None
+) -> tuple[list[Source], list[tuple[str, InputError]]]:
+    """The pictures that `arguments` stand for, each file once, and what went wrong with which argument.
+
+    An argument is a file, a folder (its pictures; those of its folders too when `recursive`), a pattern with `*`, `?`, `[...]`
+    or `**` (for shells that expand none), or `-`. without: a folder that is left out, since outputs go there. Hidden files
+    are only taken when they are named. Raises `UsageError` for a second `-`.
+    """
+    if list(arguments).count(STDIN) > 1:
+        raise UsageError("standard input can be read only once")
+    sources: dict[str, Source] = {}
+    failures = []
+    for argument in arguments:
+        try:
+            for source in _expand(argument, recursive, without):
+                key = source.name if source.path is None else os.path.normcase(os.path.realpath(source.path))
+                sources.setdefault(key, source)
+        except InputError as error:
+            failures.append((argument, error))
+    return list(sources.values()), failures
+
+
+def is_many(argument: str) -> bool:
+    """Whether an argument may stand for several pictures, whatever is there now."""
+    return argument != STDIN and (Path(argument).is_dir() or _is_pattern(argument))
+
+
+def _is_pattern(argument: str) -> bool:
+    return glob.has_magic(argument) and not Path(argument).exists()
+
+
+def _expand(argument: str, recursive: bool, without: Path | None) -> Iterator[Source]:
+    if argument == STDIN:
+        yield Source(None)
+    elif _is_pattern(argument):
+        yield from _matches(argument)
+    elif Path(argument).is_dir():
+        yield from _folder(Path(argument), recursive, without)
+    elif Path(argument).exists():
+        yield Source(Path(argument))
+    else:
+        raise InputError(f"{argument} does not exist")
+
+
+def _matches(pattern: str) -> Iterator[Source]:
+    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 (Path.glob wants a base)
+    files = [path for path in found if path.is_file()]
+    if not files:
+        raise InputError(f"no file matches {pattern}")
+    yield from (Source(path, found=True) for path in files)
+
+
+def _folder(folder: Path, recursive: bool, without: Path | None) -> Iterator[Source]:
+    files = list(_walk(folder, recursive, None if without is None else without.resolve()))
+    if not files:
+        deeper = not recursive and any(path.is_dir() for path in folder.iterdir())
+        raise InputError(f"no pictures in {folder}", hint="-r looks into its folders too" if deeper else None)
+    yield from (Source(path, path.parent.relative_to(folder), found=True) for path in files)
+
+
+def _walk(folder: Path, recursive: bool, without: Path | None) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error
+    entries = [path for path in entries if not path.name.startswith(".")]
+    yield from (path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file())
+    for inner in entries if recursive else ():
+        if inner.is_dir() and not inner.is_symlink() and inner.resolve() != without:
+            yield from _walk(inner, recursive, without)

@@ -1,0 +1,88 @@
+"""What becomes of a picture: read, rendered, written."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from liif_cli.coords import Grid
+from liif_cli.images.picture import Picture
+from liif_cli.images.write import Writer
+from liif_cli.rendering.shrink import is_reduced
+from liif_cli.rendering.sizes import (
+    ASPECT_TOLERANCE,
+    Size,
+    Target,
+    aspect_change,
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one output. scale: (x, y), effective. seconds: reading to finished file. notes: sentences for the user."""
+
+    input: str
+    output: str
+    width: int
+    height: int
+    scale: tuple[float, float]
+    model: str
+    revision: str | None
+    device: str
+    precision: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture that was read. name: what to call it. seconds: that reading took. later: gives an animation's other frames."""
+
+    name: str
+    picture: Picture
+    seconds: float
+    later: Callable[[], Iterable[Picture]] = tuple
+
+    @property
+    def frames(self) -> int:
+        """Frames of an animation, 1 for a still."""
+        return self.picture.timing.frames if self.picture.timing else 1
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An output that is rendered and not yet a file. One of its two methods is to be called, on any thread.
+
+    bytes: of its rows, which wait in memory or on disk.
+    """
+
+    writer: Writer
+    result: Result
+    bytes: int
+
+    def save(self) -> Result:
+        """Put the file in its place. Raises `OutputError`; then nothing is left behind."""
+        started = time.perf_counter()
+        with self.writer:
+            pass
+        seconds = round(self.result.seconds + time.perf_counter() - started, 3)
+        return replace(self.result, seconds=seconds, notes=(*self.result.notes, *self.writer.notes))
+
+    def discard(self) -> None:
+        """Leave nothing behind; harmless after `save`."""
+        self.writer.__exit__(InterruptedError, None, None)
+
+
+def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[str]:
+    """What a user may not expect of a grid over a picture of `size` (height, width)."""
+    extent = (grid.rows.extent, grid.columns.extent)
+    if isinstance(target, Size) and aspect_change(extent, grid.shape) > ASPECT_TOLERANCE:
+        height, width = grid.shape
+        yield f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}; --fit contain or cover keeps it"
+    shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]
+    if shrunk:
+        yield f"the {' and the '.join(shrunk)} shrank: reduced by an antialiased bicubic filter, not by the network"

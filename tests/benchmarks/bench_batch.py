@@ -1,0 +1,114 @@
+"""How much a batch costs beyond its rendering: python tests/benchmarks/bench_batch.py --pictures 50 --size 256
+
+Runs, in turn and in one process that has loaded the model, the pure rendering of some pictures from memory to memory and the
+whole of `liif upscale` for the same pictures from files to files; the least of a few rounds counts, as other programs only
+ever add to it. What is left out on both sides is the start of the process. The promise: at most 1.15 times the rendering.
+`cpu` is processor time, in which nothing overlaps.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from liif_cli.images.write import SaveOptions
+from liif_cli.rendering.sizes import Scale
+from liif_cli.upscaling.batch import Batch
+from liif_cli.upscaling.inputs import Source
+from liif_cli.upscaling.output_names import Job
+from liif_cli.upscaling.results import Original
+from liif_cli.upscaling.upscaler import Options, Upscaler
+
+PROMISE = 1.15
+
+
+def main() -> None:
+    """Measure, and print one JSON object; exits with 1 when the promise is not kept."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [_picture(folder / f"{index:03}.png", options.size, index) for index in range(options.pictures)]
+        upscaler = Upscaler(options.model, Options(device=options.device, save=SaveOptions(overwrite=True)))
+        originals, target = [upscaler.read(path) for path in paths], Scale.parse(options.scale)
+        _render(upscaler, originals[:1], target)  # warms up
+        rounds = [
+            (_timed(lambda: _render(upscaler, originals, target)), _timed(lambda: _batch(upscaler, paths, target)))
+            for _ in range(options.rounds)
+        ]
+    found: dict[str, Any] = {"pictures": options.pictures, "size": options.size, "scale": options.scale}
+    for index, clock in enumerate(("wall", "cpu")):
+        render, batch = (min(each[kind][index] for each in rounds) for kind in (0, 1))
+        found[clock] = {"render": round(render, 3), "batch": round(batch, 3), "ratio": round(batch / render, 3)}
+    print(json.dumps(found | {"rounds": [[round(part[0], 2) for part in each] for each in rounds]}))
+    sys.exit(found["wall"]["ratio"] > PROMISE)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--scale", default="4")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="edsr-baseline-liif")
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+def _picture(path: Path, size: int, seed: int) -> Path:
+    """A picture about as hard to compress as a photograph: blurred noise of two scales."""
+    noise = np.random.default_rng(seed).integers(0, 256, (2, size, size, 3), np.uint8)
+    coarse, fine = (Image.fromarray(n).filter(ImageFilter.GaussianBlur(r)) for n, r in zip(noise, (6, 1), strict=True))
+    Image.blend(coarse, fine, 0.3).save(path)
+    return path
+
+
+def _timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of wall and of processor time, all threads together."""
+    before = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - before[0], time.process_time() - before[1]
+
+
+def _render(upscaler: Upscaler, originals: list[Original], target: Scale) -> None:
+    """From pixels in memory to finished rows in memory."""
+    for original in originals:
+        pixels = original.picture.pixels
+        grids = upscaler.grids((pixels.shape[0], pixels.shape[1]), [target])
+        for _ in upscaler.rows(upscaler.renderer(8), pixels, grids):
+            pass
+
+
+def _batch(upscaler: Upscaler, paths: list[Path], target: Scale) -> None:
+    """From files to files."""
+    jobs = [Job(Source(path), ((target, path.with_name(f"{path.stem}_out.png")),)) for path in paths]
+    Batch(upscaler, _Silent()).run(jobs)
+
+
+class _Silent:
+    """A watcher that says nothing, and lets no error pass."""
+
+    def started(self, *_: Any) -> None:
+        """Nothing."""
+
+    def advanced(self, pixels: int) -> None:
+        """Nothing."""
+
+    def finished(self, *_: Any) -> None:
+        """Nothing."""
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """Ends the run."""
+        raise SystemExit(f"{job.source.name}: {error}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    main()

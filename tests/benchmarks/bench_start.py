@@ -1,0 +1,53 @@
+"""What starting costs, in seconds of processor and wall time, least of five: `python tests/benchmarks/bench_start.py`.
+
+`liif --help` and `--version` beside a bare interpreter, and a picture of 64x64 at x4 beside `import torch` alone.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS = 5
+
+
+def cost(arguments: list[str]) -> tuple[float, float]:
+    """The least processor time and the least wall time of running Python with `arguments`. Unix only."""
+    import resource
+
+    processor, wall = [], []
+    for _ in range(ROUNDS):
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+        wall.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(processor), min(wall)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    import numpy as np
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "in.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
+        liif = ["-m", "liif_cli"]
+        cases = {
+            "python -c pass": ["-c", "pass"],
+            "liif --version": [*liif, "--version"],
+            "liif --help": [*liif, "--help"],
+            "liif upscale --help": [*liif, "upscale", "--help"],
+            "import torch": ["-c", "import torch"],
+            "64x64 -> x4": [*liif, "upscale", str(picture), "-s", "4", "-o", f"{folder}/out.png", "--overwrite"],
+        }
+        print(f"{'':22} processor s    wall s")
+        for name, arguments in cases.items():
+            processor, wall = cost(arguments)
+            print(f"{name:22} {processor:11.2f} {wall:9.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

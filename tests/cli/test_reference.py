@@ -1,0 +1,79 @@
+"""README.md and the command line say the same; every command and option is documented."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from make_reference import README, placed
+from typer.main import get_command
+
+from liif_cli.cli import settings
+from liif_cli.cli.app import app
+from liif_cli.errors import ExitCode, LiifError
+
+TEXT = README.read_text(encoding="utf-8")
+ROOT: Any = get_command(app)
+COMMANDS = sorted(ROOT.commands)
+
+
+def test_the_tables_are_those_of_the_command_line() -> None:
+    assert placed(TEXT) == TEXT, "run python tests/tools/make_reference.py"
+
+
+def test_a_changed_option_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = TEXT.replace("| `--dry-run` |", "| `--dry` |")
+    assert placed(stale) == TEXT != stale
+    with pytest.raises(ValueError, match="has no"):
+        placed(TEXT.replace("<!-- commands -->", ""))
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    table = TEXT[TEXT.index("## Exit codes") :]
+    documented = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
+    assert documented == [int(code) for code in ExitCode]
+    kinds = {kind.exit_code for kind in LiifError.__subclasses__() if kind.__module__ == "liif_cli.errors"}
+    assert kinds == set(ExitCode) - {ExitCode.OK, ExitCode.SOME_FAILED, ExitCode.INTERRUPTED}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
+    command = ROOT.commands[name]
+    assert command.help and all(option.help for _, option in settings.options(command))
+    lines = [line.strip() for line in command.help.splitlines()]
+    examples = [line for line in lines if re.search(rf"(^|\s)liif {name}\b", line) and "Examples" not in line]
+    assert lines.count("Examples:") == 1 and examples
+    for example in examples:
+        parse(example)
+
+
+def test_the_examples_of_the_program_parse() -> None:
+    examples = [line.strip() for line in ROOT.help.splitlines() if line.strip().startswith("liif ")]
+    assert len(examples) == 3
+    for example in examples[:2]:
+        parse(example)
+
+
+def test_the_readme_s_examples_parse() -> None:
+    calls = [line for line in re.findall(r"^(?:.*\| )?liif .*$", TEXT, re.MULTILINE) if "`" not in line]
+    assert len(calls) > 8
+    for call in calls:
+        parse(call)
+
+
+def parse(line: str) -> None:
+    """Hand a documented call to the parser of its command; anything it refuses is raised."""
+    words = shlex.split(line, comments=True)
+    words = words[words.index("liif") + 1 :]
+    stops = [index for index, word in enumerate(words) if word in ("|", ">", ">>", "<", "&&")]
+    name, *arguments = words[: stops[0] if stops else None]
+    with ROOT.commands[name].make_context(name, arguments):
+        pass
+
+
+def test_the_configuration_file_of_the_readme_is_understood(desk: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    (desk / "liif.toml").write_text(block)
+    found = settings.load(ROOT.commands)
+    assert found["upscale"]["quality"].value == "90" and found["compare"]["device"].value == "cpu"

@@ -1,0 +1,93 @@
+"""Sizes, scales, regions and cells as users write them."""
+
+import pytest
+
+from liif_cli.coords import Grid
+from liif_cli.errors import LimitError, UsageError
+from liif_cli.rendering.sizes import Region, Scale, Size, aspect_change, check_pixels, make_grid, with_cell
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "expected"),
+    [
+        ("7.5", (100, 101), (750, 758)),  # 757.5 rounds up
+        ("2.675", (200, 200), (535, 535)),  # as a binary float it is below 2.675
+        ("1.005", (100, 300), (101, 302)),  # 100.5 and 301.5, both up
+        ("2x3.5", (10, 10), (35, 20)),
+        ("0.001", (10, 10), (1, 1)),
+        ("1e1", (3, 4), (30, 40)),
+    ],
+)
+def test_scale(text: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert Scale.parse(text).of(size) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "", "x", "2x", "x2", "2x0", "1x2x3", "four", "2,5"])
+def test_no_scale(text: str) -> None:
+    with pytest.raises(UsageError):
+        Scale.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fit", "expected"),
+    [
+        ("1920x1080", "exact", (1080, 1920)),
+        ("1920x", "exact", (1280, 1920)),
+        ("x1080", "exact", (1080, 1620)),
+        ("1920x1080", "contain", (1080, 1620)),
+        ("1920x1080", "cover", (1280, 1920)),
+        ("300x4000", "contain", (200, 300)),
+        ("300x4000", "cover", (4000, 6000)),
+        ("1x1", "contain", (1, 1)),
+    ],
+)
+def test_size_of_a_600x400_picture(text: str, fit: str, expected: tuple[int, int]) -> None:
+    assert Size.parse(text, fit).of((400, 600)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["0x10", "-1x5", "x", "1920", "19.5x10", "", "axb", "10x0"])
+def test_no_size(text: str) -> None:
+    with pytest.raises(UsageError):
+        Size.parse(text)
+
+
+def test_absurd_sizes_are_refused_without_building_them() -> None:
+    for text in ("1e9", "1e999999999"):
+        with pytest.raises(LimitError):
+            check_pixels(Scale.parse(text).of((100, 100)))
+    check_pixels((1, 2**31))
+
+
+def test_aspect_change() -> None:
+    assert aspect_change((400, 600), (800, 1200)) == 0
+    assert aspect_change((400, 600), (800, 800)) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,0", "-1,0,5,5", "a,b,c,d", "1.5,0,3,3"])
+def test_no_region(text: str) -> None:
+    with pytest.raises(UsageError):
+        Region.parse(text)
+
+
+def test_region_beyond_the_picture() -> None:
+    with pytest.raises(UsageError, match="beyond"):
+        make_grid((10, 10), Scale.parse("2"), Region(5, 5, 6, 2))
+
+
+def test_region_with_scale_and_with_size() -> None:
+    scaled = make_grid((10, 20), Scale.parse("2.5"), Region(4, 2, 6, 3))
+    assert (scaled.columns.start, scaled.columns.stop) == (10, 25)
+    assert scaled.shape == (7, 15)  # rows 5 to 11 of 25: centres 2.2 to 4.6
+    own = make_grid((10, 20), Size.parse("60x30"), Region(4, 2, 6, 3))
+    assert own.shape == (30, 60)
+    assert own.columns.cell == pytest.approx(0.1)
+
+
+def test_cells() -> None:
+    grid = Grid.whole((10, 10), (100, 20))
+    assert (with_cell(grid, "clip").rows.cell, with_cell(grid, "clip").columns.cell) == (0.25, 0.5)
+    assert with_cell(grid, "1/8").rows.cell == 0.125
+    assert with_cell(grid, "raw") is grid
+    for wrong in ("1/0", "2/3", "1/x", "big", "1/nan"):
+        with pytest.raises(UsageError):
+            with_cell(grid, wrong)

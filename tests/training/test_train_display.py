@@ -1,0 +1,131 @@
+"""What `liif train` shows, and TensorBoard."""
+
+import io
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import tiny_config
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from liif_cli.cli import progress
+from liif_cli.cli.progress import Live
+from liif_cli.errors import UsageError
+from liif_cli.training.recipe import DataConfig, TrainConfig, ValidationConfig
+from liif_cli.training.report import curves, sheet
+from liif_cli.training.run_folder import Run
+from liif_cli.training.train import train
+
+STEP = {"event": "step", "iteration": 100, "iterations": 1000}
+NUMBERS = {
+    "event": "train",
+    "iteration": 100,
+    "loss": 0.03271,
+    "psnr": 29.687,
+    "samples_per_second": 31.25,
+    "waiting": 0.213,
+}
+SCORES = {"event": "validate", "iteration": 100, "scores": {"2": 30.551, "4": 25.974}}
+GONE = {"event": "skipped", "iteration": 100, "skipped": ["b.png: gone"]}
+START = {
+    "event": "start",
+    "iteration": 0,
+    "source": "random weights",
+    "pictures": 1299,
+    "in_memory": True,
+    "skipped": ["a.png: bad"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    Image.radial_gradient("L").save(tmp_path / "photos" / "a.png")
+    return tmp_path
+
+
+def small(folder):
+    data = DataConfig(folders=(str(folder / "photos"),), val=(str(folder / "photos"),), patch=12, queries=20)
+    check = ValidationConfig(every=2, scales=(2.0,), crop=24, preview_scales=(2.0,))
+    return TrainConfig(model=tiny_config(), data=data, validation=check, iterations=2, batch=2)
+
+
+def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=120)
+    bar = Progress(TextColumn("{task.description}"), TextColumn("{task.fields[detail]}"), console=console)
+    monkeypatch.setattr(progress, "make_bar", lambda: bar)
+    with Live() as shown:
+        for entry in (
+            START,
+            STEP,
+            NUMBERS,
+            GONE,
+            {**STEP, "iteration": 101},
+            SCORES,
+        ):
+            shown.hear(entry)
+    text = terminal.getvalue()
+    assert "101/1,000 loss 0.0327, PSNR 29.69 dB, 31.2 samples/s, 21% waiting for data" in text
+    assert "validation x2 30.55 dB, x4 25.97 dB" in text
+    assert "skipped: a.png: bad" in text and "skipped: b.png: gone" in text and "on 1,299 pictures (in memory)" in text
+
+
+def test_without_a_terminal_there_are_lines_and_quiet_has_none(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "make_bar", lambda: None)
+    for quiet in (False, True):
+        with Live(quiet=quiet) as shown:
+            for entry in (STEP, NUMBERS, NUMBERS, SCORES):
+                shown.hear(entry)
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("loss 0.0327") == said.err.count("validation") == (0 if quiet else 1)
+
+
+def test_tensorboard_gets_the_numbers(folder, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, path):
+            self.path = path
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+            assert isinstance(value, float)
+
+        def close(self):
+            written.append(("closed", 0))
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    config = replace(small(folder), tensorboard=True)
+    train(Run.create(folder / "run", config), config)
+    assert written[-1] == ("closed", 0) and ("train/loss", 2) in written and ("validate/psnr_x2", 2) in written
+    assert not any("time" in name for name, _ in written)
+
+
+def test_tensorboard_that_is_missing_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    config = replace(small(folder), tensorboard=True)
+    with pytest.raises(UsageError, match="TensorBoard is not installed") as caught:
+        train(Run.create(folder / "run", config), config)
+    assert "liif[tensorboard]" in caught.value.hint
+
+
+def test_pictures_to_look_at():
+    panel = torch.randint(0, 256, (24, 24, 3), dtype=torch.uint8).numpy()
+    table = sheet([[("LR", panel), ("HR", panel)], [("LR", panel[::2, ::2])]])
+    assert table.size == (2 * 296 + 8, 2 * 316 + 8)
+    assert table.getpixel((8 + 6, 8 + 6)) == tuple(panel[0, 0].tolist())  # enlarged twelve times, unsmoothed
+    drawn = curves([("loss", {"loss": [(0, 1.0), (50, 0.5), (100, 0.25)]}), ("nothing", {})])
+    assert drawn.size == (720, 600)
+    colours = {colour for _, colour in drawn.crop((64, 28, 610, 266)).getcolors(100000)}
+    assert (31, 119, 180) in colours
+    flat = curves([("one", {"x2": [(100, 1.0)]})])  # one value, no range
+    assert flat.size == (720, 300)
