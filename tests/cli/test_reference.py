@@ -1,4 +1,4 @@
-"""README.md and the command line say the same; every command and option is documented."""
+"""docs/options.md and the command line say the same; every command and option is documented."""
 
 import re
 import shlex
@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_reference import README, placed
+from make_reference import OPTIONS, placed
 from typer.main import get_command
 
 from liif_cli.cli import settings
 from liif_cli.cli.app import app
 from liif_cli.errors import ExitCode, LiifError
 
-TEXT = README.read_text(encoding="utf-8")
+TEXT = OPTIONS.read_text(encoding="utf-8")
+DOCS = {file.name: file.read_text(encoding="utf-8") for file in OPTIONS.parent.glob("*.md")}
+README = (OPTIONS.parents[1] / "README.md").read_text(encoding="utf-8")
 ROOT: Any = get_command(app)
 COMMANDS = sorted(ROOT.commands)
 
@@ -30,7 +32,8 @@ def test_a_changed_option_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
-    table = TEXT[TEXT.index("## Exit codes") :]
+    text = DOCS["command-line.md"]
+    table = text[text.index("## Exit codes") :]
     documented = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
     assert documented == [int(code) for code in ExitCode]
     kinds = {kind.exit_code for kind in LiifError.__subclasses__() if kind.__module__ == "liif_cli.errors"}
@@ -55,25 +58,34 @@ def test_the_examples_of_the_program_parse() -> None:
         parse(example)
 
 
-def test_the_readme_s_examples_parse() -> None:
-    calls = [line for line in re.findall(r"^(?:.*\| )?liif .*$", TEXT, re.MULTILINE) if "`" not in line]
-    assert len(calls) > 8
-    for call in calls:
+def calls(text: str) -> list[str]:
+    """The calls of liif in the shell blocks of a Markdown text."""
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return re.findall(r"^(?:.*(?:\||&&|-m) )?(?:\.venv/bin/)?(liif(?:_cli)? .*)$", blocks, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("README.md", 11), ("command-line.md", 5), ("evaluation.md", 4), ("training.md", 6)]
+)
+def test_the_examples_of_the_documents_parse(name: str, least: int) -> None:
+    found = calls(README if name == "README.md" else DOCS[name])
+    assert len(found) >= least
+    for call in found:
         parse(call)
 
 
 def parse(line: str) -> None:
     """Hand a documented call to the parser of its command; anything it refuses is raised."""
     words = shlex.split(line, comments=True)
-    words = words[words.index("liif") + 1 :]
+    words = words[1 + next(i for i, word in enumerate(words) if word in ("liif", "liif_cli")) :]
     stops = [index for index, word in enumerate(words) if word in ("|", ">", ">>", "<", "&&")]
     name, *arguments = words[: stops[0] if stops else None]
     with ROOT.commands[name].make_context(name, arguments):
         pass
 
 
-def test_the_configuration_file_of_the_readme_is_understood(desk: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+def test_the_documented_configuration_file_is_understood(desk: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", DOCS["command-line.md"], re.DOTALL)
     (desk / "liif.toml").write_text(block)
     found = settings.load(ROOT.commands)
     assert found["upscale"]["quality"].value == "90" and found["compare"]["device"].value == "cpu"

@@ -369,7 +369,7 @@ def test_memory_stays_bounded_on_a_2k_picture(tmp_path, checkpoint):
 @pytest.mark.shared
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["README.md", "weights/README.md"])
+@pytest.mark.parametrize("file", ["docs/evaluation.md", "weights/README.md"])
 def test_the_scores_that_are_quoted_are_the_shipped_models(shared, file):
     from liif_cli.models.store import load_model
 

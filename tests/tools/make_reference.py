@@ -1,4 +1,4 @@
-"""Writes the tables of commands and options in README.md from the command line itself: python tests/tools/make_reference.py
+"""Writes the tables of commands and options in docs/options.md from the program itself: python tests/tools/make_reference.py
 
 tests/cli/test_reference.py fails when they differ.
 """
@@ -13,14 +13,14 @@ from typer.main import get_command
 from liif_cli.cli import settings
 from liif_cli.cli.app import app
 
-README = Path(__file__).parents[2] / "README.md"
+OPTIONS = Path(__file__).parents[2] / "docs" / "options.md"
 BEGIN, END = "<!-- commands -->", "<!-- end of commands -->"
 
 
 def reference() -> str:
     """The Markdown that stands between the markers."""
     root: Any = get_command(app)
-    parts = [f"Before any command: {', '.join(f'`{name}`' for name in global_options(root))}.", ""]
+    parts = [f"Before the command: {', '.join(f'`{name}`' for name in global_options(root))}.", ""]
     for name, command in root.commands.items():
         parts += [*section(name, command), ""]
     return "\n".join(parts)
@@ -33,7 +33,7 @@ def global_options(root: Any) -> list[str]:
 
 def section(name: str, command: Any) -> Iterator[str]:
     """One command: what it does, its arguments, its options."""
-    yield f"### liif {name}"
+    yield f"## liif {name}"
     yield ""
     yield command.help.split("\n\n")[0].replace("\n", " ")
     yield ""
@@ -64,12 +64,12 @@ def meaning(option: Any) -> str:
 
 
 def placed(text: str) -> str:
-    """The README `text` with the reference in its place. Raises ValueError when a marker is missing."""
+    """`text`, the chapter, with the reference in its place. Raises ValueError if a marker is missing."""
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"README.md has no {BEGIN} ... {END}")
+        raise ValueError(f"options.md has no {BEGIN} ... {END}")
     return pattern.sub(lambda match: match[1] + reference() + match[2], text)
 
 
 if __name__ == "__main__":
-    README.write_text(placed(README.read_text(encoding="utf-8")), encoding="utf-8")
+    OPTIONS.write_text(placed(OPTIONS.read_text(encoding="utf-8")), encoding="utf-8")

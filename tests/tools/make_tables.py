@@ -1,71 +1,107 @@
-"""Regenerate the score tables of README.md and of the model's card with `liif eval`.
+"""Regenerate the score tables of README.md, docs/evaluation.md and the model card with `liif eval`.
 
     python tests/tools/make_tables.py [DIR] [--precision fp32] [--keep FOLDER]
 
-DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they come from the Hub. What stands between the markers
-`<!-- scores -->` and `<!-- end -->` is replaced. On one CPU core with bf16 instructions it took eleven minutes, nearly
-half of it for the baseline x4-lanczos at x2 and x3. (OMP_NUM_THREADS=1: where other work runs too, more threads only
-wait for each other.) With --keep every finished part is kept in FOLDER, by the model's hash, and not measured again.
+DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they are downloaded from the Hub. All models in `weights/` are
+measured, the default model first. The text between the markers `<!-- scores -->` and `<!-- end -->` is replaced: in the
+README by a summary with one row per method, elsewhere by the tables of `liif eval --markdown`. On one CPU core with bf16
+instructions this takes eleven minutes per model, nearly half of it for the baseline x4-lanczos at x2 and x3. On a busy
+machine, set OMP_NUM_THREADS=1. With --keep, finished parts are stored in FOLDER, by the hash of the models, and reused.
 """
 
 import argparse
 import hashlib
+import json
+import math
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
+from liif_cli.evaluation.scores import Row, Score, number, to_markdown
+from liif_cli.models.store import DEFAULT
+
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "weights" / "edsr-baseline-liif.safetensors"
+MODELS = sorted((ROOT / "weights").glob("*.safetensors"), key=lambda file: (file.stem != DEFAULT, file.stem))
 MARKED = re.compile(r"(<!-- scores -->\n).*?(<!-- end -->)", re.DOTALL)
-PARTS = {  # what each protocol is asked
+PARTS = {  # the options for each protocol
     "benchmark": (),
     "mmediting": ("--scale", "1,1.5,2,3,4,6,8,12,18,24,30", "--baseline", "bicubic"),
 }
 
 
-def measure(dataset: str, protocol: str, options: list[str], keep: Path | None) -> str:
-    """What `liif eval` prints in Markdown, from `keep` where it is there."""
-    command = [sys.executable, "-m", "liif_cli", "eval", "--dataset", dataset, "--protocol", protocol, "--markdown"]
-    command += [*PARTS[protocol], "--model", MODEL.stem, *options]
-    digest = hashlib.sha256(MODEL.read_bytes()).hexdigest()[:12]
-    file = keep / f"{dataset}-{protocol}-{digest}.md" if keep else None
+def measure(dataset: str, protocol: str, options: list[str], keep: Path | None) -> list[Row]:
+    """The rows of one evaluation of all models, from `keep` if they are there."""
+    command = [sys.executable, "-m", "liif_cli", "eval", "--dataset", dataset, "--protocol", protocol]
+    command += ["--json", "--per-image", *PARTS[protocol], *options]
+    command += [word for model in MODELS for word in ("--model", model.stem)]
+    digest = hashlib.sha256(b"".join(model.read_bytes() for model in MODELS)).hexdigest()[:12]
+    file = keep / f"{dataset}-{protocol}-{digest}.json" if keep else None
     if file and file.exists():
-        return file.read_text(encoding="utf-8")
-    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.strip()
+        return rows_of(file.read_text(encoding="utf-8"))
+    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
     if file:
         file.write_text(text, encoding="utf-8")
-    return text
+    return rows_of(text)
 
 
-def insert(file: Path, text: str) -> None:
-    """Put `text` between the markers of `file`. Exits with a message when they are not there once."""
-    before = file.read_text(encoding="utf-8")
-    after, count = MARKED.subn(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", before)
+def rows_of(text: str) -> list[Row]:
+    """The rows that `liif eval --json --per-image` printed. In JSON an infinite PSNR is null."""
+    rows = []
+    for entry in json.loads(text)["rows"]:
+        scores = tuple(
+            Score(each["image"], math.inf if each["psnr"] is None else each["psnr"], each["ssim"], each["seconds"])
+            for each in entry["per_image"]
+        )
+        names = (entry["dataset"], float(entry["scale"]), entry["method"], entry["protocol"], entry["standard"])
+        rows.append(Row(*names, scores))
+    return rows
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """For each set a table of PSNR in dB: one row per method, one column per scale."""
+    tables = []
+    for dataset, group in groupby(rows, key=lambda row: row.dataset):
+        found = {(row.method, row.scale): number(row.psnr, 2) for row in group}
+        methods, scales = (list(dict.fromkeys(key[place] for key in found)) for place in (0, 1))
+        lines = [[dataset.capitalize(), *(f"×{scale:g}" for scale in scales)], ["---", *["--:"] * len(scales)]]
+        lines += [[str(method), *(found[method, scale] for scale in scales)] for method in methods]
+        tables.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(tables)
+
+
+def placed(text: str, tables: str) -> str:
+    """`text` with `tables` between its markers. Raises ValueError unless there is exactly one pair of them."""
+    after, count = MARKED.subn(lambda match: f"{match[1]}\n{tables}\n\n{match[2]}", text)
     if count != 1:
-        sys.exit(f"{file.name} has {count} pairs of markers, not one")
-    file.write_text(after, encoding="utf-8")
+        raise ValueError(f"{count} pairs of markers, not one")
+    return after
+
+
+def insert(file: Path, tables: str) -> None:
+    """Put `tables` between the markers of `file`."""
+    file.write_text(placed(file.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_dir", nargs="?", type=Path, metavar="DIR", help="where Set5 and Set14 lie")
+    parser.add_argument("data_dir", nargs="?", type=Path, metavar="DIR", help="the folder of Set5 and Set14")
     parser.add_argument("--precision", default="auto", help="as for liif eval; auto moves PSNR by less than 0.001 dB")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep finished parts there")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="store finished parts there")
     chosen = parser.parse_args()
     if chosen.keep:
         chosen.keep.mkdir(parents=True, exist_ok=True)
-    options = [
-        "--precision",
-        chosen.precision,
-        *(["--data-dir", str(chosen.data_dir.resolve())] if chosen.data_dir else []),
-    ]
+    options = ["--precision", chosen.precision]
+    options += ["--data-dir", str(chosen.data_dir.resolve())] if chosen.data_dir else []
     found = {
-        protocol: "\n\n".join(measure(dataset, protocol, options, chosen.keep) for dataset in ("set5", "set14"))
+        protocol: [row for dataset in ("set5", "set14") for row in measure(dataset, protocol, options, chosen.keep)]
         for protocol in PARTS
     }
-    insert(ROOT / "README.md", found["benchmark"])
-    insert(ROOT / "weights" / "README.md", "\n\n".join(found.values()))
+    insert(ROOT / "README.md", summary(found["benchmark"]))
+    insert(ROOT / "docs" / "evaluation.md", to_markdown(found["benchmark"]))
+    insert(ROOT / "weights" / "README.md", "\n\n".join(map(to_markdown, found.values())))
 
 
 if __name__ == "__main__":
