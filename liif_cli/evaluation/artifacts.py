@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,12 @@ from PIL import Image
 
 from liif_cli.errors import OutputError, UsageError
 from liif_cli.evaluation.benchmarks import Benchmark
-from liif_cli.evaluation.crops import Box, Panel, draw_figure, telling_box
+from liif_cli.evaluation.crops import Box, box_of_largest_difference, draw_figure
 from liif_cli.evaluation.evaluate import Shown
 from liif_cli.evaluation.plot import check_matplotlib, draw_plot
 from liif_cli.evaluation.scores import Row, number
+from liif_cli.images.levels import quantize
+from liif_cli.images.panels import Panel
 from liif_cli.machine.files import OutputFile, check_target
 
 Bytes = NDArray[np.uint8]
@@ -93,10 +94,13 @@ class Exhibits:
                 f"the picture is too small to be scored at ×{self.figure_scale:g}", hint="take a larger one"
             )
         truth = seen[0].pair.high
-        box = self._box or telling_box(seen[0].result, truth / 255)
-        panels = [Panel(to_bytes(shown.result), shown.method, f"{number(shown.score.psnr, 2)} dB") for shown in seen]
-        sheet = draw_figure(Panel(truth, "ground truth", f"x{self.figure_scale:g}"), panels, box)
-        _save_picture(sheet, target, self.overwrite)
+        box = self._box or box_of_largest_difference(seen[0].result, truth / 255)
+        panels = [
+            Panel(f"{shown.method}\n{number(shown.score.psnr, 2)} dB", quantize(shown.result, np.uint8))
+            for shown in seen
+        ]
+        sheet = draw_figure(Panel(f"ground truth\nx{self.figure_scale:g}", truth), panels, box)
+        _save_image(Image.fromarray(sheet), target, self.overwrite)
 
     def _save(self, shown: Shown, folder: Path) -> None:
         try:
@@ -105,20 +109,15 @@ class Exhibits:
             raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from error
         stem = shown.image.stem
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in shown.method)
-        pictures = {name: to_bytes(shown.result), "low": shown.pair.low, "truth": shown.pair.high}
+        pictures = {name: quantize(shown.result, np.uint8), "low": shown.pair.low, "truth": shown.pair.high}
         for what, pixels in pictures.items():
             target = folder / f"{stem}_{what}.png"
             if target not in self._saved:  # low and truth are the same for every method
-                _save_picture(Image.fromarray(np.ascontiguousarray(pixels)), target, self.overwrite)
+                _save_image(Image.fromarray(np.ascontiguousarray(pixels)), target, self.overwrite)
                 self._saved.add(target)
 
 
-def to_bytes(result: NDArray[np.floating[Any]]) -> Bytes:
-    """(H, W, 3) float, nominally in [0, 1] -> uint8, clipped and rounded."""
-    return np.asarray(np.rint(np.clip(result, 0.0, 1.0) * 255), np.uint8)
-
-
-def _save_picture(picture: Image.Image, target: Path, overwrite: bool) -> None:
+def _save_image(picture: Image.Image, target: Path, overwrite: bool) -> None:
     try:
         with OutputFile(target, overwrite) as temporary:
             picture.save(temporary)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from liif_cli.errors import InputError, ModelNotFound
-from liif_cli.evaluation.unpack import PICTURES, unpack_pictures
+from liif_cli.evaluation.unpack import unpack_pictures
+from liif_cli.images.formats.table import SUFFIXES
 from liif_cli.images.resize import resample
 from liif_cli.models import hub
 
@@ -69,7 +70,7 @@ def read_rgb(path: Path) -> Bytes:
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:
     """The picture files of a folder (not of those inside it), sorted by name; hidden ones are left out."""
-    files = (file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+    files = (file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
     return tuple(sorted(files, key=lambda file: file.name))
 
 

@@ -85,16 +85,12 @@ class _Run:
                     found[index, scale, method.name] = self._score(image, scale, pair, method)
         return found
 
-    def _source(self, scale: float) -> LowFrom:
-        own: LowFrom = "files" if self.dataset.sides else self.protocol.low_from(scale)
-        return self.low_from or own
-
-    def _standard(self, scale: float) -> bool:
-        own = "files" if self.dataset.sides else self.protocol.low_from(scale)
-        return self._source(scale) == own
+    def _standard_source(self, scale: float) -> LowFrom:
+        """How LR images of this set are made if nothing else was asked for."""
+        return "files" if self.dataset.sides else self.protocol.low_from(scale)
 
     def _pair(self, image: Path, high: NDArray[np.uint8], scale: float) -> Pair:
-        source = self._source(scale)
+        source = self.low_from or self._standard_source(scale)
         low = self.dataset.low_picture(image, scale) if source == "files" else None
         return self.protocol.pair(high, scale, source, low)
 
@@ -115,7 +111,7 @@ class _Run:
                 if method.takes(scale):
                     keys = ((index, scale, method.name) for index in range(len(self.dataset.images)))
                     scores = tuple(found[key] for key in keys if key in found)
-                    standard = self._standard(scale)
+                    standard = self.low_from in (None, self._standard_source(scale))
                     rows.append(Row(self.dataset.name, scale, method.name, self.protocol.name, standard, scores))
         return rows
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Channels = Literal["luma", "rgb"]
 Floats = NDArray[np.float64]
 
-LUMA = np.array([65.738, 129.057, 25.064]) / 256
-"""BT.601 luma of R, G, B in [0, 1], studio swing: the sum is 219.859 / 256, and black lies at `LUMA_BLACK`."""
-LUMA_BLACK = 16 / 255
+STUDIO_LUMA = np.array([65.738, 129.057, 25.064]) / 256
+"""BT.601 luma of R, G, B in [0, 1], studio swing: the sum is 219.859 / 256, and black lies at `STUDIO_BLACK`."""
+STUDIO_BLACK = 16 / 255
 WINDOW = 11
 """Side of SSIM's Gaussian window, so the smallest picture that has an SSIM."""
 _SIGMA = 1.5
@@ -32,13 +32,13 @@ def shave(image: NDArray[np.generic], border: int) -> NDArray[np.generic]:
 def psnr(result: NDArray[np.generic], truth: NDArray[np.generic], channels: Channels = "rgb", border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB of two (H, W, 3) float pictures in [0, 1]; infinite where they are equal.
 
-    `luma` takes `LUMA` of the **difference** (the paper's way for the benchmark sets); `rgb` is one mean squared error
+    `luma` takes `STUDIO_LUMA` of the **difference** (the paper's way for the benchmark sets); `rgb` is one mean squared error
     over the three channels. Neither picture is rounded. ValueError when the shapes differ.
     """
     first, second = _pair(result, truth, border)
     difference = first - second
     if channels == "luma":
-        difference = difference @ LUMA
+        difference = difference @ STUDIO_LUMA
     error = float(np.mean(difference**2))
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
@@ -51,7 +51,7 @@ def ssim(result: NDArray[np.generic], truth: NDArray[np.generic], channels: Chan
     """
     first, second = _pair(result, truth, border)
     if channels == "luma":
-        first, second = ((picture @ LUMA + LUMA_BLACK)[..., None] for picture in (first, second))
+        first, second = ((picture @ STUDIO_LUMA + STUDIO_BLACK)[..., None] for picture in (first, second))
     return float(np.mean([_ssim_plane(first[..., c], second[..., c]) for c in range(first.shape[2])]))
 
 

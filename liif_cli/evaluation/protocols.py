@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from liif_cli.errors import InputError, UsageError
 from liif_cli.evaluation import metrics
 from liif_cli.evaluation.metrics import Channels
+from liif_cli.images.levels import as_floats
 from liif_cli.images.resize import matlab_bicubic, resample
 
 LowFrom = Literal["files", "matlab", "pillow"]
@@ -82,7 +83,7 @@ class Protocol:
     def bicubic(self, low: Bytes, height: int, width: int) -> Floats:
         """The baseline: (h, w, 3) uint8 -> (height, width, 3) float in [0, 1], by the bicubic that made the LR."""
         if self.baseline == "pillow":
-            return resample(low, height, width).astype(np.float32) / 255
+            return as_floats(resample(low, height, width))
         return np.clip(matlab_bicubic(low / 255.0, height, width), 0.0, 1.0)
 
     def score(self, result: Floats, truth: Bytes, scale: float) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from liif_cli.errors import CheckpointError, OutputError
+from liif_cli.images.formats.table import SUFFIXES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MOST_BYTES = 8 * 2**30
 MOST_FILES = 20_000
 _NAME = re.compile(r"\w[\w .()+-]*")
@@ -89,7 +89,7 @@ def _wanted(archive: Path, name: str, is_folder: bool, is_plain: bool) -> bool:
         raise _unsafe(archive, f"holds {name!r}, which is neither a file nor a folder")
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
         raise _unsafe(archive, f"holds {name!r}, a path that leads outside")
-    return not is_folder and path.suffix.lower() in PICTURES and not path.name.startswith(".")
+    return not is_folder and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _plain_name(archive: Path, name: str) -> str:

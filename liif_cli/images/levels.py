@@ -14,17 +14,6 @@ def luma(rgb: Floats) -> Floats:
     return (rgb @ LUMA)[..., None]
 
 
-Image = NDArray[Any]
-Colours = NDArray[np.float32]
-
-
-def to_float(pixels: Image) -> Colours:
-    """uint8 or uint16 as float32 in [0, 1]; float32 as it is."""
-    if pixels.dtype.kind == "f":
-        return pixels.astype(np.float32, copy=False)
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-
-
 def as_floats(rows: NDArray[Any]) -> NDArray[np.float32]:
     """Integer rows of full range as float32 in [0, 1]; floats as float32."""
     if rows.dtype.kind == "f":

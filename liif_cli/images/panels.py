@@ -1,7 +1,8 @@
-"""Pictures side by side on one sheet, each with its label."""
+"""Labelled images on one sheet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -17,43 +18,61 @@ PAPER, INK = (255, 255, 255), (20, 20, 20)
 
 @dataclass(frozen=True)
 class Panel:
-    """One way to show it. pixels: (h, w, 3) uint8."""
+    """One image of a sheet: (h, w, 3) uint8 pixels and a label of one or more lines."""
 
     label: str
     pixels: Bytes
 
 
 def draw_sheet(shown: Sequence[Panel], columns: int | None = None) -> Bytes:
-    """All panels, of one size, on one (h, w, 3) uint8 sheet, `columns` in a row (default: all), each with its label above."""
-    height, width = shown[0].pixels.shape[:2]
+    """All panels on one (h, w, 3) uint8 sheet, `columns` per row (default: all), each with its label above.
+
+    Panels may differ in size: a column is as wide as its widest panel, a row as high as its highest.
+    """
     columns = min(columns or len(shown), len(shown))
-    font = load_font(min(max(width // 14, 12), 32))
-    strip = int(font.getbbox("Ag")[3]) + GAP
-    rows = -(-len(shown) // columns)
-    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, rows * (height + strip + GAP) + GAP), PAPER)
+    font = load_font(min(max(min(panel.pixels.shape[1] for panel in shown) // 14, 12), 32))
+    line = int(font.getbbox("Ag")[3]) + GAP
+    lines = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    widths = [max(panel.pixels.shape[1] for panel in shown[column::columns]) for column in range(columns)]
+    strips = [line * max(panel.label.count("\n") + 1 for panel in row) for row in lines]
+    heights = [max(panel.pixels.shape[0] for panel in row) for row in lines]
+    lefts, tops = _starts(widths), _starts([a + b for a, b in zip(strips, heights, strict=True)])
+    sheet = Image.new("RGB", (lefts[-1], tops[-1]), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for index, panel in enumerate(shown):
-        left = GAP + index % columns * (width + GAP)
-        top = GAP + index // columns * (height + strip + GAP)
-        draw.text((left, top), shortened(panel.label, width, font), fill=INK, font=font)
-        sheet.paste(Image.fromarray(panel.pixels), (left, top + strip))
+    for row, top, strip in zip(lines, tops, strips, strict=False):
+        for panel, left, width in zip(row, lefts, widths, strict=False):
+            for index, text in enumerate(panel.label.split("\n")):
+                draw.text((left, top + index * line), shortened(text, width, font), fill=INK, font=font)
+            sheet.paste(Image.fromarray(panel.pixels), (left, top + strip))
     return np.asarray(sheet)
 
 
+def _starts(lengths: Sequence[int]) -> list[int]:
+    """Where each of several parts begins, with a gap before each; the last number is the length of the whole."""
+    return list(accumulate(lengths, lambda start, length: start + length + GAP, initial=GAP))
+
+
+def enlarged(pixels: Bytes, height: int, width: int | None = None) -> Bytes:
+    """(h, w, 3) uint8 at another size (default width: keeps the aspect), without smoothing."""
+    width = max(round(pixels.shape[1] * height / pixels.shape[0]), 1) if width is None else width
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
+
+
 def sheet_shape(grid: Grid, count: int, columns: int | None = None) -> tuple[int, int]:
-    """(height, width) that the sheet of `count` panels of this grid will have at least."""
+    """The smallest (height, width) that a sheet of `count` panels of this grid can have: without labels."""
     height, width = grid.shape
     columns = min(columns or count, count)
     return -(-count // columns) * (height + GAP) + GAP, columns * (width + GAP) + GAP
 
 
 def load_font(size: int) -> "ImageFont.FreeTypeFont":
-    """Pillow's own font: scalable, or of one size where Pillow lacks FreeType."""
+    """Pillow's own font: scalable, or in one size only if Pillow lacks FreeType."""
     return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))
 
 
 def shortened(text: str, width: int, font: "ImageFont.FreeTypeFont") -> str:
-    """`text`, its middle left out where it is wider than `width` pixels."""
+    """`text`, with its middle replaced by dots if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):

@@ -48,18 +48,6 @@ def resample(
     return out
 
 
-def reduce(image: NDArray[np.float32], height: int, width: int, filter: Filter = "bicubic") -> NDArray[np.float32]:
-    """Shrink the axes of (H, W, C) that are longer than (height, width), antialiased; leave the others alone.
-
-    float32 in [0, 1] in and out, clipped; the result is (min(H, height), min(W, width), C).
-    """
-    height, width = min(height, image.shape[0]), min(width, image.shape[1])
-    if (height, width) == image.shape[:2]:
-        return image
-    out = resample(image, height, width, filter)
-    return np.clip(out, 0.0, 1.0, out=out)
-
-
 def reach(length: int, target: int, filter: Filter = "bicubic") -> int:
     """Pixels of the source, of `length`, that one output pixel of `target` reads at most on each side of its centre."""
     return math.ceil(_SUPPORT[filter] * max(length / target, 1.0)) + 1
@@ -98,15 +86,15 @@ def _matlab_taps(source: int, target: int) -> tuple[NDArray[np.intp], Floats]:
     centre = (np.arange(1, target + 1)) / scale + 0.5 * (1 - 1 / scale)  # 1-based, as MATLAB counts
     left = np.floor(centre - width / 2)
     indices = left[:, None] + np.arange(math.ceil(width) + 2)
-    weights = stretch * _cubic(stretch * (centre[:, None] - indices))
+    weights = stretch * cubic(stretch * (centre[:, None] - indices))
     weights /= weights.sum(axis=1, keepdims=True)
     used = weights.any(axis=0)
     clamped = np.clip(indices, 1, source).astype(np.intp) - 1
     return clamped[:, used], weights[:, used]
 
 
-def _cubic(x: Floats) -> Floats:
-    """Keys' cubic convolution kernel with a = -0.5 (IEEE Trans. ASSP 29, 1981, equation 15)."""
+def cubic(x: Floats) -> Floats:
+    """Keys' cubic convolution kernel with a = -0.5 at the distances `x` (IEEE Trans. ASSP 29, 1981, equation 15), float64."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

@@ -12,6 +12,7 @@ from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Axis, Grid
+from liif_cli.images.levels import as_floats
+from liif_cli.images.resize import cubic
 from liif_cli.rendering.shrink import reduce_source
 
 BAND_ROWS = 256
@@ -112,7 +114,7 @@ class ScaledAlpha:
         down = _taps(rows.part(rows.start + top, rows.start + top + height))
         across = _taps(columns.part(columns.start + left, columns.start + left + width))
         first, last = int(across[0].min()), int(across[0].max()) + 1
-        lines = [_unit(self.plane[index, first:last]) for index in down[0]]
+        lines = [as_floats(self.plane[index, first:last]) for index in down[0]]
         columns_of = [index - first for index in across[0]]
         if scaled is None:
             mixed = _mixed(lines, down[1][..., None])
@@ -123,16 +125,11 @@ class ScaledAlpha:
 
 
 def _taps(axis: Axis) -> tuple[NDArray[np.int64], Floats]:
-    """The four source pixels of each output pixel, (4, n), borders clamped, and their weights, (4, n): Keys' cubic
-    convolution with a = -0.5 (IEEE Trans. ASSP 29, 1981, equation 15)."""
+    """The four source pixels of each output pixel, (4, n), borders clamped, and their weights, (4, n) float32,
+    by the bicubic kernel."""
     lower, t = axis.split()
     index = np.clip(lower + np.arange(-1, 3)[:, None], 0, axis.size - 1)
-    outer, inner, next_inner = (
-        ((-0.5 * t + 1) * t - 0.5) * t,
-        (1.5 * t - 2.5) * t * t + 1,
-        ((-1.5 * t + 2) * t + 0.5) * t,
-    )
-    weights = np.stack([outer, inner, next_inner, (0.5 * t - 0.5) * t * t])
+    weights = cubic(t - np.arange(-1, 3)[:, None])
     return index, weights.astype(np.float32)
 
 
@@ -141,10 +138,3 @@ def _mixed(lines: Sequence[Floats], weights: Floats) -> Floats:
     for line, weight in zip(lines[1:], weights[1:], strict=True):
         total += line * weight
     return total
-
-
-def _unit(plane: Pixels) -> Floats:
-    if plane.dtype.kind == "f":
-        return plane.astype(np.float32, copy=False)
-    unit: Floats = plane.astype(np.float32) / np.float32(np.iinfo(plane.dtype).max)
-    return unit

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory
-from liif_cli.images.levels import luma, to_float
-from liif_cli.machine.devices import exact_float32, or_none_without_memory
+from liif_cli.images.levels import as_floats, luma
+from liif_cli.machine.devices import DTYPES, exact_float32, or_none_without_memory
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours
 from liif_cli.rendering.plan import piece_rows
 from liif_cli.rendering.tiles import Tile
 from liif_cli.rendering.timing import Tally
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Image = NDArray[Any]
 NOT_NUMBERS = DeviceError("the network gave values that are not numbers, in fp32 too", hint="try --device cpu")
 
@@ -139,7 +138,7 @@ class Encoding:
             alpha = luma(self._averaged(self.fields[count:], grid))
         else:
             constant = self.image[self.window.top : self.window.top + 1, self.window.left : self.window.left + 1, 3:]
-            alpha = np.broadcast_to(to_float(constant), (*rgb.shape[:2], 1))
+            alpha = np.broadcast_to(as_floats(constant), (*rgb.shape[:2], 1))
         return np.concatenate([rgb, alpha], axis=2)
 
     def _averaged(self, fields: list[Any], grid: Grid) -> Colours:
@@ -168,6 +167,4 @@ def turn_grid(grid: Grid, turn: int) -> Grid:
 
 def to_tensor(pixels: Image) -> Tensor:
     """(h, w, 3) uint8, uint16 or float32 -> (1, 3, h, w) float32 in [0, 1]."""
-    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
-    scaled = pixels.astype(np.float32) / np.float32(top)
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1))).unsqueeze(0)
+    return torch.from_numpy(np.ascontiguousarray(as_floats(pixels).transpose(2, 0, 1))).unsqueeze(0)

@@ -20,14 +20,13 @@ PIECE_PIXELS = 2**20
 class Plan:
     """A way to render that was found to fit.
 
-    side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most beyond what the
-    process holds before, estimated. budget: bytes it may take.
+    side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most, in addition to
+    what the process already holds; an estimate.
     """
 
     whole: Tile
     side: int
     peak: int
-    budget: int
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles in the order of reading; sides differ by one pixel at most."""
@@ -70,7 +69,7 @@ def make_plan(
         return tile_bytes(model, size, whole, side, turns, chunk) + band_bytes(grids, whole, side, sample_bytes)
 
     if side is not None:
-        return Plan(whole, side, peak(side), budget)
+        return Plan(whole, side, peak(side))
     # A tile much smaller than its halo would be encoded many times over: with RDN's halo, comfort takes more memory.
     comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
     side = longest
@@ -82,7 +81,7 @@ def make_plan(
             hint="close other programs, raise --memory, or render parts with --region",
         )
     side = -(-longest // -(-longest // side))  # the smallest side that needs as few tiles
-    return Plan(whole, side, peak(side), budget)
+    return Plan(whole, side, peak(side))
 
 
 def tile_bytes(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Axis, Grid
-from liif_cli.images.levels import to_float
+from liif_cli.images.levels import as_floats
 from liif_cli.images.resize import reach, resample
 
 Image = NDArray[Any]
@@ -75,6 +75,6 @@ def _bands(image: Image, grid: Grid, start: int, stop: int, width: int) -> Itera
         last = min(first + step, stop)
         low, high = top + first * ratio, top + last * ratio
         begin, end = max(0, int(low) - margin), min(image.shape[0], int(high) + margin + 1)
-        slab = to_float(image[begin:end])
+        slab = as_floats(image[begin:end])
         box = (low - begin, float(left), high - begin, float(right))
         yield np.clip(resample(slab, last - first, width, box=box), 0, 1)

@@ -24,11 +24,10 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from liif_cli.coords import Axis
-from liif_cli.machine.devices import choose_precision, exact_float32
+from liif_cli.machine.devices import DTYPES, choose_precision, exact_float32
 from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import load_model
-from liif_cli.rendering.encoded import DTYPES
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "chelsea.png"
 MULTIPLY_ADDS = 4 * 197_376

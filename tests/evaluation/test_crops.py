@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from liif_cli.errors import UsageError
-from liif_cli.evaluation.crops import PANEL, Box, Panel, draw_figure, telling_box
+from liif_cli.evaluation.crops import PANEL, Box, box_of_largest_difference, draw_figure
 from liif_cli.evaluation.plot import draw_plot
 from liif_cli.evaluation.scores import Row, Score
+from liif_cli.images.panels import GAP, Panel
 
 
 def colours(*values, height=40, width=60):
@@ -19,7 +20,7 @@ def test_boxes_as_users_write_them():
     for text in ("1,2,3", "1,2,0,4", "a,b,c,d", "-1,2,3,4", ""):
         with pytest.raises(UsageError, match="is not a crop"):
             Box.parse(text)
-    with pytest.raises(UsageError, match="leaves the 10x9 picture"):
+    with pytest.raises(UsageError, match="beyond the image of 10x9"):
         Box(5, 5, 6, 4).check(9, 10)
     Box(5, 5, 5, 4).check(9, 10)
 
@@ -29,18 +30,18 @@ def test_the_box_lies_where_the_pictures_differ_most():
     second = first.copy()
     second[70:80, 30:40] = 0.5
     second[5, 5] = 1.0
-    box = telling_box(first, second, 12)
+    box = box_of_largest_difference(first, second, 12)
     assert box.left <= 30 and box.left + 12 >= 40 and box.top <= 70 and box.top + 12 >= 80
-    assert telling_box(first, second).width == 25
+    assert box_of_largest_difference(first, second).width == 25
 
 
 def test_every_method_shows_its_own_crop():
     truth, red, blue = colours((0, 255, 0), (255, 0, 0), (0, 0, 255))
     red[:, 30:] = 0  # outside the box
-    panels = [Panel(red, "bicubic", "20.00 dB"), Panel(blue, "mine", "30.00 dB")]
-    sheet = np.asarray(draw_figure(Panel(truth, "ground truth", "x4"), panels, Box(10, 10, 20, 20)))
+    panels = [Panel("bicubic\n20.00 dB", red), Panel("mine\n30.00 dB", blue)]
+    sheet = draw_figure(Panel("ground truth\nx4", truth), panels, Box(10, 10, 20, 20))
     assert sheet.shape[0] > PANEL and sheet.shape[1] > 4 * PANEL
-    row = sheet[PANEL // 2]
+    row = sheet[-GAP - PANEL // 2]
     runs = [tuple(int(v) for v in row[0])]
     for pixel in row:
         if tuple(int(v) for v in pixel) != runs[-1]:
@@ -48,13 +49,13 @@ def test_every_method_shows_its_own_crop():
     white, green = (255, 255, 255), (0, 255, 0)
     assert runs[-7:] == [white, (255, 0, 0), white, (0, 0, 255), white, green, white]
     assert any(pixel[0] > 200 and pixel[1] < 60 for pixel in runs[:-7])  # the frame in the whole picture
-    assert (sheet[PANEL + 12 :] < 100).any()  # the labels
+    assert (sheet[: -GAP - PANEL] < 100).any()  # the labels
 
 
 def test_panels_must_agree_in_size():
     small, large = colours(0, height=20)[0], colours(0)[0]
     with pytest.raises(ValueError, match="one size"):
-        draw_figure(Panel(large, "truth"), [Panel(small, "mine")], Box(0, 0, 5, 5))
+        draw_figure(Panel("truth", large), [Panel("mine", small)], Box(0, 0, 5, 5))
 
 
 def rows():

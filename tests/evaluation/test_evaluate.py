@@ -21,7 +21,7 @@ from liif_cli.coords import Grid
 from liif_cli.evaluation.benchmarks import find
 from liif_cli.evaluation.evaluate import Shown, evaluate
 from liif_cli.evaluation.methods import Method, bicubic, compared, lanczos_from, network
-from liif_cli.evaluation.metrics import LUMA
+from liif_cli.evaluation.metrics import STUDIO_LUMA
 from liif_cli.evaluation.protocols import PROTOCOLS
 from liif_cli.images.resize import resample
 from liif_cli.models.checkpoints import save_model
@@ -70,7 +70,7 @@ class TestRows:
     def test_a_known_error_gives_its_decibels(self, tmp_path):
         dataset = folder_of(tmp_path / "flat", flat(51))  # 51 / 255 = 0.2 away from black
         (luma,) = evaluate([BLACK], dataset, [2.0])
-        assert luma.psnr == pytest.approx(-20 * math.log10(0.2 * LUMA.sum()), abs=1e-9)
+        assert luma.psnr == pytest.approx(-20 * math.log10(0.2 * STUDIO_LUMA.sum()), abs=1e-9)
         (rgb,) = evaluate([BLACK], dataset, [2.0], DIV2K)
         assert rgb.psnr == pytest.approx(-20 * math.log10(0.2), abs=1e-9)
         # of flat pictures SSIM compares the means alone: (2ab + C1) / (a2 + b2 + C1) with a = 0, b = 0.2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from liif_cli.evaluation.metrics import LUMA, LUMA_BLACK, psnr, shave, ssim
+from liif_cli.evaluation.metrics import STUDIO_BLACK, STUDIO_LUMA, psnr, shave, ssim
 
 
 def pair(height=40, width=31, seed=3):
@@ -65,7 +65,7 @@ def test_ssim_rgb_is_scikit_images(size):
 @pytest.mark.parametrize("size", [(11, 11), (130, 61)])
 def test_ssim_luma_is_scikit_images(size):
     first, second = pair(*size)
-    expected = reference(first @ LUMA + LUMA_BLACK, second @ LUMA + LUMA_BLACK, None)
+    expected = reference(first @ STUDIO_LUMA + STUDIO_BLACK, second @ STUDIO_LUMA + STUDIO_BLACK, None)
     assert ssim(first, second, "luma") == pytest.approx(expected, abs=1e-6)
 
 

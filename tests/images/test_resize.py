@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_cli.images.resize import matlab_bicubic, reach, reduce, resample
+from liif_cli.images.resize import cubic, matlab_bicubic, reach, resample
 
 FILTERS = ("box", "bicubic", "lanczos")
 
@@ -46,31 +46,6 @@ def test_box_reduction_is_the_mean_of_its_block():
     image = noise(6, 8, 2)
     expected = image.reshape(3, 2, 4, 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(resample(image, 3, 4, "box"), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(10, 30), (20, 10), (40, 10), (7, 64)])
-def test_reduce_shrinks_only_the_longer_axes(size):
-    image = noise(20, 30, 3)
-    out = reduce(image, *size)
-    assert out.shape == (min(20, size[0]), min(30, size[1]), 3)
-    assert out.dtype == np.float32 and out.min() >= 0 and out.max() <= 1
-
-
-def test_reduce_on_one_axis_leaves_the_other_independent():
-    image = noise(20, 30, 3)
-    whole, half = reduce(image, 5, 30), reduce(image[:, :15], 5, 15)
-    np.testing.assert_array_equal(whole[:, :15], half)
-
-
-def test_reduce_to_the_same_size_or_more_is_the_picture_itself():
-    image = noise(20, 30, 3)
-    assert reduce(image, 20, 31) is image
-
-
-def test_reduce_does_not_alias():
-    stripes = np.zeros((64, 64, 1), np.float32)
-    stripes[:, ::2] = 1.0
-    assert np.abs(reduce(stripes, 64, 16)[:, 2:-2] - 0.5).max() < 0.01
 
 
 @pytest.mark.parametrize(("filter", "target"), [("box", 13), *((f, t) for f in FILTERS[1:] for t in (13, 50, 131))])
@@ -129,3 +104,10 @@ def test_every_low_resolution_file_is_reproduced_bit_for_bit(shared: Path, name)
         height, width = low.shape[:2]
         made = matlab_bicubic(high[: height * scale, : width * scale], height, width)
         assert (made == low).all(), f"{file.name}: {(made != low).sum()} values differ"
+
+
+def test_the_cubic_kernel_interpolates_and_sums_to_one():
+    assert cubic(np.array([0.0, 1.0, -1.0, 2.0, 3.0])).tolist() == [1, 0, 0, 0, 0]
+    distances = np.linspace(0, 1, 11)[:, None] - np.arange(-1, 3)
+    np.testing.assert_allclose(cubic(distances).sum(axis=1), 1, atol=1e-15)
+    np.testing.assert_allclose(cubic(np.array([0.5, 1.5])), [0.5625, -0.0625], atol=1e-15)  # Keys, a = -0.5

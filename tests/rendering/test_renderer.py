@@ -301,11 +301,12 @@ def test_devices_that_are_not_there() -> None:
 def test_plan_follows_the_budget() -> None:
     model, size = golden_model(tiny_config()), (3000, 4000)
     grids = [Grid.whole(size, (6000, 8000))]
-    plans = [make_plan(model, size, grids, 3, budget) for budget in (2**27, 2**28, 2**30)]
+    budgets = (2**27, 2**28, 2**30)
+    plans = [make_plan(model, size, grids, 3, budget) for budget in budgets]
     assert [plan.side for plan in plans] == sorted(plan.side for plan in plans)
     assert len({plan.side for plan in plans}) > 1
-    for plan in plans:
-        assert plan.peak <= plan.budget
+    for plan, budget in zip(plans, budgets, strict=True):
+        assert plan.peak <= budget
         assert len(list(plan.tiles())) == plan.count
 
 
