@@ -159,14 +159,11 @@ def _libvips() -> str:
 
 
 def _formats() -> Facts:
-    import pyvips
     from PIL import features
 
-    def there(name: str) -> str:
-        return "yes" if pyvips.type_find("VipsOperation", name) else "no"
+    from liif_cli.images.formats.table import ALL
 
-    pairs = {"png": "png", "jpeg": "jpeg", "tiff": "tiff", "webp": "webp", "gif": "gif", "avif": "heif"}
-    facts = {name: f"read {there(f'{key}load')}, write {there(f'{key}save')}" for name, key in pairs.items()}
+    facts = {form.name: f"read {form.reads()}, write {form.writes() if form.save else 'no'}" for form in ALL}
     return facts | {"labels in compare": "scalable" if features.check("freetype2") else "bitmap: Pillow lacks FreeType"}
 
 

@@ -10,6 +10,7 @@ import typer
 from liif_cli.cli.options import DEFAULT_MODEL, exclusive, models, one_of, one_side, parse_targets, words
 from liif_cli.cli.streams import binary_output, hide_downloads, result
 from liif_cli.errors import ExitCode, UsageError
+from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
     from liif_cli.rendering.sizes import Target
@@ -112,14 +113,14 @@ def upscale(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="png, jpeg, webp, tiff, avif or gif. Default: by the suffix.",
-            autocompletion=words("png", "jpeg", "webp", "tiff", "avif", "gif"),
+            help=f"{listed(list(FORMATS), 'or')}. Default: by the suffix.",
+            autocompletion=words(*FORMATS),
         ),
     ] = None,
     quality: Annotated[
-        int | None, typer.Option(metavar="Q", min=1, max=100, help="For JPEG (default 95), WebP (95) and AVIF (90).")
+        int | None, typer.Option(metavar="Q", min=1, max=100, help=f"Quality of lossy coding. Default: {qualities()}.")
     ] = None,
-    lossless: Annotated[bool, typer.Option("--lossless", help="WebP and AVIF without loss.")] = False,
+    lossless: Annotated[bool, typer.Option("--lossless", help=f"{on_request()} without loss.")] = False,
     strip: Annotated[bool, typer.Option("--strip", help="Drop all metadata; colours are converted to sRGB.")] = False,
     background: Annotated[
         str,

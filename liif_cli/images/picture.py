@@ -1,12 +1,15 @@
 """What travels with a picture besides its pixels."""
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from liif_cli.images.metadata import exif, xmp
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import DTypeLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Metadata:
         """How the stored pixels are to be turned, 1 (not at all) to 8: EXIF's word, else XMP's."""
         return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
 
-    def for_size(self, width: int, height: int) -> tuple["Metadata", tuple[str, ...]]:
+    def for_size(self, width: int, height: int) -> tuple[Metadata, tuple[str, ...]]:
         """This, for an upright picture of width x height pixels, and notes on what had to go."""
         notes = [f"dropped, as it shows the old pixels: {what}" for what in self.stale]
         blob, packet = self.exif, self.xmp
@@ -103,6 +106,8 @@ class Picture:
     @property
     def depth(self) -> DTypeLike:
         """The dtype that an output needs in order to lose nothing: uint8, or uint16 for more than 8 bits."""
+        import numpy as np
+
         return np.uint16 if self.metadata.bits > 8 else np.uint8
 
 

@@ -1,10 +1,10 @@
 """Pictures from files: upright, in sRGB's tone curve, with everything that is to travel on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyvips
@@ -13,18 +13,8 @@ from PIL import UnidentifiedImageError
 
 from liif_cli.errors import InputError
 from liif_cli.images import colour, icc
-from liif_cli.images.formats import png
-from liif_cli.images.formats.apng import load_apng
-from liif_cli.images.formats.avif import load_heif
-from liif_cli.images.formats.base import Loaded, within_memory
-from liif_cli.images.formats.bmp import load_bmp
-from liif_cli.images.formats.gif import load_gif
-from liif_cli.images.formats.jpeg import load_jpeg
-from liif_cli.images.formats.netpbm import load_netpbm
-from liif_cli.images.formats.png import load_png
-from liif_cli.images.formats.table import HEAD_BYTES, sniff
-from liif_cli.images.formats.tiff import load_tiff
-from liif_cli.images.formats.webp import load_webp
+from liif_cli.images.formats.base import Format, Loaded, within_memory
+from liif_cli.images.formats.table import ALL, HEAD_BYTES, listed, sniff
 from liif_cli.images.metadata import exif
 from liif_cli.images.picture import Header, Metadata, Picture, Timing
 from liif_cli.images.source import Source
@@ -36,7 +26,7 @@ def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = 
         loaded = load(Source(source), form, page, frame)
     turned = loaded.metadata.orientation > 4
     width, height = (loaded.height, loaded.width) if turned else (loaded.width, loaded.height)
-    return Header(form, width, height, loaded.channels, loaded.metadata.bits, loaded.frames, loaded.pages)
+    return Header(form.name, width, height, loaded.channels, loaded.metadata.bits, loaded.frames, loaded.pages)
 
 
 def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
@@ -54,7 +44,7 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
         notes += (f"the first of {loaded.pages} pages is read; --page picks another",)
     pixels = oriented(pixels, loaded.metadata.orientation)
     pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
-    return Picture(pixels, metadata, form, notes + said, loaded.timing if frame is None else None)
+    return Picture(pixels, metadata, form.name, notes + said, loaded.timing if frame is None else None)
 
 
 def later_frames(source: Path | bytes, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
@@ -64,7 +54,7 @@ def later_frames(source: Path | bytes, timing: Timing | None, *, to_srgb: bool =
 
 
 @contextmanager
-def _readable(source: Source) -> Iterator[str]:
+def _readable(source: Source) -> Iterator[Format]:
     """The format by content; whatever the decoders raise becomes an InputError that names the file."""
     with source.open() as file:
         head = file.read(HEAD_BYTES)
@@ -75,9 +65,6 @@ def _readable(source: Source) -> Iterator[str]:
             raise
         raise InputError(f"{source.name}: {error}", hint=error.hint) from error
     except pyvips.Error as error:
-        if "not been built in" in str(error):
-            hint = "convert it to JPEG, PNG or AVIF first, or install a libvips that reads HEIC"
-            raise InputError(f"{source.name} is HEIC, and libvips has no HEVC decoder here", hint=hint) from error
         raise InputError(f"{source.name}: {_first_line(error)}") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{source.name} cannot be decoded: {error}") from error
@@ -133,33 +120,16 @@ def _converted(
     return image.numpy().reshape(pixels.shape), replace(metadata, icc=srgb), note
 
 
-def load(source: Source, form: str, page: int | None, frame: int | None) -> Loaded:
+def load(source: Source, form: Format, page: int | None, frame: int | None) -> Loaded:
     """Header of a picture of the format. page and frame count from 1."""
-    if page is not None and form != "tiff":
-        raise InputError(f"{source.name} has no pages: only TIFF does", hint="--frame picks a frame of an animation")
+    if page is not None and not form.pages:
+        paged = listed([each.label for each in ALL if each.pages])
+        raise InputError(f"{source.name} has no pages: only {paged} does", hint="--frame picks a frame of an animation")
     with source.open() as file:
-        loaded = _LOADERS[form](source, file, (page or frame or 1) - 1)
+        loaded = form.load(source, file, (page or frame or 1) - 1)
     if frame is not None and not 1 <= frame <= loaded.frames:
         raise InputError(f"{source.name} has no frame {frame}: it has {loaded.frames}")
     loaded = replace(loaded, decode=within_memory(source, loaded))
     if loaded.metadata.dpi is None and loaded.metadata.exif:
         return replace(loaded, metadata=replace(loaded.metadata, dpi=exif.dpi_of(loaded.metadata.exif)))
     return loaded
-
-
-def _png_or_apng(source: Source, file: BinaryIO, frame: int) -> Loaded:
-    header = png.read(file)
-    return load_apng(source, header, frame) if header.frames > 1 else load_png(source, header)
-
-
-_LOADERS: dict[str, Callable[[Source, BinaryIO, int], Loaded]] = {
-    "png": _png_or_apng,
-    "jpeg": load_jpeg,
-    "webp": load_webp,
-    "gif": load_gif,
-    "tiff": load_tiff,
-    "bmp": load_bmp,
-    "ppm": load_netpbm,
-    "avif": load_heif,
-    "heic": load_heif,
-}

@@ -5,14 +5,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyvips
-
 from liif_cli.errors import InputError
 
-pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
+
+@cache
+def libvips() -> Any:
+    """pyvips' `Image`, loaded when it is first needed."""
+    import pyvips
+
+    pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
+    return pyvips.Image
 
 
 @dataclass(frozen=True)
@@ -43,5 +49,5 @@ class Source:
         """The picture as libvips opens it with one named loader; pixels come later, from the top."""
         options = {"access": "sequential", "fail_on": "error", **options}
         if isinstance(self.given, Path):
-            return getattr(pyvips.Image, loader)(os.fsencode(self.given), **options)  # a name need not be text
-        return getattr(pyvips.Image, f"{loader}_buffer")(self.given, **options)
+            return getattr(libvips(), loader)(os.fsencode(self.given), **options)  # a name need not be text
+        return getattr(libvips(), f"{loader}_buffer")(self.given, **options)

@@ -4,48 +4,45 @@ libvips encodes bare pixels; the formats put the metadata around them, since lib
 in PNG and leaves EXIF out of TIFF. PNG and JPEG pass through `_Splice` on their way to the disk, so nothing is held.
 """
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyvips
 
-
-def interruptibly(image: Any, work: Callable[[], object]) -> None:
+def interruptibly(image: Any, work: Callable[[], object], cancelled: threading.Event) -> None:
     """Run a libvips saver on `image` in a thread of its own, so that Ctrl-C and other signals reach the main thread at
-    once; the saver is stopped before they are passed on, or by `stop_all`."""
+    once; the saver is stopped before they are passed on, and when `cancelled` is set."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(1) as pool:
-        _running[id(image)] = image
         future = pool.submit(work)
         try:
-            while not wait([future], timeout=0.2).done:
-                pass
+            while not wait([future], timeout=0.1).done:
+                if cancelled.is_set():
+                    image.set_kill(True)
         except BaseException:
             image.set_kill(True)
             raise
-        finally:
-            _running.pop(id(image), None)
         future.result()
 
 
-_running: dict[int, Any] = {}
-
-
-def stop_all() -> None:
-    """Let every encoder that is running now fail, for a process that is to end."""
-    for image in list(_running.values()):
-        image.set_kill(True)
-
-
-def spliced(image: Any, path: Path, own: Callable[[bytes], bytes | None], save: Callable[[Any], object]) -> None:
+def spliced(
+    image: Any,
+    path: Path,
+    own: Callable[[bytes], bytes | None],
+    save: Callable[[Any], object],
+    cancelled: threading.Event,
+) -> None:
     """Run a libvips saver into `path`, with its first bytes exchanged by `own` (None: more are needed)."""
+    import pyvips
+
     with path.open("wb") as file:
         splice = _Splice(file, own)
         target = pyvips.TargetCustom()
         target.on_write(splice.write)
         try:
-            interruptibly(image, lambda: save(target))
+            interruptibly(image, lambda: save(target), cancelled)
         except pyvips.Error:
             if splice.caught is None:
                 raise

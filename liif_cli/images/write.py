@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -15,15 +15,8 @@ from PIL import ImageColor
 
 from liif_cli.errors import OutputError, UsageError
 from liif_cli.images import colour
-from liif_cli.images.formats.apng import save_apng
-from liif_cli.images.formats.avif import save_avif
 from liif_cli.images.formats.base import Coding, Format
-from liif_cli.images.formats.gif import save_gif
-from liif_cli.images.formats.jpeg import save_jpeg
-from liif_cli.images.formats.png import save_png
-from liif_cli.images.formats.table import check_limits, format_of
-from liif_cli.images.formats.tiff import save_tiff
-from liif_cli.images.formats.webp import save_webp
+from liif_cli.images.formats.table import check_limits, format_of, labels
 from liif_cli.images.levels import LUMA, as_floats, to_levels
 from liif_cli.images.picture import Metadata, Timing
 from liif_cli.images.spool import Scratch
@@ -49,16 +42,16 @@ class SaveOptions:
 
 
 class Writer:
-    """Context manager that takes a picture's rows from the top and leaves a finished file.
+    """Takes an image's rows from the top; `commit` makes them a finished file, `abort` leaves nothing behind.
 
     path: where to, or a binary stream to write to (then `options.format` is needed). height, width, channels: of the
     rows, 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`).
     metadata: the input's; orientation and dimensions in it are brought up to date. timing: makes it an animation, whose
     frames, each of `height` rows, are taken one after the other.
 
-    Raises UsageError, OutputError or LimitError at once where the file cannot be written. A clean exit leaves the whole
-    file; any other leaves nothing behind and an existing output as it was. `notes` says, after the exit, what the
-    format could not keep.
+    Raises UsageError, OutputError or LimitError at once where the file cannot be written. Whatever goes wrong leaves nothing
+    behind and an existing output as it was. `notes` says, after `commit`, what the format could not keep. As a context
+    manager it commits on a clean exit and aborts on any other.
     """
 
     def __init__(
@@ -89,6 +82,7 @@ class Writer:
         room = file_bytes(self.format, rows, width, kept, self._stored)
         self._scratch = Scratch(folder, rows, width, kept, self._stored, extra=room)
         self._size = height, width
+        self._cancelled = threading.Event()
 
     def _depth(self, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
         """The dtype of what is handed to the encoder, and its largest value before any shift."""
@@ -112,9 +106,23 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+    def commit(self) -> None:
+        """Write the file and put it in its place. Raises OutputError; then, too, nothing is left behind."""
         with self._scratch:
-            if kind is None:
-                self._save()
+            self._save()
+
+    def abort(self) -> None:
+        """Leave nothing behind, in place of `commit`. Does nothing after it."""
+        self._scratch.close()
+
+    def cancel(self) -> None:
+        """Have a `commit` that runs on another thread stop soon, with OutputError. It cannot be taken back."""
+        self._cancelled.set()
 
     def write(self, rows: NDArray[Any]) -> None:
         """Take the next rows, (h, width, channels): float32 in [0, 1] (rounded once, here), uint8 or uint16 of full
@@ -161,9 +169,9 @@ class Writer:
         if self.options.strip:
             metadata, notes = Metadata(), ()
         self.notes += notes
-        coding = Coding(self.options.quality, self.options.lossless, self._bits)
+        coding = Coding(self.options.quality, self.options.lossless, self._bits, self.timing, self._cancelled)
         with self._target() as temporary:
-            self.notes += encode(image, temporary, self.format, coding, metadata, self.timing)
+            self.notes += encode(image, temporary, self.format, coding, metadata)
 
     def _target(self) -> contextlib.AbstractContextManager[Path]:
         if isinstance(self.path, Path):
@@ -195,7 +203,7 @@ def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOption
     LimitError."""
     form = format_of(path if isinstance(path, Path) else None, options.format)
     if frames > 1 and not form.animation:
-        hint = "--frame N picks one; PNG, WebP and GIF hold all of them"
+        hint = f"--frame N picks one; {labels(animation=True)} hold all of them"
         raise UsageError(f"{form.label} holds one picture, and the animation has {frames} frames", hint=hint)
     check_limits(form, shape[1], shape[0])
     check_options(form, options)
@@ -206,10 +214,10 @@ def check_options(form: Format, options: SaveOptions) -> None:
     """UsageError where the options ask the format for what it does not do."""
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UsageError(f"a quality of {options.quality} is not between 1 and 100")
-    if options.quality is not None and form.name in ("png", "tiff", "gif"):
-        raise UsageError(f"{form.label} has no quality", hint="--quality is for JPEG, WebP and AVIF")
-    if options.lossless and not form.lossless:
-        raise UsageError(f"{form.label} is not lossless", hint="write PNG, TIFF, WebP or AVIF")
+    if options.quality is not None and form.quality is None:
+        raise UsageError(f"{form.label} has no quality", hint=f"--quality is for {labels(quality=True)}")
+    if options.lossless and form.lossless == "never":
+        raise UsageError(f"{form.label} is not lossless", hint=f"lossless are {labels(lossless=True)}")
     if options.lossless and options.quality is not None:
         raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
 
@@ -223,10 +231,10 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:
-    """How large the file may become, in bytes: the raw samples and a hundredth where coding is lossless, half of them
-    where it is lossy."""
+    """How large the file may become, in bytes: the raw samples and a hundredth if coding may be lossless, half of them
+    otherwise."""
     raw = height * width * channels * np.dtype(dtype).itemsize
-    return raw // 2 + 2**16 if form.name in ("jpeg", "webp", "avif") else raw + raw // 100 + 2**16
+    return raw // 2 + 2**16 if form.quality is not None else raw + raw // 100 + 2**16
 
 
 def write(
@@ -240,38 +248,24 @@ def write(
     return tuple(writer.notes)
 
 
-def encode(
-    image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata, timing: Timing | None = None
-) -> tuple[str, ...]:
-    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten. With timing it is
-    an animation's frames, one below the other.
+def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
+    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten.
 
     Returns notes on what of the metadata the format does not hold. OutputError when the encoder or the disk fails;
     an exception that arrives meanwhile (Ctrl-C) stops the encoder and is raised.
     """
+    assert form.save is not None
     deep = image.format == "ushort"
     gray, rgb = ("grey16", "rgb16") if deep else ("b-w", "srgb")
     image = image.copy(interpretation=gray if image.bands < 3 else rgb)
-    if timing:
-        image.set_type(pyvips.GValue.array_int_type, "delay", list(timing.durations))
-        image.set_type(pyvips.GValue.gint_type, "loop", timing.loop)
-        image.set_type(pyvips.GValue.gint_type, "page-height", image.height // timing.frames)
+    if coding.timing:
+        image.set_type(pyvips.GValue.array_int_type, "delay", list(coding.timing.durations))
+        image.set_type(pyvips.GValue.gint_type, "loop", coding.timing.loop)
+        image.set_type(pyvips.GValue.gint_type, "page-height", image.height // coding.timing.frames)
     try:
-        if timing and form.name == "png":
-            return save_apng(image, path, metadata, timing)
-        return _ENCODERS[form.name](image, path, coding, metadata)
+        return form.save(image, path, coding, metadata)
     except pyvips.Error as error:
         said = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "the encoder failed")
         raise OutputError(f"{form.label} could not be written: {said}") from error
     except OSError as error:
         raise OutputError(f"the output could not be written: {error.strerror}") from error
-
-
-_ENCODERS: dict[str, Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]] = {
-    "png": save_png,
-    "jpeg": save_jpeg,
-    "webp": save_webp,
-    "avif": save_avif,
-    "tiff": save_tiff,
-    "gif": save_gif,
-}

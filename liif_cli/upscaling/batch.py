@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from liif_cli.errors import ClosedPipe, OutputError
-from liif_cli.images.vips import stop_all
 from liif_cli.machine.signals import held
 from liif_cli.rendering.timing import Tally
 from liif_cli.upscaling.output_names import Job
@@ -175,9 +174,10 @@ class Batch:
             if each.future.cancel():
                 each.draft.discard()
         self._saving = deque(each for each in self._saving if not each.future.cancelled())
-        running = [each.future for each in self._saving]
-        while wait(running, timeout=0.1).not_done:
-            stop_all()
+        for each in self._saving:
+            each.draft.cancel()
+        while wait([each.future for each in self._saving], timeout=0.2).not_done:
+            pass
         with held():  # impatience, too, leaves no file that nobody hears of
             self._saving = deque(each for each in self._saving if each.future.exception() is None)
             self._report(wait_for_all=True)

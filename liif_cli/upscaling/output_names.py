@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 from liif_cli.errors import UsageError
 from liif_cli.images import read
-from liif_cli.images.formats.table import FORMATS, format_of
+from liif_cli.images.formats.table import OUTPUT_SUFFIXES, format_of
 from liif_cli.rendering.sizes import Region, Scale, Target, make_grid
 from liif_cli.upscaling.inputs import Source
 
@@ -55,7 +55,7 @@ class Naming:
         path = Path(self.output)
         if path.is_dir() or self.output.endswith(("/", os.sep)):
             return "folder"
-        if self.many and path.suffix.lower() in {suffix for form in FORMATS.values() for suffix in form.suffixes}:
+        if self.many and path.suffix.lower() in OUTPUT_SUFFIXES:
             raise UsageError(
                 f"several outputs would all go to {path}", hint="-o a folder, or a template such as {stem}_{scale}x.png"
             )
@@ -108,7 +108,7 @@ class Naming:
         """Of the format that was asked for; else of `source` where that can be written; else PNG's."""
         if self.format is None and source is not None and source.path is not None:
             own = source.path.suffix.lower()
-            if any(own in form.suffixes for form in FORMATS.values()):
+            if own in OUTPUT_SUFFIXES:
                 return own
         return format_of(None, self.format or "png").suffixes[0]
 

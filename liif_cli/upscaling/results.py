@@ -55,7 +55,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Draft:
-    """An output that is rendered and not yet a file. One of its two methods is to be called, on any thread.
+    """An output that is rendered and not yet a file. `save` or `discard` is to be called, on any thread.
 
     bytes: of its rows, which wait in memory or on disk.
     """
@@ -67,14 +67,17 @@ class Draft:
     def save(self) -> Result:
         """Put the file in its place. Raises `OutputError`; then nothing is left behind."""
         started = time.perf_counter()
-        with self.writer:
-            pass
+        self.writer.commit()
         seconds = round(self.result.seconds + time.perf_counter() - started, 3)
         return replace(self.result, seconds=seconds, notes=(*self.result.notes, *self.writer.notes))
 
     def discard(self) -> None:
-        """Leave nothing behind; harmless after `save`."""
-        self.writer.__exit__(InterruptedError, None, None)
+        """Discard the output. Does nothing after `save`."""
+        self.writer.abort()
+
+    def cancel(self) -> None:
+        """Have a `save` that runs on another thread fail soon."""
+        self.writer.cancel()
 
 
 def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[str]:

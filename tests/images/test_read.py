@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from liif_cli.errors import InputError, LiifError, OutOfMemory
 from liif_cli.images import read as images
-from liif_cli.images.formats.png import chunk
+from liif_cli.images.formats.png_chunks import chunk
 
 Y, X = np.mgrid[0:24, 0:36]
 RGB = np.stack([X * 7, Y * 10, (X + Y) * 4], axis=2).astype(np.uint8)

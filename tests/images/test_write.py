@@ -249,7 +249,7 @@ class TestTargets:
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _: Usage)
         with pytest.raises(OutputError, match="10 MiB free"):
             Writer(tmp_path / "a.png", 8000, 8000, 3, np.uint8)
-        Writer(tmp_path / "a.png", 800, 800, 3, np.uint8).__exit__(ValueError)
+        Writer(tmp_path / "a.png", 800, 800, 3, np.uint8).abort()
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")

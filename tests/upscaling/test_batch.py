@@ -393,14 +393,14 @@ def test_an_interrupt_stops_an_encoder(desk: Path, tiny: SRModel, monkeypatch: p
     picture("a.png"), picture("b.png")
     encoding_now, real = threading.Event(), vips.interruptibly
 
-    def endless(image: Any, work: Callable[[], object]) -> None:
+    def endless(image: Any, work: Callable[[], object], cancelled: threading.Event) -> None:
         def until_killed() -> None:
             encoding_now.set()
             for _ in range(1000):
                 time.sleep(0.01)
                 work()
 
-        real(image, until_killed)
+        real(image, until_killed, cancelled)
 
     monkeypatch.setattr(vips, "interruptibly", endless)
     watcher = Notes(interrupt_after=1)

@@ -1,33 +1,32 @@
 """Animated PNG: PNG files of single frames put together (W3C PNG, third edition, section 11.3.6)."""
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-import pyvips
-from numpy.typing import NDArray
-from PIL import Image
-
-from liif_cli.errors import InputError
-from liif_cli.images.formats import png
-from liif_cli.images.formats.base import Loaded, pillow_alone
-from liif_cli.images.formats.png import PNG, SIGNATURE, Header, chunk
+from liif_cli.errors import InputError, OutputError
+from liif_cli.images.formats.base import Coding, Loaded, pillow_alone
+from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, Header, chunk, head, profile
 from liif_cli.images.picture import Metadata, Timing
-from liif_cli.images.source import Source
+from liif_cli.images.source import Source, libvips
 
-Pixels = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[Any]
 
 
 def write(
-    file: BinaryIO, frames: Iterator[Pixels], encoded: Callable[[Pixels], bytes], head: bytes, timing: Timing
+    file: BinaryIO, frames: Iterator[Pixels], encoded: Callable[[Pixels], bytes], chunks: bytes, timing: Timing
 ) -> None:
     """Write frames, (H, W) or (H, W, C) each, of which after the first only the rectangle that changed is stored.
 
-    encoded: makes a whole PNG file of pixels. head: chunks that follow IHDR.
+    encoded: makes a whole PNG file of pixels. chunks: those that follow IHDR.
     """
     before: Pixels | None = None
     sequence = 0
@@ -35,7 +34,7 @@ def write(
         top, left, bottom, right = _changed(before, pixels)
         single = encoded(pixels[top:bottom, left:right])
         if before is None:
-            file.write(SIGNATURE + single[8:33] + head)
+            file.write(SIGNATURE + single[8:33] + chunks)
             file.write(chunk(b"acTL", struct.pack(">II", timing.frames, timing.loop)))
         place = (right - left, bottom - top, left, top, min(duration, 65535), 1000, 0, 0)
         file.write(chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *place)))
@@ -52,6 +51,8 @@ def write(
 
 def _changed(before: Pixels | None, now: Pixels) -> tuple[int, int, int, int]:
     """(top, left, bottom, right) of what differs; one pixel where nothing does, since a frame must have some."""
+    import numpy as np
+
     if before is None:
         return 0, 0, now.shape[0], now.shape[1]
     differs = now != before
@@ -74,7 +75,10 @@ def _pixel_chunks(single: bytes) -> Iterator[bytes]:
 
 def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     """A frame of an APNG whose chunks were read; the first is 0."""
-    metadata, notes = png.profile(header)
+    import numpy as np
+    from PIL import Image
+
+    metadata, notes = profile(header)
     if header.depth == 16:
         notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
     with source.open() as file, pillow_alone(), Image.open(file) as image:
@@ -99,19 +103,26 @@ def load_apng(source: Source, header: Header, frame: int) -> Loaded:
 
 
 def _opaque_or_not(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
+    import numpy as np
+
     return np.ascontiguousarray(pixels[..., [0, 3]] if gray else pixels)
 
 
-def save_apng(image: Any, path: Path, metadata: Metadata, timing: Timing) -> tuple[str, ...]:
+def save_apng(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
     """Write an APNG of the frames that lie one below the other; returns notes on what it does not hold."""
-    head, notes = png.head(metadata)
-    height = image.height // timing.frames
+    import numpy as np
+
+    assert coding.timing is not None
+    chunks, notes = head(metadata)
+    height = image.height // coding.timing.frames
     frames = (image.crop(0, top, image.width, height).numpy() for top in range(0, image.height, height))
 
     def encoded(pixels: NDArray[Any]) -> bytes:
-        bare = pyvips.Image.new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
+        if coding.cancelled.is_set():
+            raise OutputError("PNG could not be written: cancelled")
+        bare = libvips().new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
         return bytes(bare.pngsave_buffer(keep="none", **PNG))
 
     with path.open("wb") as file:
-        write(file, frames, encoded, head, timing)
+        write(file, frames, encoded, chunks, coding.timing)
     return notes

@@ -1,76 +1,41 @@
-"""What the formats share: the description of a format, a file that was opened, and what several of them do with it."""
+"""What a file format is: one object with all that liif knows of it, made in the format's own file; and what several share.
+
+A format's file loads neither NumPy, Pillow nor libvips before a file is read or written: `liif --help` asks for its name.
+"""
+
+from __future__ import annotations
 
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from liif_cli.errors import InputError, OutOfMemory
-from liif_cli.images import colour
-from liif_cli.images.icc import HDR
 from liif_cli.images.metadata import exif
 from liif_cli.images.picture import Metadata, Timing
 from liif_cli.images.source import Source
 from liif_cli.machine.memory import available, format_bytes
 
-
-@dataclass(frozen=True)
-class Format:
-    """What an output format can hold.
-
-    `max_side` is the longest side in pixels, `depths` the bits per sample it stores, `streams` whether the file can be
-    written while only a few rows are in memory, `gray` the depths at which it has gray of its own.
-    """
-
-    name: str
-    label: str
-    suffixes: tuple[str, ...]
-    max_side: int
-    depths: tuple[int, ...]
-    alpha: bool
-    animation: bool
-    streams: bool
-    lossless: bool
-    gray: tuple[int, ...]
-
-
-QUALITY = {"jpeg": 95, "webp": 95, "avif": 90}
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How pixels are coded. quality: 1 to 100, None for the format's own; bits: the depth of what is stored."""
+    """How pixels are coded.
+
+    quality: 1 to 100, None for the format's own. bits: the depth of what is stored. timing: of an animation, whose frames
+    lie one below the other. cancelled: set, on any thread, to have the encoder stop and fail.
+    """
 
     quality: int | None = None
     lossless: bool = False
     bits: int = 8
-
-
-def dpi_in_exif(metadata: Metadata) -> Metadata:
-    """For formats whose only place for dots per inch is EXIF."""
-    if metadata.exif or not metadata.dpi:
-        return metadata
-    return replace(metadata, exif=exif.exif_with_dpi(metadata.dpi))
-
-
-def without_cicp(metadata: Metadata) -> tuple[str, ...]:
-    """A note where the format has no place for code points that say HDR."""
-    if metadata.cicp is None or metadata.cicp[1] not in HDR:
-        return ()  # sRGB is what a file without code points is taken for
-    return ("dropped, as only PNG holds it here: what says that the picture is HDR (cICP)",)
-
-
-def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
-    """A note on IPTC and text, which the format called `name` has no place for."""
-    lost = ["IPTC"] if metadata.photoshop else []
-    lost += [f"the text {', '.join(k for k, _ in metadata.text)}"] if metadata.text else []
-    return (f"dropped, as {name} has no place for it: {' and '.join(lost)}",) if lost else ()
+    timing: Timing | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,6 +58,110 @@ class Loaded:
     def frames(self) -> int:
         """Frames of an animation, 1 for a still."""
         return self.timing.frames if self.timing else 1
+
+
+Load = Callable[[Source, BinaryIO, int], Loaded]
+"""Reads a file's header: (source, the file opened, the page or frame from 0). Raises InputError, or what its library does."""
+Save = Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]
+"""Writes a pyvips image, 1 to 4 bands, of uchar or ushort, to a path: notes on what the format does not hold."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What of the metadata an output format holds, in words for its table: a dash where it has no place for it."""
+
+    profile: str = "–"
+    exif: str = "–"
+    xmp: str = "–"
+    iptc: str = "–"
+    dpi: str = "–"
+    text: str = "–"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    name: as `--format` and headers have it, with `aliases`. label: for people; kinds: the labels of all that it reads, where
+    there are several; variants: which of its kinds of images are read. suffixes: in lower case, the first for outputs without another.
+    sniff: whether a file's first 64 bytes are its own. load and save: see `Load`, `Save`; no `save` means that it is only read.
+    depths: bits per sample that it stores; gray: those in which it has gray of its own; palette: 256 colours instead.
+    alpha, animation: whether it holds them. pages: whether a file may have several.
+    quality: the default, None where it has none and so loses nothing by coding. lossless: whether always, on request or never.
+    max_side: the longest side of an output in pixels. streams: whether it is written while few rows are in memory.
+    reads, writes: whether this installation can, as a word for `liif doctor`.
+    """
+
+    name: str
+    label: str
+    suffixes: tuple[str, ...]
+    sniff: Callable[[bytes], bool]
+    load: Load
+    save: Save | None = None
+    aliases: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    variants: str = ""
+    depths: tuple[int, ...] = (8,)
+    gray: tuple[int, ...] = ()
+    palette: bool = False
+    alpha: bool = False
+    animation: bool = False
+    pages: bool = False
+    quality: int | None = None
+    lossless: Literal["always", "on request", "never"] = "never"
+    max_side: int = 2**31 - 1
+    streams: bool = False
+    holds: Holds = Holds()
+    reads: Callable[[], str] = lambda: "yes"
+    writes: Callable[[], str] = lambda: "yes"
+
+
+def by_libvips(operation: str) -> Callable[[], str]:
+    """Whether this libvips has an operation such as `pngload`: yes or no."""
+
+    def there() -> str:
+        import pyvips
+
+        return "yes" if pyvips.type_find("VipsOperation", operation) else "no"
+
+    return there
+
+
+def heif_brands(head: bytes) -> tuple[bytes, ...]:
+    """The brands that an ISO media file claims in its first bytes, major first; none of another kind of file."""
+    if head[4:8] != b"ftyp":
+        return ()
+    return head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), int.from_bytes(head[:4])), 4))
+
+
+def dpi_in_exif(metadata: Metadata) -> Metadata:
+    """For formats whose only place for dots per inch is EXIF."""
+    if metadata.exif or not metadata.dpi:
+        return metadata
+    return replace(metadata, exif=exif.exif_with_dpi(metadata.dpi))
+
+
+def without_cicp(metadata: Metadata) -> tuple[str, ...]:
+    """A note where the format has no place for code points that say HDR."""
+    from liif_cli.images.icc import HDR
+
+    if metadata.cicp is None or metadata.cicp[1] not in HDR:
+        return ()  # sRGB is what a file without code points is taken for
+    return ("dropped, as only PNG holds it here: what says that the picture is HDR (cICP)",)
+
+
+def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
+    """A note on IPTC and text, which the format called `name` has no place for."""
+    lost = ["IPTC"] if metadata.photoshop else []
+    lost += [f"the text {', '.join(k for k, _ in metadata.text)}"] if metadata.text else []
+    return (f"dropped, as {name} has no place for it: {' and '.join(lost)}",) if lost else ()
+
+
+def without_metadata(metadata: Metadata, name: str) -> tuple[str, ...]:
+    """A note on all of the metadata, which the format called `name` has no place for."""
+    places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
+    lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
+    return (f"dropped, as {name} has no place for it: {', '.join(lost)}",) if lost else ()
 
 
 def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
@@ -122,6 +191,8 @@ def timed(loaded: Loaded, whole: Any) -> Loaded:
 
 def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
     """Gray repeated to RGB, and opaque alpha added, where the animation's other frames have them."""
+    import numpy as np
+
     if pixels.shape[2] < 3 <= bands:
         pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
     if pixels.shape[2] < bands:
@@ -136,6 +207,8 @@ _pillow_lock = threading.Lock()
 def pillow_alone() -> Iterator[None]:
     """Pillow's limit on pixels is a global of its module; the caller's own limit is checked on the header. What Pillow warns
     of is an error, or no concern of the user."""
+    from PIL import Image
+
     with _pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -147,6 +220,9 @@ def pillow_alone() -> Iterator[None]:
 
 def from_pillow(source: Source, file: BinaryIO) -> Loaded:
     """A file that Pillow opens, brought to gray, RGB or RGBA of 8 bits."""
+    import numpy as np
+    from PIL import Image
+
     file.seek(0)
     with pillow_alone(), Image.open(file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
@@ -169,6 +245,8 @@ def from_pillow(source: Source, file: BinaryIO) -> Loaded:
 
 def without_palette(source: Source, loaded: Loaded) -> Loaded:
     """A palette of grays makes a gray picture: seen in the pixels, which such files have few of."""
+    import numpy as np
+
     pixels = within_memory(source, loaded)()
     if pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
         pixels = np.ascontiguousarray(pixels[..., [0, 3]] if pixels.shape[2] == 4 else pixels[..., :1])
@@ -177,6 +255,8 @@ def without_palette(source: Source, loaded: Loaded) -> Loaded:
 
 def from_vips(image: Any, metadata: Metadata, notes: tuple[str, ...] = ()) -> Loaded:
     """Bring a pyvips image to gray or RGB, with or without alpha, of 8 or 16 bits."""
+    from liif_cli.images import colour
+
     said = list(notes)
     bits = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk":
@@ -203,6 +283,8 @@ def _pixels(image: Any, floats: bool) -> NDArray[Any]:
 
 
 def _from_floats(pixels: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
     beyond = np.count_nonzero(pixels > 1) / pixels.size
     if beyond > 0.5:
         raise InputError(

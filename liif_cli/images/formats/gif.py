@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from liif_cli.errors import InputError
-from liif_cli.images.formats.base import Coding, Loaded, from_vips, timed, without_palette
+from liif_cli.images.formats.base import (
+    Coding,
+    Format,
+    Holds,
+    Loaded,
+    by_libvips,
+    from_vips,
+    timed,
+    without_metadata,
+    without_palette,
+)
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
 from liif_cli.images.vips import interruptibly
@@ -27,10 +37,26 @@ def save_gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tupl
     """Write a GIF, still or animated; returns notes on what it does not hold."""
     if image.format == "ushort":
         image = image.cast("uchar", shift=True)
-    interruptibly(image, lambda: image.gifsave(os.fsencode(path), keep="none"))
+    interruptibly(image, lambda: image.gifsave(os.fsencode(path), keep="none"), coding.cancelled)
     notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
     if image.bands in (2, 4):
         notes += ("GIF knows only transparent and opaque: alpha was rounded",)
-    places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
-    lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
-    return notes + ((f"dropped, as GIF has no place for it: {', '.join(lost)}",) if lost else ())
+    return notes + without_metadata(metadata, "GIF")
+
+
+FORMAT = Format(
+    name="gif",
+    label="GIF",
+    variants="still and animated",
+    suffixes=(".gif",),
+    sniff=lambda head: head[:6] in (b"GIF87a", b"GIF89a"),
+    load=load_gif,
+    save=save_gif,
+    palette=True,
+    alpha=True,
+    animation=True,
+    max_side=65_535,
+    holds=Holds(),
+    reads=by_libvips("gifload"),
+    writes=by_libvips("gifsave"),
+)

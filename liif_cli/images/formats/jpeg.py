@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from liif_cli.images.formats.base import QUALITY, Coding, Loaded, from_vips, without_cicp
+from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_cicp
 from liif_cli.images.metadata import xmp
 from liif_cli.images.metadata.exif import bare
 from liif_cli.images.metadata.photoshop import without_thumbnail
@@ -164,15 +164,34 @@ def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
         return None if end is None else metadata_segments + first[end:]
 
     options = {
-        "Q": coding.quality or QUALITY["jpeg"],
+        "Q": coding.quality or FORMAT.quality,
         "subsample_mode": "off",
         "optimize_coding": image.width * image.height <= OPTIMIZED,
         "keep": "none",
     }
-    spliced(image, path, own, lambda target: image.jpegsave_target(target, **options))
+    spliced(image, path, own, lambda target: image.jpegsave_target(target, **options), coding.cancelled)
     return notes + without_cicp(metadata)
 
 
 def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
     """A JPEG."""
     return from_vips(source.vips("jpegload"), read(file))
+
+
+FORMAT = Format(
+    name="jpeg",
+    label="JPEG",
+    variants="grayscale, RGB, CMYK, progressive",
+    aliases=("jpg",),
+    suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
+    sniff=lambda head: head.startswith(b"\xff\xd8\xff"),
+    load=load_jpeg,
+    save=save_jpeg,
+    gray=(8,),
+    quality=95,
+    max_side=65_500,  # JPEG itself holds 65,535, libjpeg 65,500
+    streams=True,
+    holds=Holds(profile="✓", exif="✓ up to 64 kB", xmp="✓ up to 64 kB", iptc="✓", dpi="✓", text="the comment"),
+    reads=by_libvips("jpegload"),
+    writes=by_libvips("jpegsave"),
+)

@@ -3,16 +3,18 @@
 Our own, because Pillow reads 16-bit PPM as 8 bits.
 """
 
-import re
-from typing import Any, BinaryIO
+from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import re
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from liif_cli.errors import InputError
-from liif_cli.images.formats.base import Loaded, from_pillow
+from liif_cli.images.formats.base import Format, Loaded, from_pillow
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _HEAD = re.compile(rb"P([2356])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:#[^\n]*\n)?\s")
 
@@ -32,6 +34,8 @@ def header(data: bytes) -> tuple[int, int, int, int] | None:
 
 def read(data: bytes) -> NDArray[Any]:
     """(H, W, 1 or 3) uint8 or uint16, scaled to the full range. InputError when samples are missing."""
+    import numpy as np
+
     facts = header(data)
     found = _HEAD.match(data)
     assert facts is not None
@@ -63,3 +67,14 @@ def load_netpbm(source: Source, file: BinaryIO, _: int) -> Loaded:
             return read(again.read())
 
     return Loaded(width, height, channels, Metadata(bits=16 if top > 255 else 8), decode)
+
+
+FORMAT = Format(
+    name="ppm",
+    label="PPM",
+    variants="1 to 16 bits, plain and raw",
+    kinds=("PBM", "PGM", "PPM"),
+    suffixes=(".ppm", ".pgm", ".pbm", ".pnm"),
+    sniff=lambda head: head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace(),
+    load=load_netpbm,
+)

@@ -1,221 +1,57 @@
-"""PNG's chunks: metadata out of a file, and the head of a new one (W3C PNG, third edition)."""
+"""PNG, still or animated (W3C PNG, third edition)."""
 
-import struct
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from liif_cli.images import icc
-from liif_cli.images.formats.base import Coding, Loaded, from_vips, without_palette
-from liif_cli.images.metadata import exif
-from liif_cli.images.metadata.photoshop import from_iptc
+from liif_cli.images.formats.apng import load_apng, save_apng
+from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_palette
+from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, head, own_head, profile, read
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
 from liif_cli.images.vips import spliced
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-XMP = "XML:com.adobe.xmp"
-RAW = "Raw profile type "
-MOST = 64 * 2**20
-"""A compressed chunk is not unpacked further than this."""
-BULK = (b"IDAT", b"fdAT")
 
-
-@dataclass
-class Header:
-    """IHDR and what decides how the samples are meant. gamma is gAMA's value (0.45455 for 2.2); chroma cHRM's eight."""
-
-    width: int = 0
-    height: int = 0
-    depth: int = 8
-    kind: int = 2
-    frames: int = 1
-    gamma: float | None = None
-    chroma: tuple[float, ...] | None = None
-    srgb: bool = False
-    metadata: Metadata = field(default_factory=Metadata)
-
-
-def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(type, payload) of each chunk, with an empty payload for pixels; stops quietly where the file is cut."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        size, name = int.from_bytes(head[:4]), head[4:]
-        if name in BULK:
-            file.seek(size + 4, 1)
-            yield name, b""
-        elif len(body := file.read(size + 4)) == size + 4:
-            yield name, body[:-4]
-        else:
-            return
-
-
-def read(file: BinaryIO) -> Header:
-    """IHDR, colour and metadata of a PNG or APNG file."""
-    header = Header()
-    found: dict[str, object] = {}
-    text: list[tuple[str, str]] = []
-    for name, data in chunks(file):
-        try:
-            _take(header, found, text, name, data)
-        except (struct.error, zlib.error, UnicodeDecodeError, ValueError, IndexError):
-            continue  # a broken ancillary chunk is no reason to refuse a picture
-    header.metadata = Metadata(text=tuple(text), bits=header.depth, **found)  # type: ignore[arg-type]
-    return header
-
-
-def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]], name: bytes, data: bytes) -> None:
-    match name:
-        case b"IHDR":
-            header.width, header.height, header.depth, header.kind = struct.unpack(">IIBB", data[:10])
-        case b"acTL":
-            header.frames = int.from_bytes(data[:4])
-        case b"gAMA":
-            header.gamma = int.from_bytes(data) / 100_000 or None
-        case b"cHRM":
-            header.chroma = tuple(v / 100_000 for v in struct.unpack(">8I", data))
-        case b"sRGB":
-            header.srgb = True
-        case b"cICP":
-            found["cicp"] = data[:4]
-        case b"iCCP":
-            found["icc"] = _unpacked(data.partition(b"\0")[2][1:])
-        case b"eXIf":
-            found["exif"] = exif.bare(data)
-        case b"pHYs":
-            x, y, unit = struct.unpack(">IIB", data)
-            if unit == 1 and x and y:
-                found["dpi"] = (x * 0.0254, y * 0.0254)
-        case b"tEXt" | b"zTXt" | b"iTXt":
-            _take_text(found, text, *_text(name, data))
-
-
-def _text(name: bytes, data: bytes) -> tuple[str, str]:
-    keyword, _, rest = data.partition(b"\0")
-    key = keyword.decode("latin-1")
-    if name == b"tEXt":
-        return key, rest.decode("latin-1")
-    if name == b"zTXt":
-        return key, _unpacked(rest[1:]).decode("latin-1")
-    packed, body = rest[0], rest[2:].split(b"\0", 2)[2]
-    return key, (_unpacked(body) if packed else body).decode()
-
-
-def _take_text(found: dict[str, object], text: list[tuple[str, str]], key: str, value: str) -> None:
-    if key == XMP:
-        found["xmp"] = value.encode()
-    elif key.startswith(RAW):
-        _take_raw(found, key.removeprefix(RAW), bytes.fromhex("".join(value.split("\n")[3:])))
-    elif not key.startswith("date:"):  # ImageMagick's copies of the file's own dates
-        text.append((key, value))
-
-
-def _take_raw(found: dict[str, object], kind: str, data: bytes) -> None:
-    """ImageMagick's way to keep profiles in text: a newline, the name, the length, then hexadecimal lines."""
-    if kind in ("exif", "APP1") and data.startswith(b"Exif\0\0"):
-        found.setdefault("exif", exif.bare(data))
-    elif kind == "xmp":
-        found.setdefault("xmp", data)
-    elif kind in ("iptc", "8bim"):
-        data = data.removeprefix(b"Photoshop 3.0\0")
-        found.setdefault("photoshop", data if data.startswith(b"8BIM") else from_iptc(data))
-    elif kind in ("icc", "icm"):
-        found.setdefault("icc", data)
-
-
-def _unpacked(data: bytes) -> bytes:
-    machine = zlib.decompressobj()
-    plain = machine.decompress(data, MOST)
-    if machine.unconsumed_tail:
-        raise ValueError("the chunk unpacks to more than 64 MiB")
-    return plain
-
-
-def profile(header: Header) -> tuple[Metadata, tuple[str, ...]]:
-    """The header's metadata with the profile that cICP, iCCP, sRGB or gAMA and cHRM mean, in this order of precedence,
-    and notes. `cicp` stays only where no profile can say it (HDR)."""
-    metadata = header.metadata
-    if metadata.cicp is not None:
-        return icc.settle_cicp(metadata)
-    if metadata.icc or header.srgb or (header.gamma is None and header.chroma is None):
-        return metadata, ()
-    made = icc.from_gamma(header.gamma, header.chroma, gray=header.kind in (0, 4))
-    if made is None:
-        return metadata, ()
-    return Metadata(**{**vars(metadata), "icc": made}), ("the chunks gAMA and cHRM were turned into an ICC profile",)
-
-
-def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
-    """The chunks that follow IHDR in a new file, and notes on what PNG cannot hold (nothing)."""
-    parts = []
-    if metadata.cicp:
-        parts.append(chunk(b"cICP", metadata.cicp))
-    if metadata.icc:
-        parts.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
-    if metadata.dpi:
-        x, y = (max(1, round(d / 0.0254)) for d in metadata.dpi)
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if metadata.exif:
-        parts.append(chunk(b"eXIf", metadata.exif))
-    if metadata.xmp:
-        parts.append(chunk(b"iTXt", XMP.encode() + b"\0\0\0\0\0" + metadata.xmp))
-    if metadata.photoshop:
-        parts.append(_raw_chunk("iptc", metadata.photoshop))
-    parts += [_text_chunk(keyword, text) for keyword, text in metadata.text]
-    return b"".join(parts), ()
-
-
-def _raw_chunk(kind: str, data: bytes) -> bytes:
-    digits = data.hex()
-    lines = "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
-    body = f"\n{kind}\n{len(data):8d}\n{lines}\n".encode()
-    return chunk(b"zTXt", (RAW + kind).encode() + b"\0\0" + zlib.compress(body))
-
-
-def _text_chunk(keyword: str, text: str) -> bytes:
-    key = keyword.encode("latin-1", "replace")[:79] or b"Comment"
-    try:
-        return chunk(b"tEXt", key + b"\0" + text.encode("latin-1"))
-    except UnicodeEncodeError:
-        return chunk(b"iTXt", key + b"\0\0\0\0\0" + text.encode())
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A whole chunk: length, type, payload, CRC."""
-    return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
-
-
-def own_head(data: bytes) -> int | None:
-    """How many of the first bytes of a PNG file come before its first IDAT or PLTE; None while that is not known."""
-    at = 8
-    while len(data) >= at + 8:
-        if data[at + 4 : at + 8] in (b"IDAT", b"PLTE", b"tRNS"):
-            return at
-        at += 12 + int.from_bytes(data[at : at + 4])
-    return None
-
-
-PNG = {"filter": "paeth", "compression": 5}
-"""Half the time of trying every filter at zlib's level 6, for files that are 1 to 3% larger (photographs and graphics, x2 and
-x4): beside the rendering of a batch, saving is what takes the processor's time."""
+def load_png(source: Source, file: BinaryIO, frame: int) -> Loaded:
+    """A PNG, or a frame of an APNG; the first is 0."""
+    header = read(file)
+    if header.frames > 1:
+        return load_apng(source, header, frame)
+    metadata, notes = profile(header)
+    loaded = from_vips(source.vips("pngload"), metadata, notes)
+    return without_palette(source, loaded) if header.kind == 3 else loaded
 
 
 def save_png(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a PNG; returns notes on what it does not hold."""
+    """Write a PNG or an APNG; returns notes on what it does not hold."""
+    if coding.timing:
+        return save_apng(image, path, coding, metadata)
     metadata_chunks, notes = head(metadata)
 
     def own(first: bytes) -> bytes | None:
         end = own_head(first)
         return None if end is None else first[:33] + metadata_chunks + first[end:]
 
-    spliced(image, path, own, lambda target: image.pngsave_target(target, keep="none", **PNG))
+    spliced(image, path, own, lambda target: image.pngsave_target(target, keep="none", **PNG), coding.cancelled)
     return notes
 
 
-def load_png(source: Source, header: Header) -> Loaded:
-    """A still PNG whose chunks were read."""
-    metadata, notes = profile(header)
-    loaded = from_vips(source.vips("pngload"), metadata, notes)
-    return without_palette(source, loaded) if header.kind == 3 else loaded
+FORMAT = Format(
+    name="png",
+    label="PNG",
+    kinds=("PNG", "APNG"),
+    variants="1 to 16 bits, palettes, interlaced",
+    aliases=("apng",),
+    suffixes=(".png", ".apng"),
+    sniff=lambda head: head.startswith(SIGNATURE),
+    load=load_png,
+    save=save_png,
+    depths=(8, 16),
+    gray=(8, 16),
+    alpha=True,
+    animation=True,
+    lossless="always",
+    streams=True,
+    holds=Holds(profile="✓", exif="✓", xmp="✓", iptc="✓ as ImageMagick writes it", dpi="✓", text="✓"),
+    reads=by_libvips("pngload"),
+    writes=by_libvips("pngsave"),
+)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from liif_cli.errors import InputError
-from liif_cli.images.formats.base import Coding, Loaded, from_vips, without_cicp
+from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_cicp
 from liif_cli.images.metadata import ifd
 from liif_cli.images.metadata.exif import UNIT, X_RESOLUTION, Y_RESOLUTION, dpi_in, resolution
 from liif_cli.images.metadata.ifd import Directory, Reader
@@ -18,7 +18,7 @@ from liif_cli.images.source import Source
 from liif_cli.images.vips import interruptibly
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 700, 33723, 34377, 34675, 37724, 50706
-EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, FORMAT, BITS = 338, 277, 262, 339, 258
+EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 338, 277, 262, 339, 258
 GEOGRAPHY = (33550, 33922, 34264, 34735)
 DESCRIPTIVE = (
     269,
@@ -75,7 +75,7 @@ def read(file: BinaryIO, page: int = 0) -> Page:
         metadata=_metadata(tags),
         pages=len(pages),
         bits=tags.number(BITS, 1),
-        sample_format=tags.number(FORMAT, 1),
+        sample_format=tags.number(SAMPLE_FORMAT, 1),
         samples=tags.number(SAMPLES, 1),
         photometric=tags.number(PHOTOMETRIC, 1),
         extra=tuple(tags.numbers(EXTRA_SAMPLES)),
@@ -173,7 +173,7 @@ def save_tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
     # deflate grows what it cannot shrink, by less than a hundredth
     big = raw * 1.01 + 2**24 > CLASSIC_TIFF
     options = {"compression": "deflate", "predictor": "horizontal", "bigtiff": big, "keep": "none"}
-    interruptibly(image, lambda: image.tiffsave(os.fsencode(path), **options))
+    interruptibly(image, lambda: image.tiffsave(os.fsencode(path), **options), coding.cancelled)
     with path.open("r+b") as file:
         return add_metadata(file, metadata) + without_cicp(metadata)
 
@@ -193,3 +193,24 @@ def load_tiff(source: Source, file: BinaryIO, page: int) -> Loaded:
         image = image.extract_band(0, n=facts.samples - len(facts.extra))
         notes.append(f"{len(facts.extra)} extra channels, which are not alpha, were left out")
     return replace(from_vips(image, facts.metadata, tuple(notes)), pages=facts.pages)
+
+
+FORMAT = Format(
+    name="tiff",
+    label="TIFF",
+    variants="8 and 16 bits, float, CMYK, Lab, strips and tiles; pages with `--page`",
+    aliases=("tif",),
+    suffixes=(".tif", ".tiff"),
+    sniff=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    load=load_tiff,
+    save=save_tiff,
+    depths=(8, 16),
+    gray=(8, 16),
+    alpha=True,
+    pages=True,
+    lossless="always",
+    streams=True,
+    holds=Holds(profile="✓", exif="✓", xmp="✓", iptc="✓", dpi="✓", text="title, author and similar"),
+    reads=by_libvips("tiffload"),
+    writes=by_libvips("tiffsave"),
+)

@@ -6,9 +6,11 @@ from typing import Any, BinaryIO
 
 from liif_cli.errors import InputError
 from liif_cli.images.formats.base import (
-    QUALITY,
     Coding,
+    Format,
+    Holds,
     Loaded,
+    by_libvips,
     dpi_in_exif,
     from_vips,
     timed,
@@ -78,12 +80,36 @@ def load_webp(source: Source, file: BinaryIO, frame: int) -> Loaded:
 
 def save_webp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
     """Write a WebP, still or animated; returns notes on what it does not hold."""
-    quality = coding.quality or QUALITY["webp"]
     if image.bands < 3:
         image = image.colourspace("srgb")
-    options = {"Q": quality, "lossless": coding.lossless, "exact": True, "smart_subsample": True, "keep": "none"}
+    options = {
+        "Q": coding.quality or FORMAT.quality,
+        "lossless": coding.lossless,
+        "exact": True,
+        "smart_subsample": True,
+        "keep": "none",
+    }
     data: list[bytes] = []
-    interruptibly(image, lambda: data.append(image.webpsave_buffer(**options)))
+    interruptibly(image, lambda: data.append(image.webpsave_buffer(**options)), coding.cancelled)
     height = image.get("page-height") if image.get_typeof("page-height") else image.height
     path.write_bytes(with_metadata(data[0], dpi_in_exif(metadata), image.width, height, image.bands == 4))
     return without_cicp(metadata) + without_place(metadata, "WebP")
+
+
+FORMAT = Format(
+    name="webp",
+    label="WebP",
+    variants="still and animated",
+    suffixes=(".webp",),
+    sniff=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+    load=load_webp,
+    save=save_webp,
+    alpha=True,
+    animation=True,
+    quality=95,
+    lossless="on request",
+    max_side=16_383,
+    holds=Holds(profile="✓", exif="✓", xmp="✓", dpi="in EXIF"),
+    reads=by_libvips("webpload"),
+    writes=by_libvips("webpsave"),
+)
