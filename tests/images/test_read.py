@@ -262,15 +262,6 @@ class TestOthers:
         assert np.abs(picture.pixels.astype(int) - RGB).mean() < 3
         assert any("first frame" in note for note in picture.notes)
 
-    def test_heic_is_read_or_the_missing_decoder_is_named(self) -> None:
-        heif = pytest.importorskip("pillow_heif", reason="only pillow-heif writes HEIC here")
-        file = io.BytesIO()
-        heif.from_pillow(Image.fromarray(RGB)).save(file, quality=95)
-        try:
-            assert images.read(file.getvalue()).channels == 3
-        except InputError as error:
-            assert "HEVC" in str(error) and error.hint
-
 
 class TestRefusals:
     SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'

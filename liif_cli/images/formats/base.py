@@ -83,7 +83,7 @@ class Format:
     """A file format.
 
     name: as `--format` and headers have it, with `aliases`. label: for people; kinds: the labels of all that it reads, where
-    there are several; variants: which of its kinds of images are read. suffixes: in lower case, the first for outputs without another.
+    there are several; variants: which of its images are read. suffixes: in lower case, the first one for outputs.
     sniff: whether a file's first 64 bytes are its own. load and save: see `Load`, `Save`; no `save` means that it is only read.
     depths: bits per sample that it stores; gray: those in which it has gray of its own; palette: 256 colours instead.
     alpha, animation: whether it holds them. pages: whether a file may have several.
