@@ -99,7 +99,7 @@ class TestFormats:
         assert read.probe(written(tmp_path, "a.JPEG")).format == "jpeg"
         assert read.probe(written(tmp_path, "a.png", format="webp")).format == "webp"
         assert read.probe(written(tmp_path, "noname", format="tiff")).format == "tiff"
-        for name, message in (("a.bmp", r"\.bmp"), ("a", "no suffix")):
+        for name, message in (("a.tga", r"\.tga"), ("a", "no suffix")):
             with pytest.raises(UsageError, match=message):
                 written(tmp_path, name)
         with pytest.raises(UsageError, match="'jxl'"):
@@ -116,7 +116,7 @@ class TestFormats:
         with pytest.raises(UsageError):
             written(tmp_path, name, **options)
 
-    @pytest.mark.parametrize("name", ["webp", "avif", "jpeg", "gif"])
+    @pytest.mark.parametrize("name", ["webp", "avif", "jpeg", "gif", "bmp"])
     def test_limits_are_told_before_work_and_are_the_encoders_own(self, tmp_path: Path, name: str) -> None:
         form = FORMATS[name]
         most = form.max_side
@@ -127,7 +127,7 @@ class TestFormats:
             assert caught.value.exit_code == 9
         assert not list(tmp_path.iterdir())
         write.write(path, np.zeros((2 if name == "avif" else 1, most, 3), np.uint8))
-        assert pyvips.Image.new_from_file(str(path)).width == most
+        assert read.probe(path).width == most
 
     def test_bigtiff_beyond_four_gib(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write.write(tmp_path / "a.tif", RGB, Metadata(dpi=(99, 99)))
