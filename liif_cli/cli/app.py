@@ -50,7 +50,7 @@ app.command()(upscale)
 app.command()(compare)
 app.command()(train)
 app.command("eval")(eval_)
-app.command()(models)
+app.add_typer(models)
 app.command()(config)
 app.command()(doctor)
 
@@ -148,12 +148,16 @@ def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int
         message, hint = f"there is no option {wrong}", _near_option(wrong, context)
     elif message.startswith("No such command"):
         name = message.split("'")[1]
-        near = get_close_matches(name, context.command.commands if context else (), n=1)
-        message, hint = f"there is no command {name!r}", f"did you mean liif {near[0]}?" if near else None
-    known = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+        message, hint = f"there is no command {name!r}", _near_command(name, context)
+    known = get_command(app).commands  # type: ignore[attr-defined]
     path = context.command_path if context else " ".join(["liif", *[a for a in arguments if a in known][:1]])
     complain(message.rstrip("."), hint or f"{path} --help shows what there is")
     return ExitCode.USAGE
+
+
+def _near_command(name: str, context: Any) -> str | None:
+    near = get_close_matches(name, context.command.commands, n=1) if context else ()
+    return f"did you mean {context.command_path} {near[0]}?" if near else None
 
 
 def _near_option(wrong: str, context: Any) -> str | None:

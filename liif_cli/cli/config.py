@@ -17,7 +17,9 @@ def config(
     context: typer.Context,
     command: Annotated[
         str | None,
-        typer.Argument(metavar="[COMMAND]", help="Only the options of this command, the untouched ones too."),
+        typer.Argument(
+            metavar="[COMMAND]", help="Only the options of this command, the untouched ones too: 'models push'."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per option.")] = False,
 ) -> None:
@@ -36,7 +38,7 @@ def config(
       LIIF_DEVICE=cpu liif config upscale --json
     """
     parent = context.find_root()
-    commands = parent.command.commands  # type: ignore[attr-defined]
+    commands = settings.flat(parent.command.commands)  # type: ignore[attr-defined]
     if command is not None and command not in commands:
         raise UsageError(f"there is no command {command!r}", hint=f"there are {', '.join(commands)}")
     found = [each for name in commands if command in (None, name) for each in _values(parent, name)]
@@ -54,8 +56,10 @@ def config(
 
 def _values(parent: Any, name: str) -> "Iterator[dict[str, Any]]":
     """Each option of a command with its value as a call without arguments would have it."""
-    command = parent.command.commands[name]
-    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    command, context = parent.command, parent
+    for word in name.split(" "):
+        command = command.commands[word]
+        context = command.make_context(word, [], parent=context, resilient_parsing=True)
     for long, parameter in settings.options(command):
         value = context.params.get(parameter.name)
         origin = settings.origin(context, parameter, (parent.obj or {}).get(name, {}))

@@ -1,27 +1,65 @@
-"""`liif models`: what is on this machine."""
+"""`liif models`: which models there are, and checkpoints from anywhere, to anywhere."""
 
 import json
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from liif_cli.cli.streams import result
+from liif_cli.cli import options
+from liif_cli.cli.streams import result, say
+from liif_cli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from liif_cli.models.store import Entry
+
+models = typer.Typer(name="models", rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object per model.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE|REPO",
+        help="A shipped or pulled name, a file, or hf://owner/repo[@revision][/path].",
+        autocompletion=options.models,
+    ),
+]
 
 
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")] = False,
-) -> None:
-    """List the models that come with liif and those in the Hugging Face cache.
+@models.callback(invoke_without_command=True)
+def group(context: typer.Context, as_json: Json = False) -> None:
+    """List models, and fetch, convert, check, publish and export their checkpoints.
 
-    Any other is taken from the Hub at its first use: --model hf://owner/repo.
+    Without a command it lists the models.
 
     Examples:
 
       liif models
 
-      liif models --json
+      liif models show edsr-baseline-liif
+
+      liif models convert edsr-baseline-liif.pth -o authors.safetensors
     """
-    from liif_cli.machine.memory import format_bytes
+    if context.invoked_subcommand is None:
+        list_(as_json)
+    elif as_json:
+        raise UsageError("--json belongs behind the command", hint=f"liif models {context.invoked_subcommand} --json")
+
+
+@models.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the models that come with liif, that were pulled, that are in the Hub's cache, and that can be pulled.
+
+    Any other model is taken from the Hub at its first use: --model hf://owner/repo.
+
+    Examples:
+
+      liif models list
+
+      liif models list --json
+    """
     from liif_cli.models.store import entries
 
     found = entries()
@@ -29,11 +67,152 @@ def models(
         for entry in found:
             result(json.dumps(entry.as_dict()))
         return
-    rows = [("NAME", "WHERE", "SIZE", "PARAMETERS", "LICENCE")]
-    rows += [(e.name, e.where, format_bytes(e.bytes), f"{e.parameters:,}", e.licence) for e in found]
+    for row in _aligned([("NAME", "WHERE", "SIZE", "PARAMETERS", "LICENCE", "PSNR"), *map(_row, found)]):
+        result(row)
+
+
+def _row(entry: "Entry") -> tuple[str, ...]:
+    from liif_cli.machine.memory import format_bytes
+
+    size = format_bytes(entry.bytes) if entry.bytes is not None else "?"
+    return entry.name, entry.where, size, f"{entry.parameters:,}", entry.licence, _scores(entry.scores)
+
+
+def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """The first of them, as far as x4: `mmediting Set5 x2 35.71, x3 32.38, x4 30.27`."""
+    what, values = next(iter(scores.items()), ("", {}))
+    shown = ", ".join(f"x{scale} {psnr:.2f}" for scale, psnr in values.items() if float(scale) <= 4)
+    return f"{what} {shown}" if shown else ""
+
+
+def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...] = (2, 3)) -> Iterable[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        name, where, size, parameters, licence = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        cells = (c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        yield "  ".join(cells).rstrip()
+
+
+@models.command()
+def show(reference: Reference, as_json: Json = False) -> None:
+    """Show a model's config, licence and what it means for outputs, scores, hash and provenance.
+
+    No tensor is loaded. A model from the Hub is fetched if it is not cached.
+
+    Examples:
+
+      liif models show edsr-baseline-liif
+
+      liif models show hf://owner/repo@v1.0 --json
+    """
+    from liif_cli.models.describe import describe
+
+    found = describe(reference)
+    if as_json:
+        result(json.dumps(found))
+        return
+    for line in _lines(found):
+        result(line)
+
+
+def _lines(value: Mapping[str, Any], indent: str = "") -> Iterable[str]:
+    """`key: value`, a mapping's own lines indented under its key."""
+    for key, each in value.items():
+        if isinstance(each, Mapping):
+            yield f"{indent}{key}:"
+            yield from _lines(each, f"{indent}  ")
+        elif each is not None:
+            yield f"{indent}{key}: {each if isinstance(each, str) else json.dumps(each)}"
+
+
+@models.command()
+def path(reference: Reference, as_json: Json = False) -> None:
+    """Print where a model's file is; a model from the Hub is fetched if it is not cached.
+
+    Examples:
+
+      liif models path edsr-baseline-liif
+
+      liif models path hf://owner/repo
+    """
+    from liif_cli.models.store import find
+
+    found = find(reference)
+    as_object = {"name": found.name, "path": str(found.path), "revision": found.revision}
+    result(json.dumps(as_object) if as_json else str(found.path))
+
+
+@models.command()
+def verify(
+    references: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME|FILE|REPO]",
+            help="Names, files, or places on the Hub. Default: every model on this machine.",
+            autocompletion=options.models,
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="What the file's SHA-256 is to be, or to begin with.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read models whole: header, config, every tensor, and the hash where one is on record.
+
+    Examples:
+
+      liif models verify
+
+      liif models verify run/edsr-baseline-liif.safetensors --sha256 0f3a
+    """
+    from liif_cli.models import describe
+
+    if sha256 is not None and len(references or ()) != 1:
+        raise UsageError("--sha256 is the hash of one model", hint="name the model")
+    found = [describe.verify(each, sha256) for each in references] if references else describe.verify_all()
+    for each in found:
         result(
-            f"{name}  {where}  {size.strip().rjust(widths[2])}  {parameters.strip().rjust(widths[3])}  {licence}".rstrip()
+            json.dumps(each.as_dict())
+            if as_json
+            else f"{each.name}: {each.problem or 'ok'}  {each.sha256 or ''}".rstrip()
         )
+    if broken := [each.name for each in found if each.problem]:
+        raise CheckpointError(f"{len(broken)} of {len(found)} models cannot be used: {', '.join(broken)}")
+
+
+@models.command()
+def convert(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Another project's checkpoint, or hf://owner/repo/path of one.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The checkpoint to write: a .safetensors.")
+    ],
+    licence: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Licence of the weights. Default: the published one of a known file."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Convert a checkpoint of the LIIF authors, of MMEditing, or of your own training with their code.
+
+    Nothing in the file is run: a pickle that holds more than tensors and plain values is refused, and so is an unknown
+    layout. Files that are published are recognised by their hash.
+
+    Examples:
+
+      liif models convert edsr-baseline-liif.pth -o authors.safetensors
+
+      liif models convert epoch-last.pth -o mine.safetensors --licence CC0-1.0
+    """
+    from liif_cli.models.convert import convert as convert_file
+    from liif_cli.models.store import fetch_reference
+
+    source = fetch_reference(file).path if file.startswith("hf://") else Path(file)
+    made = convert_file(source, output, licence=licence, overwrite=overwrite)
+    if as_json:
+        result(json.dumps(made.as_dict()))
+        return
+    for note in made.notes():
+        say(f"Note: {note}")
+    result(str(made.path))

@@ -1,10 +1,12 @@
 """Options that are not typed: from `LIIF_*` variables and from `liif.toml`, the user's and the folder's.
 
 An option's value is, from strong to weak: what was typed; `LIIF_UPSCALE_DEVICE`; `LIIF_DEVICE`; `device` under `[upscale]` in
-the folder's `liif.toml`; `device` at its top, for every command that has it; the same in the user's; the default.
+the folder's `liif.toml`; `device` at its top, for every command that has it; the same in the user's; the default. A command
+in a group is named with its group, `models push`: `LIIF_MODELS_PUSH_PRIVATE`, and `private` under `[models.push]`.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,21 +40,31 @@ def files() -> list[Path]:
 def variables(command: str, option: str) -> list[str]:
     """The variables that set `option` (its long name without dashes) of `command`, the stronger first."""
     name = option.replace("-", "_").upper()
-    return [f"LIIF_{command.replace('-', '_').upper()}_{name}", f"LIIF_{name}"]
+    return [f"LIIF_{re.sub('[- ]', '_', command).upper()}_{name}", f"LIIF_{name}"]
+
+
+def flat(commands: Mapping[str, Any]) -> dict[str, Any]:
+    """`commands` with those of groups behind their group, by their full names: `models`, `models list`, ..."""
+    every: dict[str, Any] = {}
+    for name, command in commands.items():
+        every[name] = command
+        every |= {f"{name} {inner}": each for inner, each in getattr(command, "commands", {}).items()}
+    return every
 
 
 def load(commands: Mapping[str, Any]) -> Settings:
     """What the files say for `commands` (name -> Typer's command). Raises `UsageError` for what is no option of theirs."""
-    settings: Settings = {name: {} for name in commands}
+    every = flat(commands)
+    settings: Settings = {name: {} for name in every}
     for file in files():
-        for name, parameter, value in _read(file, commands):
+        for name, parameter, value in _read(file, every):
             settings[name][parameter] = Setting(value, file)
     return settings
 
 
 def bind_variables(commands: Mapping[str, Any]) -> None:
     """Let every option of `commands` be set by its variables."""
-    for name, command in commands.items():
+    for name, command in flat(commands).items():
         for long, parameter in options(command):
             parameter.envvar = variables(name, long)
             parameter.show_envvar = False
@@ -81,11 +93,22 @@ def _read(file: Path, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, A
             if long in own:
                 yield name, own[long].name, _value(own[long], value, f"{file}: {key}")
     for name, table in data.items():
-        for key, value in table.items() if isinstance(table, dict) else ():
-            long = key.replace("_", "-")
-            if long not in known[name]:
-                raise _unknown(file, f"{name}.{key}", set(known[name]), f"an option of liif {name}")
-            yield name, known[name][long].name, _value(known[name][long], value, f"{file}: {name}.{key}")
+        if isinstance(table, dict):
+            yield from _read_table(file, name, table, known)
+
+
+def _read_table(
+    file: Path, name: str, table: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, Any]]:
+    """What stands under [name], and in a group's table under those of its commands."""
+    for key, value in table.items():
+        long, place = key.replace("_", "-"), f"{name.replace(' ', '.')}.{key}"
+        if isinstance(value, dict) and f"{name} {key}" in known:
+            yield from _read_table(file, f"{name} {key}", value, known)
+            continue
+        if long not in known[name]:
+            raise _unknown(file, place, set(known[name]), f"an option of liif {name}")
+        yield name, known[name][long].name, _value(known[name][long], value, f"{file}: {place}")
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -117,8 +140,16 @@ def _value(parameter: Any, value: Any, place: str) -> Any:
 
 
 def default_map(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What Typer takes defaults from."""
-    return {name: {key: each.value for key, each in own.items()} for name, own in settings.items()}
+    """What Typer takes defaults from: those of a group's commands within the group's."""
+    defaults: dict[str, dict[str, Any]] = {}
+    for name, own in settings.items():
+        group, _, inner = name.partition(" ")
+        values = {key: each.value for key, each in own.items()}
+        if inner:
+            defaults[group][inner] = values
+        else:
+            defaults[name] = values
+    return defaults
 
 
 def origin(context: typer.Context, parameter: Any, settings: Mapping[str, Setting]) -> str:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and never harm what was there."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -76,8 +77,17 @@ class OutputFile:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` at once, making its folder where needed. Raises `OutputError`. (For checkpoints and reports.)"""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with OutputFile(path, overwrite=True) as temporary:
-        temporary.write_bytes(data)
+def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write `data` to `path` at once, making its folder where needed. Raises `OutputError`. (For checkpoints and reports.)"""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with OutputFile(path, overwrite) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,12 +6,14 @@ provenance. A reference to a model is a shipped name (no slash), an existing fil
 """
 
 import json
+import math
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from liif_cli.errors import CheckpointError
+from liif_cli.errors import CheckpointError, ModelNotFound
 from liif_cli.machine.files import write_bytes
 from liif_cli.models.schema import ConfigError, ModelConfig, parse, to_dict
 
@@ -68,23 +70,52 @@ def save_model(
     licence: str,
     provenance: Mapping[str, Any],
     dtype: "torch.dtype | None" = None,
+    overwrite: bool = True,
 ) -> None:
-    """Write `model` to one safetensors file, whole or not at all; an existing file is replaced.
+    """Write `model` to one safetensors file, whole or not at all.
 
-    dtype: of the tensors in the file, default float32. The same model gives the same bytes. Raises `OutputError`.
+    dtype: of the tensors in the file, default float32. overwrite: whether an existing file is replaced. The same model gives
+    the same bytes. Raises `OutputError`.
     """
     import torch
     from safetensors.torch import save
 
     header = Header(model.config, licence, dict(provenance))
     tensors = {name: t.detach().to("cpu", dtype or torch.float32).contiguous() for name, t in model.export().items()}
-    write_bytes(path, save(tensors, {HEADER: json.dumps(to_dict(header), sort_keys=True)}))
+    write_bytes(path, save(tensors, {HEADER: json.dumps(to_dict(header), sort_keys=True)}), overwrite=overwrite)
+
+
+def check_file(path: Path) -> None:
+    """Whether `path` is a file that can be opened, before anything waits for its content.
+
+    Raises `ModelNotFound` where there is none (absent, a loop of links, a folder, a pipe, a device) and `CheckpointError`
+    where it may not be read.
+    """
+    try:
+        mode = path.stat().st_mode
+        kinds = {"a folder": stat.S_ISDIR, "a pipe": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
+        kind = next((name for name, test in kinds.items() if test(mode)), "a device")
+        if not stat.S_ISREG(mode):
+            raise ModelNotFound(f"{path} is {kind}, not a checkpoint file")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise ModelNotFound(f"there is no file {path}") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelNotFound(f"{path} leads to no file: {reason}") from None
 
 
 def read_header(path: Path) -> Header:
     """The header of a checkpoint file. Raises `CheckpointError` when the file is not a whole checkpoint of liif."""
     from safetensors import SafetensorError, safe_open
 
+    if is_pickle(path):
+        raise CheckpointError(
+            f"{path.name} is a PyTorch pickle, which liif loads for no model",
+            hint=f"convert it once: liif models convert {path} -o {path.with_suffix('.safetensors').name}",
+        )
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -92,9 +123,47 @@ def read_header(path: Path) -> Header:
         raise _corrupt(path, error) from None
     if HEADER not in metadata:
         raise CheckpointError(
-            f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry"
+            f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry",
+            hint=f"if it holds a LIIF model: liif models convert {path} -o {path.stem}-liif.safetensors",
         )
     return _parse_header(path, metadata[HEADER])
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as PyTorch's do: an archive, or a bare pickle. False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except OSError:
+        return False
+    pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    return start.startswith(pickles) and start[8:] != b"{"  # a safetensors header of 640 bytes begins like a pickle
+
+
+MAX_HEADER = 100 * 2**20  # safetensors' own limit
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """The JSON at the start of a safetensors file, {} where it is none; read by hand, as completion must load no NumPy."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= MAX_HEADER else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file's header has our entry, understood or not."""
+    metadata = safetensors_header(path).get("__metadata__")
+    return isinstance(metadata, dict) and HEADER in metadata
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers in all tensors of a safetensors file, by its header."""
+    tensors = (value for key, value in safetensors_header(path).items() if key != "__metadata__")
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)
 
 
 def _parse_header(path: Path, text: str) -> Header:

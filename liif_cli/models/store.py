@@ -1,17 +1,17 @@
-"""Which models there are: shipped with the package, in the Hub's cache, in a file, on the Hub."""
+"""Which models there are: shipped with the package, pulled by name, in the Hub's cache, in a file, on the Hub."""
 
-import json
-import math
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from liif_cli.errors import CheckpointError, ModelNotFound
-from liif_cli.models.checkpoints import HEADER, Checkpoint, read_header
-from liif_cli.models.hub import fetch
+from liif_cli.models.checkpoints import Checkpoint, check_file, count_parameters, is_ours, read_header
+from liif_cli.models.hub import HubFile, fetch
+from liif_cli.models.known import KNOWN, by_name
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ HUB_REFERENCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/\s]+))
 
 
 def load_model(model: str | Path = DEFAULT, *, device: "str | torch.device" = "cpu") -> "SRModel":
-    """Load a model by a shipped name, a file, or a Hub reference; float32, evaluation mode.
+    """Load a model by a shipped or pulled name, a file, or a Hub reference; float32, evaluation mode.
 
     Raises `ModelNotFound` (no such model, no network) and `CheckpointError` (corrupt, or not a checkpoint of liif).
     """
@@ -33,21 +33,49 @@ def load_model(model: str | Path = DEFAULT, *, device: "str | torch.device" = "c
 
 
 def find(model: str | Path = DEFAULT) -> Checkpoint:
-    """Find a checkpoint, fetching it from the Hub where the reference says so, and read its header."""
-    reference = str(model)
-    path = Path(model)
-    if not reference.startswith("hf://"):
-        if path.is_file():
-            return _open(path.stem, path)
-        if reference in shipped():
-            return _open(reference, shipped()[reference])
-        if path.is_dir() or path.suffix == ".safetensors" or "/" not in reference:
-            raise _unknown(reference)
+    """Find a checkpoint, fetching it from the Hub where the reference says so, and read its header.
+
+    Raises `ModelNotFound` and `CheckpointError`.
+    """
+    found = find_here(model)
+    if found is not None:
+        return _open(*found)
+    file = fetch_reference(str(model))
+    return _open(hub_parts(str(model))["repo"] or "", file.path, file.commit)
+
+
+def find_here(model: str | Path) -> tuple[str, Path] | None:
+    """(name, file) of a model that is on this machine by its name or path; None where `model` is a place on the Hub.
+
+    The file need not be a checkpoint. Raises `ModelNotFound` where it is neither.
+    """
+    reference, path = str(model), Path(model)
+    if reference.startswith("hf://"):
+        return None
+    if path.is_file():
+        return path.stem, path
+    for place in (shipped(), pulled()):
+        if reference in place:
+            return reference, place[reference]
+    if reference and os.path.lexists(path):
+        check_file(path)
+    if path.suffix == ".safetensors" or not HUB_REFERENCE.fullmatch(reference):
+        raise _unknown(reference)
+    return None
+
+
+def hub_parts(reference: str) -> Mapping[str, str | None]:
+    """`repo`, `revision` and `path` of hf://owner/repo[@revision][/path]. Raises `ModelNotFound` where it is none."""
     match = HUB_REFERENCE.fullmatch(reference.removeprefix("hf://"))
     if match is None:
         raise _unknown(reference)
-    file = fetch(match["repo"], match["path"] or HUB_FILE, revision=match["revision"])
-    return _open(match["repo"], file.path, file.commit)
+    return match.groupdict()
+
+
+def fetch_reference(reference: str) -> HubFile:
+    """The file of a Hub reference, whatever it holds. Raises `ModelNotFound` and `CheckpointError`."""
+    parts = hub_parts(reference)
+    return fetch(parts["repo"] or "", parts["path"] or HUB_FILE, revision=parts["revision"])
 
 
 def shipped() -> dict[str, Path]:
@@ -57,33 +85,48 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
+def pulled() -> dict[str, Path]:
+    """The models that `pull` has fetched: name -> file."""
+    return {path.stem: path for path in sorted(pull_folder().glob("*.safetensors"))}
+
+
+def pull_folder() -> Path:
+    """Where `pull` keeps models, among the files that the Hub's client keeps for others: HF_HOME moves it."""
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "liif" / "models"
+
+
 def _unknown(reference: str) -> ModelNotFound:
-    close = get_close_matches(reference, shipped(), n=1)
-    hint = (
-        f"did you mean {close[0]}?"
-        if close
-        else f"shipped models: {', '.join(shipped()) or 'none'}; see also hf://owner/repo"
+    if by_name(reference):
+        return ModelNotFound(f"the model {reference} is not on this machine", hint=f"liif models pull {reference}")
+    every = [*shipped(), *pulled(), *(known.name for known in KNOWN)]
+    close = get_close_matches(reference, every, n=1)
+    shown = f"shipped models: {', '.join(shipped()) or 'none'}; see also liif models and hf://owner/repo"
+    return ModelNotFound(
+        f"there is no model or file {reference!r}", hint=f"did you mean {close[0]}?" if close else shown
     )
-    return ModelNotFound(f"there is no model or file {reference!r}", hint=hint)
 
 
 def _open(name: str, path: Path, revision: str | None = None) -> Checkpoint:
     return Checkpoint(name, path, read_header(path), revision)
 
 
-MAX_HEADER = 100 * 2**20  # safetensors' own limit
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A model. name: as `--model` takes it. bytes: of the file. where: "shipped" or "cached". licence: as its file says."""
+    """A model. name: as `--model` takes it. where: "shipped", "pulled", "cached" or, not on this machine, "known".
+
+    bytes: of the file, None where it is not here and not stated. licence: as its file says. path: None where it is not here.
+    scores: what they were measured on -> scale -> PSNR in dB.
+    """
 
     name: str
     where: str
-    bytes: int
+    bytes: int | None
     parameters: int
     licence: str
-    path: str
+    path: str | None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
@@ -91,14 +134,18 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    """The models on this machine, the shipped ones first. Never asks the network."""
+    """The models on this machine, the shipped ones first, then those that `pull` knows. Never asks the network."""
     found = [_entry(name, path, "shipped") for name, path in shipped().items()]
-    return found + [_entry(name, path, "cached") for name, path in cached()]
+    found += [_entry(name, path, "pulled") for name, path in pulled().items()]
+    found += [_entry(name, path, "cached") for name, path in cached()]
+    here = {entry.name for entry in found}
+    absent = [known for known in KNOWN if known.name not in here]
+    return found + [Entry(k.name, "known", k.bytes, k.parameters, k.licence, None, k.scores) for k in absent]
 
 
 def names() -> list[str]:
     """What `--model` can be given without the network; cheap enough for completion."""
-    return [*shipped(), *(name for name, _ in cached())]
+    return [*shipped(), *pulled(), *(name for name, _ in cached())]
 
 
 def cached() -> Iterator[tuple[str, Path]]:
@@ -108,7 +155,7 @@ def cached() -> Iterator[tuple[str, Path]]:
         for revision in sorted((repo / "snapshots").glob("*")):
             for path in sorted(revision.rglob("*.safetensors")):
                 inside = path.relative_to(revision).as_posix()
-                if HEADER in _safetensors_header(path).get("__metadata__", {}):
+                if is_ours(path):
                     yield f"hf://{owner}/{name}{'' if inside == HUB_FILE else '/' + inside}", path
 
 
@@ -120,21 +167,15 @@ def _repositories() -> list[Path]:
 
 
 def _entry(name: str, path: Path, where: str) -> Entry:
-    tensors = {key: value for key, value in _safetensors_header(path).items() if key != "__metadata__"}
-    parameters = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
     try:
-        licence = read_header(path).licence
+        header = read_header(path)
+        licence, scores = header.licence, published_scores(header.provenance)
     except CheckpointError as error:
-        licence = f"unknown: {error}"
-    return Entry(name, where, path.stat().st_size, parameters, licence, str(path))
+        licence, scores = f"unknown: {error}", {}
+    return Entry(name, where, path.stat().st_size, count_parameters(path), licence, str(path), scores)
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON at the start of a safetensors file, {} where it is none; read by hand, as completion must load no NumPy."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= MAX_HEADER else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return header if isinstance(header, dict) else {}
+def published_scores(provenance: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What a checkpoint says of its scores: what they were measured on -> scale -> PSNR in dB."""
+    scores = {"validation": provenance.get("validation_psnr"), **dict(provenance.get("published_psnr") or {})}
+    return {what: dict(values) for what, values in scores.items() if isinstance(values, Mapping) and values}

@@ -1,4 +1,4 @@
-"""What is on this machine: `liif models`, `liif doctor`, completion."""
+"""What is on this machine: `liif doctor`, completion."""
 
 import json
 import os
@@ -10,38 +10,8 @@ import pytest
 import torch
 
 from liif_cli import __version__
-from liif_cli.models.checkpoints import save_model
-from liif_cli.models.model import SRModel
 
 Run = Callable[..., Any]
-
-
-def test_models_lists_what_is_shipped_and_cached(
-    liif: Run, desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = desk / "cache"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    for name in ("model.safetensors", "more/small.safetensors"):
-        path = cache / "models--someone--nice" / "snapshots" / "0123" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_model(tiny, path, licence="CC0-1.0", provenance={})
-    other = cache / "models--someone--other" / "snapshots" / "0123" / "model.safetensors"
-    other.parent.mkdir(parents=True)
-    other.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    found = {entry["name"]: entry for entry in map(json.loads, liif("models", "--json").out)}
-    cached = found["hf://someone/nice"]
-    assert cached["where"] == "cached" and cached["licence"] == "CC0-1.0"
-    assert cached["parameters"] == sum(p.numel() for p in tiny.parameters())
-    assert cached["bytes"] == Path(cached["path"]).stat().st_size
-    assert "hf://someone/nice/more/small.safetensors" in found and len(found) == 2 + len(_shipped())
-    table = liif("models").out
-    assert table[0].split() == ["NAME", "WHERE", "SIZE", "PARAMETERS", "LICENCE"] and len(table) == len(found) + 1
-
-
-def _shipped() -> dict[str, Path]:
-    from liif_cli.models.store import shipped
-
-    return shipped()
 
 
 def test_doctor_says_why_a_gpu_is_or_is_not_used(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ TEXT = OPTIONS.read_text(encoding="utf-8")
 DOCS = {file.name: file.read_text(encoding="utf-8") for file in OPTIONS.parent.glob("*.md")}
 README = (OPTIONS.parents[1] / "README.md").read_text(encoding="utf-8")
 ROOT: Any = get_command(app)
-COMMANDS = sorted(ROOT.commands)
+COMMANDS = sorted(settings.flat(ROOT.commands))
 
 
 def test_the_tables_are_those_of_the_command_line() -> None:
@@ -42,7 +42,7 @@ def test_the_exit_codes_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
-    command = ROOT.commands[name]
+    command = settings.flat(ROOT.commands)[name]
     assert command.help and all(option.help for _, option in settings.options(command))
     lines = [line.strip() for line in command.help.splitlines()]
     examples = [line for line in lines if re.search(rf"(^|\s)liif {name}\b", line) and "Examples" not in line]
@@ -65,7 +65,8 @@ def calls(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("README.md", 11), ("command-line.md", 5), ("evaluation.md", 4), ("training.md", 6)]
+    ("name", "least"),
+    [("README.md", 11), ("command-line.md", 5), ("evaluation.md", 4), ("training.md", 6), ("weights.md", 4)],
 )
 def test_the_examples_of_the_documents_parse(name: str, least: int) -> None:
     found = calls(README if name == "README.md" else DOCS[name])
@@ -79,8 +80,12 @@ def parse(line: str) -> None:
     words = shlex.split(line, comments=True)
     words = words[1 + next(i for i, word in enumerate(words) if word in ("liif", "liif_cli")) :]
     stops = [index for index, word in enumerate(words) if word in ("|", ">", ">>", "<", "&&")]
-    name, *arguments = words[: stops[0] if stops else None]
-    with ROOT.commands[name].make_context(name, arguments):
+    arguments, command = words[: stops[0] if stops else None], ROOT
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        name, *arguments = arguments
+        command = command.commands[name]
+    assert command is not ROOT, line
+    with command.make_context(name, arguments):
         pass
 
 

@@ -16,6 +16,7 @@ from conftest import golden_model
 from safetensors.numpy import load_file
 
 from liif_cli.coords import Axis, Grid, to_position
+from liif_cli.models.model import SRModel
 from liif_cli.models.registry import PRESETS
 
 OWN = Path(__file__).parents[1] / "data" / "golden.safetensors"
@@ -36,9 +37,9 @@ def wrong_in_reference(height: int, width: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def check(name: str, outputs: dict[str, np.ndarray]) -> None:
-    """Every stored output of the model `name` against ours."""
-    model = golden_model(PRESETS[name])
+def check(name: str, outputs: dict[str, np.ndarray], model: SRModel | None = None) -> None:
+    """Every stored output of the model `name` against ours, or against another model of the same weights."""
+    model = model or golden_model(PRESETS[name])
     features = model.encoder(torch.from_numpy(outputs["input"]).unsqueeze(0))
     if f"{name}/features" in outputs:
         np.testing.assert_allclose(features[0].numpy(), outputs[f"{name}/features"], atol=2e-4)

@@ -21,7 +21,7 @@ def reference() -> str:
     """The Markdown that stands between the markers."""
     root: Any = get_command(app)
     parts = [f"Before the command: {', '.join(f'`{name}`' for name in global_options(root))}.", ""]
-    for name, command in root.commands.items():
+    for name, command in settings.flat(root.commands).items():
         parts += [*section(name, command), ""]
     return "\n".join(parts)
 

@@ -1,0 +1,88 @@
+"""Other projects' checkpoint files -> ours."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from liif_cli.errors import CheckpointError
+from liif_cli.machine.files import check_target, file_sha256
+from liif_cli.models.checkpoints import check_file, is_ours, save_model
+from liif_cli.models.foreign import Foreign, read_foreign
+from liif_cli.models.known import Known, by_hash
+from liif_cli.models.model import SRModel
+
+UNKNOWN_LICENCE = "unknown"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a file. sha256: of the file that was read. known: the published model that it is, if it is one."""
+
+    path: Path
+    layout: str
+    sha256: str
+    known: Known | None
+    licence: str
+    parameters: int
+    unused: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        return vars(self) | {"path": str(self.path), "known": self.known and self.known.name}
+
+    def notes(self) -> list[str]:
+        """What a person should know of it, in sentences."""
+        what = f"the file that is known as {self.known.name}" if self.known else "not a file that is known by its hash"
+        notes = [f"layout: {self.layout}, {self.parameters:,} parameters; {what}"]
+        notes += [f"assumed: {each}" for each in self.assumed]
+        if self.unused:
+            notes.append(f"left out, as nothing reads them: {', '.join(self.unused)}")
+        terms = self.known.terms if self.known and self.licence == self.known.licence else self.licence
+        return [*notes, f"licence: {terms}" + ("; --licence states it" if self.licence == UNKNOWN_LICENCE else "")]
+
+
+def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Converted:
+    """Write the model in `source`, a checkpoint of another project, to `out` as a checkpoint of ours.
+
+    licence: of the weights; default: the known model's, otherwise "unknown". Nothing in `source` is run, and nothing is written
+    unless all of it is understood. Raises `ModelNotFound`, `CheckpointError`, `OutputError`.
+    """
+    check_file(source)
+    check_target(out, overwrite)
+    _refuse_ours(source)
+    foreign = read_foreign(source)
+    model = _build(foreign, source.name)
+    sha256 = file_sha256(source)
+    known = by_hash(sha256)
+    stated = licence or (known.licence if known else UNKNOWN_LICENCE)
+    save_model(model, out, licence=stated, provenance=_provenance(source, foreign, sha256, known), overwrite=overwrite)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Converted(out, foreign.layout, sha256, known, stated, parameters, foreign.unused, foreign.assumed)
+
+
+def _refuse_ours(source: Path) -> None:
+    if is_ours(source):
+        raise CheckpointError(f"{source.name} is a checkpoint of liif already", hint=f"--model {source} takes it")
+
+
+def _build(foreign: Foreign, name: str) -> SRModel:
+    try:
+        return SRModel.from_tensors(foreign.config, {k: t.to(torch.float32) for k, t in foreign.tensors.items()}).eval()
+    except CheckpointError as error:
+        raise CheckpointError(f"{name} ({foreign.layout}): {error}") from None
+
+
+def _provenance(source: Path, foreign: Foreign, sha256: str, known: Known | None) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "converted_from": source.name,
+        "layout": foreign.layout,
+        "sha256": sha256,
+        "assumed": list(foreign.assumed),
+    }
+    if known:
+        made |= {"known": known.name, "origin": known.origin, "notice": known.notice}
+        made |= {"published_psnr": {what: dict(scores) for what, scores in known.scores.items()}}
+    return made

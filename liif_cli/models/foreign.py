@@ -1,0 +1,349 @@
+"""Checkpoint files of other projects: opened without running anything in them, their layout recognised by its keys.
+
+Each layout gives a `ModelConfig` and tensors by the LIIF authors' names; what no model of ours could hold is refused with the
+keys that were found.
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from liif_cli.errors import CheckpointError
+from liif_cli.models.schema import ConfigError, ModelConfig, parse
+
+MAX_BYTES = 4 * 2**30  # RDN-LIIF with Adam's state is 0.3 GB
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A model as another project's file holds it.
+
+    layout: whose. tensors: by the LIIF authors' names, as they were stored. unused: names of tensors that no part of the model
+    reads. assumed: what the file does not say, in sentences.
+    """
+
+    layout: str
+    config: ModelConfig
+    tensors: Tensors
+    unused: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = field(default=())
+
+
+def read_foreign(path: Path) -> Foreign:
+    """Read another project's checkpoint: a `.pth` or `.pt` of PyTorch, or safetensors without our header.
+
+    Of a pickle nothing but tensors and plain containers is taken (`weights_only=True`). Raises `CheckpointError` for what is
+    no such file, would run code, or is of no layout that is known.
+    """
+    return understand(_load_safetensors(path) if _is_safetensors(path) else _load_pickle(path), path.name)
+
+
+def understand(data: object, name: str) -> Foreign:
+    """What the loaded content of the file `name` is. Raises `CheckpointError` that names its keys."""
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{name} holds a {type(data).__name__}, not a dictionary of tensors")
+    for read in LAYOUTS:
+        found = read(data, name)
+        if found:
+            _check_tensors(found.tensors, name)
+            return found
+    raise CheckpointError(f"the layout of {name} is not known; its keys are {_keys(data)}")
+
+
+# Opening
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _load_safetensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} is not a whole safetensors file: {error}") from None
+
+
+def _load_pickle(path: Path) -> object:
+    _check_size(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise _unsafe(path, str(error)) from None
+    except Exception as error:  # whatever a damaged pickle or archive makes of the reader
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        raise CheckpointError(f"{path.name} is not a whole PyTorch checkpoint: {reason}") from None
+
+
+def _check_size(path: Path) -> None:
+    """Before anything is unpacked: an archive's members may be far larger than the file."""
+    size = path.stat().st_size
+    if size == 0:
+        raise CheckpointError(f"{path.name} is empty")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(member.file_size for member in archive.infolist()))
+    if size > MAX_BYTES:
+        raise CheckpointError(
+            f"{path.name} would take {size / 2**30:.1f} GiB, more than any checkpoint of LIIF ({MAX_BYTES / 2**30:.0f} GiB)"
+        )
+
+
+def _unsafe(path: Path, reason: str) -> CheckpointError:
+    wanted = re.search(r"(?:GLOBAL|class|global:?) ([\w.]+\.[\w.]+)", reason)
+    if wanted is None:
+        return CheckpointError(f"{path.name} is not a PyTorch checkpoint that can be read without running code in it")
+    return CheckpointError(
+        f"{path.name} asks for {wanted[1]}, which could run code: nothing of it was loaded",
+        hint="a file of tensors alone can be converted: torch.save(model.state_dict(), ...)",
+    )
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{name}: {key} holds no plain floating-point numbers ({tensor.dtype}, {tensor.layout})"
+            )
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f"{name}: {key} claims to be larger than its data")
+
+
+def _keys(data: Mapping[Any, Any]) -> str:
+    names = [str(key) for key in data]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "none"
+
+
+def _only_tensors(data: object) -> Tensors | None:
+    """`data` where it is a dictionary of nothing but named tensors."""
+    if not isinstance(data, Mapping) or not data:
+        return None
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items()):
+        return None
+    return {key: value.detach() for key, value in data.items()}
+
+
+# The LIIF authors' files
+
+
+def _authors(data: Mapping[Any, Any], name: str) -> Foreign | None:
+    """{"model": {"name", "args", "sd"}, ...}: the model's spec is inside."""
+    spec = data.get("model")
+    tensors = _only_tensors(spec.get("sd")) if isinstance(spec, Mapping) else None
+    if tensors is None or not isinstance(spec, Mapping):
+        return None
+    args = spec.get("args")
+    if spec.get("name") != "liif" or not isinstance(args, Mapping):
+        raise CheckpointError(f"{name} needs the decoder {spec.get('name')!r}, and liif has 'liif'")
+    config = _config({"encoder": _encoder_spec(args, name), "decoder": _decoder_spec(args, name)}, name)
+    kept, unused = _without_mean_shift(tensors)
+    return Foreign("LIIF authors", config, kept, unused, ("images are normalised with mean 0.5 and std 0.5",))
+
+
+def _spec(args: Mapping[Any, Any], key: str, name: str) -> tuple[str, dict[str, Any]]:
+    spec = args.get(key)
+    inner = spec.get("args") or {} if isinstance(spec, Mapping) else None
+    if not isinstance(spec, Mapping) or not isinstance(inner, Mapping):
+        raise CheckpointError(f"{name}: its {key} is {spec!r:.80}, not a name and arguments")
+    return str(spec.get("name")), dict(inner)
+
+
+ENCODER_SPECS: dict[str, dict[str, Any]] = {
+    "edsr-baseline": {"n_resblocks": 16, "n_feats": 64, "res_scale": 1.0},
+    "edsr": {"n_resblocks": 32, "n_feats": 256, "res_scale": 0.1},
+    "rdn": {"G0": 64, "RDNconfig": "B"},
+}
+EDSR_NAMES = {"n_resblocks": "blocks", "n_feats": "features", "res_scale": "residual_scale"}
+RDN_CONFIGS = {"A": {"blocks": 20, "layers": 6, "growth": 32}, "B": {"blocks": 16, "layers": 8, "growth": 64}}
+# They concern the up-sampler and the mean shift, which LIIF does not use, and the size of kernels, which the tensors show.
+WITHOUT_EFFECT = {"scale", "no_upsampling", "rgb_range", "RDNkSize"}
+
+
+def _encoder_spec(args: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    kind, given = _spec(args, "encoder_spec", name)
+    if kind not in ENCODER_SPECS:
+        raise CheckpointError(f"{name} needs the encoder {kind!r}, and liif has {', '.join(ENCODER_SPECS)}")
+    values = ENCODER_SPECS[kind] | {key: value for key, value in given.items() if key not in WITHOUT_EFFECT}
+    if unknown := set(values) - set(ENCODER_SPECS[kind]):
+        raise CheckpointError(f"{name}: its encoder has the unknown argument {min(map(str, unknown))}")
+    if kind != "rdn":
+        return {"name": "edsr"} | {EDSR_NAMES[key]: value for key, value in values.items()}
+    if values["RDNconfig"] not in RDN_CONFIGS:
+        raise CheckpointError(f"{name}: its encoder's RDNconfig is {values['RDNconfig']!r}, and is to be A or B")
+    return {"name": "rdn", "features": values["G0"]} | RDN_CONFIGS[values["RDNconfig"]]
+
+
+def _decoder_spec(args: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    kind, given = _spec(args, "imnet_spec", name)
+    hidden = given.get("hidden_list")
+    if kind != "mlp" or given.get("out_dim", 3) != 3 or not isinstance(hidden, list | tuple):
+        raise CheckpointError(f"{name}: its decoder's network is {kind} with {given!r:.80}, not an MLP of 3 outputs")
+    return {
+        "name": "liif",
+        "hidden": tuple(hidden),
+        "local_ensemble": args.get("local_ensemble", True),
+        "feature_unfolding": args.get("feat_unfold", True),
+        "cell_decoding": args.get("cell_decode", True),
+    }
+
+
+def _config(data: dict[str, Any], name: str) -> ModelConfig:
+    try:
+        return parse(ModelConfig, data)
+    except ConfigError as error:
+        raise CheckpointError(f"{name} is not understood: {error}") from None
+
+
+def _without_mean_shift(tensors: Tensors) -> tuple[Tensors, tuple[str, ...]]:
+    """EDSR's mean shift is stored by the authors, and never applied."""
+    unused = tuple(key for key in tensors if key.startswith(("encoder.sub_mean.", "encoder.add_mean.")))
+    return {key: tensor for key, tensor in tensors.items() if key not in unused}, unused
+
+
+# State dicts without a spec: sizes follow from shapes
+
+
+def _bare(data: Mapping[Any, Any], name: str) -> Foreign | None:
+    """The LIIF authors' names, alone or under `state_dict`."""
+    tensors = _only_tensors(data.get("state_dict", data))
+    if tensors is None or not {"imnet.layers.0.weight"} <= set(tensors):
+        return None
+    kept, unused = _without_mean_shift(tensors)
+    assumed = ("images are normalised with mean 0.5 and std 0.5", "the local ensemble is on")
+    return Foreign("LIIF state dict", infer(kept, name), kept, unused, assumed)
+
+
+def infer(tensors: Tensors, name: str, **normalisation: Any) -> ModelConfig:
+    """The config that tensors by the authors' names have the shapes of. Raises `CheckpointError`."""
+    try:
+        encoder = _infer_edsr(tensors) if "encoder.head.0.weight" in tensors else _infer_rdn(tensors)
+        decoder = _infer_decoder(tensors, encoder["features"])
+    except (KeyError, IndexError):
+        raise CheckpointError(
+            f"{name} has a LIIF decoder behind an encoder that is neither EDSR nor RDN; its keys are {_keys(tensors)}"
+        ) from None
+    return _config({"encoder": encoder, "decoder": decoder, **normalisation}, name)
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    return sum(re.fullmatch(pattern, key) is not None for key in tensors)
+
+
+def _infer_edsr(tensors: Tensors) -> dict[str, Any]:
+    features, blocks = len(tensors["encoder.head.0.weight"]), _count(tensors, r"encoder\.body\.\d+\.body\.0\.weight")
+    scale = 0.1 if features == 256 else 1.0  # of EDSR and of EDSR-baseline
+    return {"name": "edsr", "features": features, "blocks": blocks, "residual_scale": scale}
+
+
+def _infer_rdn(tensors: Tensors) -> dict[str, Any]:
+    return {
+        "name": "rdn",
+        "features": len(tensors["encoder.SFENet1.weight"]),
+        "blocks": _count(tensors, r"encoder\.RDBs\.\d+\.LFF\.weight"),
+        "layers": _count(tensors, r"encoder\.RDBs\.0\.convs\.\d+\.conv\.0\.weight"),
+        "growth": len(tensors["encoder.RDBs.0.convs.0.conv.0.weight"]),
+    }
+
+
+def _infer_decoder(tensors: Tensors, features: int) -> dict[str, Any]:
+    count = _count(tensors, r"imnet\.layers\.\d+\.weight")
+    widths = tuple(len(tensors[f"imnet.layers.{2 * i}.weight"]) for i in range(count))
+    inputs = tensors["imnet.layers.0.weight"].shape[1]
+    unfolding = inputs >= 9 * features
+    rest = inputs - features * (9 if unfolding else 1)
+    return {"name": "liif", "hidden": widths[:-1], "feature_unfolding": unfolding, "cell_decoding": rest == 4}
+
+
+# MMEditing's files
+
+MMEDITING_NAMES = {
+    "edsr": (
+        (r"conv_first\.(.*)", r"encoder.head.0.\1"),
+        (r"body\.(\d+)\.conv1\.(.*)", r"encoder.body.\1.body.0.\2"),
+        (r"body\.(\d+)\.conv2\.(.*)", r"encoder.body.\1.body.2.\2"),
+        (r"conv_after_body\.(.*)", r"encoder.body.{blocks}.\1"),
+        (r"(imnet\..*)", r"\1"),
+    ),
+    "rdn": (
+        (r"sfe([12])\.(.*)", r"encoder.SFENet\1.\2"),
+        (r"rdbs\.(\d+)\.layers\.(\d+)\.conv\.(.*)", r"encoder.RDBs.\1.convs.\2.conv.0.\3"),
+        (r"rdbs\.(\d+)\.lff\.(.*)", r"encoder.RDBs.\1.LFF.\2"),
+        (r"gff\.(.*)", r"encoder.GFF.\1"),
+        (r"(imnet\..*)", r"\1"),
+    ),
+}
+MMEDITING_NORMALISATION: dict[str, dict[str, Any]] = {
+    "edsr": {"mean": (0.4488, 0.4371, 0.4040), "std": (1.0, 1.0, 1.0)},
+    "rdn": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+}
+PREFIX = "generator."
+
+
+def _mmediting(data: Mapping[Any, Any], name: str) -> Foreign | None:
+    """{"state_dict": ...}, the network under `generator.`."""
+    everything = _only_tensors(data.get("state_dict", data))
+    own = {key.removeprefix(PREFIX): t for key, t in (everything or {}).items() if key.startswith(PREFIX)}
+    if not own or everything is None:
+        return None
+    kind = "edsr" if "conv_first.weight" in own else "rdn" if "sfe1.weight" in own else None
+    if kind is None or "imnet.layers.0.weight" not in own:
+        raise CheckpointError(
+            f"{name} is MMEditing's, but of another model than LIIF; its keys are {_keys(everything)}"
+        )
+    tensors = _renamed(own, kind, name)
+    unused = tuple(key for key in everything if not key.startswith(PREFIX))
+    numbers = MMEDITING_NORMALISATION[kind]
+    assumed = (f"images are normalised with mean {_numbers(numbers['mean'])} and std {_numbers(numbers['std'])}",)
+    return Foreign(
+        "MMEditing", infer(tensors, name, **numbers), tensors, unused, (*assumed, "the local ensemble is on")
+    )
+
+
+def _renamed(tensors: Tensors, kind: str, name: str) -> Tensors:
+    blocks = _count(tensors, r"body\.\d+\.conv1\.weight")
+    renamed: Tensors = {}
+    for key, tensor in tensors.items():
+        rules = ((re.fullmatch(pattern, key), new) for pattern, new in MMEDITING_NAMES[kind])
+        ours = next((match.expand(new.format(blocks=blocks)) for match, new in rules if match), None)
+        if ours is None:
+            raise CheckpointError(f"{name} is MMEditing's, with the unknown tensor {PREFIX}{key}")
+        renamed[ours] = tensor
+    return renamed
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else ", ".join(f"{value:g}" for value in values)
+
+
+# Fixed scales
+
+
+def _fixed_scale(data: Mapping[Any, Any], name: str) -> Foreign | None:
+    """The release of EDSR (`head`, `body`, `tail`) and RDN with its up-sampler: recognised, and not yet to be rendered."""
+    spec = data.get("model")
+    tensors = _only_tensors(spec.get("sd") if isinstance(spec, Mapping) else data.get("state_dict", data))
+    if tensors is None:
+        return None
+    for what, parts in (("EDSR", ("head.0.weight", "tail.")), ("RDN", ("SFENet1.weight", "UPNet."))):
+        if all(any(key.startswith(part) for key in tensors) for part in parts):
+            raise CheckpointError(
+                f"{name} is {what} with an up-sampler for one scale, which liif cannot render; its keys are {_keys(tensors)}"
+            )
+    return None
+
+
+LAYOUTS: tuple[Callable[[Mapping[Any, Any], str], Foreign | None], ...] = (_fixed_scale, _authors, _mmediting, _bare)
