@@ -29,8 +29,8 @@ _STORE = re.compile(r"/store/([0-9a-f]{64})$")
 class Repo:
     """The files of one repository, all in one commit."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files = dict(files)
+    def __init__(self, files: dict[str, bytes], private: bool = False) -> None:
+        self.files, self.private = dict(files), private
         listing = "".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in sorted(files.items()))
         self.commit = hashlib.sha1(listing.encode()).hexdigest()
 
@@ -101,6 +101,12 @@ def blob_id(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+def card_data(files: dict[str, bytes]) -> dict[str, str]:
+    """The plain `key: value` lines at the top of README.md, which the Hub serves as the card's data."""
+    front = re.match(rb"---\n(.*?)\n---\n", files.get("README.md", b""), re.DOTALL)
+    return dict(re.findall(r"^(\w+): (.+)$", front[1].decode(), re.MULTILINE)) if front else {}
+
+
 class _Handler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
@@ -151,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json([entry for entry in entries if str(entry["path"]) in unquote(asked)])
         else:
             siblings = [{"rfilename": name} for name in sorted(repo.files)]
-            self._send_json({"id": repo_id, "sha": repo.commit, "siblings": siblings, "private": False, "tags": []})
+            about = {"id": repo_id, "sha": repo.commit, "siblings": siblings, "private": repo.private, "tags": []}
+            self._send_json(about | {"cardData": card_data(repo.files)})
 
     def _resolve(self, kind: str, repo_id: str, revision: str, name: str) -> None:
         if (repo := self._repo(kind, repo_id, revision)) is None:

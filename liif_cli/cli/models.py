@@ -216,3 +216,54 @@ def convert(
     for note in made.notes():
         say(f"Note: {note}")
     result(str(made.path))
+
+
+@models.command()
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|REPO", help="A published model that liif models lists, or hf://owner/repo[@revision]."
+        ),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Fetch it again if it is here.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch a published model, check its hash, convert it and keep it under its name.
+
+    Its licence is shown before the download. A download that broke off is resumed by the next call. A place on the Hub is
+    fetched into the Hub's cache.
+
+    Examples:
+
+      liif models pull mmediting-edsr-liif
+
+      liif models pull hf://owner/repo
+    """
+    found = _pull_repository(name) if name.startswith("hf://") else _pull_known(name, overwrite)
+    result(json.dumps(found) if as_json else found["path"])
+
+
+def _pull_known(name: str, overwrite: bool) -> dict[str, Any]:
+    from liif_cli.cli.progress import download_bar
+    from liif_cli.models.pull import find_known
+    from liif_cli.models.pull import pull as pull_model
+
+    known = find_known(name)
+    say(f"Note: {name} is from {known.origin}; licence: {known.terms}")
+    with download_bar(name) as progress:
+        found = pull_model(known, overwrite=overwrite, progress=progress)
+    if not found.fetched:
+        say(f"Note: {name} is here already; --overwrite fetches it again")
+    return found.as_dict()
+
+
+def _pull_repository(reference: str) -> dict[str, Any]:
+    from liif_cli.models.hub import stated_licence
+    from liif_cli.models.store import find, hub_parts
+
+    parts = hub_parts(reference)
+    say(f"Note: licence that {reference} states: {stated_licence(parts['repo'] or '', parts['revision'])}")
+    found = find(reference)
+    commit = {"name": reference, "revision": found.revision, "licence": found.header.licence}
+    return commit | {"path": str(found.path), "source": reference}

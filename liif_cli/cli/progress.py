@@ -272,3 +272,19 @@ def images_bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def download_bar(name: str) -> "Iterator[Callable[[int, int | None], None]]":
+    """A bar for one download; yields what is to be told the bytes so far and in all."""
+    bar = make_bar()
+    if bar is None:
+        yield lambda done, total: None
+        return
+    task = bar.add_task(one_line(name), total=None, detail="")
+
+    def tell(done: int, total: int | None) -> None:
+        bar.update(task, completed=done, total=total, detail=f"{done / 2**20:.1f} MiB")
+
+    with bar:
+        yield tell

@@ -60,6 +60,20 @@ def hide_progress() -> None:
     disable_progress_bars()
 
 
+def stated_licence(repo: str, revision: str | None = None) -> str:
+    """The licence that a model's card states, "none" where it states none, "unknown" offline. Raises `ModelNotFound`."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import is_offline_mode
+
+    if is_offline_mode():
+        return "unknown, as the Hub is not asked"
+    try:
+        card = HfApi().model_info(repo, revision=revision).card_data
+    except Exception as error:
+        raise _refusal(repo, "its card", "model", error) from error
+    return str((card and card.get("license")) or "none")
+
+
 def _cached_etag(path: Path) -> str | None:
     """The name of the blob that the cache's link names: one step only, the blob may be a link to a shared store."""
     return path.readlink().name if path.is_symlink() else None
