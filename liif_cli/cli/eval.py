@@ -112,7 +112,7 @@ def eval_(
     import torch
 
     from liif_cli.cli import streams
-    from liif_cli.evaluation.artifacts import Exhibits
+    from liif_cli.evaluation.artifacts import Artifacts
     from liif_cli.evaluation.evaluate import evaluate
     from liif_cli.evaluation.methods import compared, networks
     from liif_cli.evaluation.protocols import protocol_named
@@ -120,12 +120,12 @@ def eval_(
     from liif_cli.models import hub
 
     chosen = None if protocol is None else protocol_named(protocol)
-    exhibits = Exhibits(save_images, figure, figure_image, figure_scale, crop, plot, overwrite)
+    artifacts = Artifacts(save_images, figure, figure_image, figure_scale, crop, plot, overwrite)
     with joined(torch.device("cpu")) as world:
         if quiet:
             hub.hide_progress()
         sets = _find_sets(dataset, data_dir, source == "files", scales)
-        exhibits.choose(sets[0])
+        artifacts.prepare(sets[0])
         world.wait()  # what one process writes must not look to another like an output that was there before
         models = networks(
             model or [DEFAULT_MODEL],
@@ -143,10 +143,10 @@ def eval_(
                     found,
                     protocol=measured,
                     low_from=source,
-                    on_result=exhibits.see if exhibits.wanted else None,
+                    on_result=artifacts.add if artifacts.wanted else None,
                     progress=progress,
                 )
-        exhibits.finish(rows if world.first else [], alone=world.size == 1)
+        artifacts.write(rows if world.first else [], alone=world.size == 1)
         if world.first:
             for note in () if quiet else [note for found in sets for note in found.notes]:
                 streams.say(f"Note: {note}")

@@ -1,4 +1,4 @@
-"""What a benchmark leaves for the eye: pictures, a figure of crops, a plot."""
+"""Images, crop figures and plots written by an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ from liif_cli.images.panels import Panel
 from liif_cli.machine.files import OutputFile, check_target
 
 Bytes = NDArray[np.uint8]
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tiff", ".pdf")
+_FIGURES = (".png", ".jpg", ".jpeg", ".webp", ".tiff", ".pdf")
 _CHARTS = (".png", ".pdf", ".svg")
 
 
 @dataclass
-class Exhibits:
-    """Collects results as they come (`see`) and writes what was asked for: each field that is not None.
+class Artifacts:
+    """Collects results as they are measured (`add`) and writes what was asked for: each field that is not None.
 
-    save_images: a folder for every result. figure: a file for the crops of one picture, `figure_image` (a name; the
-    first of the set) at `figure_scale` (4 where that is scored, else the first scale), in `crop` ("X,Y,W,H"; where
-    bicubic is worst). plot: a file for PSNR against scale.
+    save_images: a folder for all results. figure: a file for crops of one image, `figure_image` (a name; default: the first
+    of the set) at `figure_scale` (default: 4 if that is scored, otherwise the first scale), in `crop` ("X,Y,W,H"; default:
+    where the first method differs most from the ground truth). plot: a file for PSNR against scale.
     """
 
     save_images: Path | None = None
@@ -40,20 +40,20 @@ class Exhibits:
     plot: Path | None = None
     overwrite: bool = False
     _box: Box | None = None
-    _picture: Path | None = None
+    _image: Path | None = None
     _shown: list[Shown] = field(default_factory=list)
     _saved: set[Path] = field(default_factory=set)
 
     @property
     def wanted(self) -> bool:
-        """Whether results need be seen at all."""
+        """Whether `add` does anything."""
         return self.save_images is not None or self.figure is not None
 
-    def choose(self, dataset: Benchmark) -> None:
-        """Settle picture and scale of the figure, and refuse early what cannot work. UsageError, OutputError."""
-        if self.save_images is not None and not self.overwrite and _holds_something(self.save_images):
-            raise OutputError(f"{self.save_images} is not empty", hint="--overwrite replaces what is in it")
-        for target, suffixes in ((self.figure, _PICTURES), (self.plot, _CHARTS)):
+    def prepare(self, dataset: Benchmark) -> None:
+        """Choose the image and scale of the figure. Raises UsageError and OutputError for what cannot be written later."""
+        if self.save_images is not None and not self.overwrite and _is_not_empty(self.save_images):
+            raise OutputError(f"{self.save_images} is not empty", hint="--overwrite replaces its contents")
+        for target, suffixes in ((self.figure, _FIGURES), (self.plot, _CHARTS)):
             if target is not None:
                 check_target(target, self.overwrite)
                 _check_suffix(target, suffixes)
@@ -65,22 +65,22 @@ class Exhibits:
         named = [image for image in dataset.images if self.figure_image in (None, image.name, image.stem)]
         if not named:
             raise UsageError(
-                f"{dataset.name} has no picture {self.figure_image}", hint="--figure-image names one of it"
+                f"{dataset.name} has no image {self.figure_image}", hint="--figure-image takes a name from the set"
             )
-        self._picture = named[0]
+        self._image = named[0]
         self.figure_scale = self.figure_scale or (4.0 if 4.0 in dataset.scales else dataset.scales[0])
         if self.figure_scale not in dataset.scales:
-            raise UsageError(f"×{self.figure_scale:g} is not scored", hint="--scale and --figure-scale must agree")
+            raise UsageError(f"×{self.figure_scale:g} is not scored", hint="--figure-scale must be one of --scale")
 
-    def see(self, shown: Shown) -> None:
-        """Take notice of a result."""
+    def add(self, shown: Shown) -> None:
+        """Save a result, or keep it for the figure."""
         if self.save_images is not None:
             self._save(shown, self.save_images / shown.dataset / f"x{shown.scale:g}")
-        if self.figure is not None and shown.image == self._picture and shown.scale == self.figure_scale:
+        if self.figure is not None and shown.image == self._image and shown.scale == self.figure_scale:
             self._shown.append(shown)
 
-    def finish(self, rows: Sequence[Row], *, alone: bool = True) -> None:
-        """Write figure and plot. Of several processes (not `alone`) the one that saw the picture draws the figure."""
+    def write(self, rows: Sequence[Row], *, alone: bool = True) -> None:
+        """Write figure and plot. Of several processes (not `alone`), the one that measured the image draws the figure."""
         if self.figure is not None and (self._shown or alone):
             self._draw_figure(self.figure)
         if self.plot is not None and rows:
@@ -91,7 +91,7 @@ class Exhibits:
         seen = [shown for shown in self._shown if shown.method != "x4-lanczos"]
         if not seen:
             raise UsageError(
-                f"the picture is too small to be scored at ×{self.figure_scale:g}", hint="take a larger one"
+                f"the image is too small to be scored at ×{self.figure_scale:g}", hint="choose a larger one"
             )
         truth = seen[0].pair.high
         box = self._box or box_of_largest_difference(seen[0].result, truth / 255)
@@ -106,29 +106,29 @@ class Exhibits:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+            raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
         stem = shown.image.stem
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in shown.method)
-        pictures = {name: quantize(shown.result, np.uint8), "low": shown.pair.low, "truth": shown.pair.high}
-        for what, pixels in pictures.items():
+        images = {name: quantize(shown.result, np.uint8), "low": shown.pair.low, "truth": shown.pair.high}
+        for what, pixels in images.items():
             target = folder / f"{stem}_{what}.png"
-            if target not in self._saved:  # low and truth are the same for every method
+            if target not in self._saved:  # "low" and "truth" are the same for every method
                 _save_image(Image.fromarray(np.ascontiguousarray(pixels)), target, self.overwrite)
                 self._saved.add(target)
 
 
-def _save_image(picture: Image.Image, target: Path, overwrite: bool) -> None:
+def _save_image(image: Image.Image, target: Path, overwrite: bool) -> None:
     try:
         with OutputFile(target, overwrite) as temporary:
-            picture.save(temporary)
+            image.save(temporary)
     except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _holds_something(folder: Path) -> bool:
+def _is_not_empty(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
 def _check_suffix(target: Path, suffixes: Sequence[str]) -> None:
     if target.suffix.lower() not in suffixes:
-        raise UsageError(f"{target.name} names no format that can be written", hint=f"one of {' '.join(suffixes)}")
+        raise UsageError(f"cannot write the format of {target.name}", hint=f"use one of {' '.join(suffixes)}")

@@ -1,4 +1,4 @@
-"""The files of the benchmark sets: their layouts, how they are fetched and read, and whether they are the published ones."""
+"""The files of the benchmark sets: folder layouts, downloads, reading, and digests of the published sets."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from liif_cli.errors import InputError, ModelNotFound
-from liif_cli.evaluation.unpack import unpack_pictures
+from liif_cli.evaluation.unpack import unpack_images
 from liif_cli.images.formats.table import SUFFIXES
 from liif_cli.images.resize import resample
 from liif_cli.models import hub
@@ -20,15 +20,16 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set of a given name lies: folders in the usual layouts, a repository on the Hub, its protocol.
+    """A set: its usual folders, its repository and archive on the Hub, its number of images and its protocol.
 
-    digest: `pixel_digest` of the pictures that the published numbers were measured on, where we know them.
+    digest: `pixel_digest` of the images that published scores were measured on, if known. high and low: names of the
+    folders of HR and LR images.
     """
 
     folders: tuple[str, ...]
     repo: str
     archive: str
-    pictures: int
+    count: int
     digest: str = ""
     protocol: str = "benchmark"
     high: tuple[str, ...] = ("HR",)
@@ -58,30 +59,38 @@ SOURCES = {
 
 
 def read_rgb(path: Path) -> Bytes:
-    """A picture as upright 8-bit RGB, (H, W, 3), gray repeated, its bytes untouched by colour management. InputError."""
+    """An image as upright RGB, (H, W, 3) uint8. Grayscale is replicated; colour profiles are ignored.
+
+    Reads with Pillow instead of `images.read`, because published scores are of the stored values. Raises InputError.
+    """
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
-                raise InputError(f"{path} has more than 8 bits a channel", hint="benchmarks compare 8-bit pictures")
+                raise InputError(f"{path} has more than 8 bits per channel", hint="benchmarks compare 8-bit images")
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
+        raise InputError(f"cannot read {path}: {error}") from error
 
 
-def pictures_in(folder: Path) -> tuple[Path, ...]:
-    """The picture files of a folder (not of those inside it), sorted by name; hidden ones are left out."""
+def images_in(folder: Path) -> tuple[Path, ...]:
+    """The image files of a folder, sorted by name, without hidden files and subfolders; empty if there is no such folder."""
+    if not folder.is_dir():
+        return ()
     files = (file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
     return tuple(sorted(files, key=lambda file: file.name))
 
 
 def pixel_digest(images: Sequence[Path]) -> str:
-    """SHA-256 over the pictures' pixels, whatever their names, order and file format."""
+    """SHA-256 of the images' pixels, independent of file names, order and file formats."""
     each = sorted(hashlib.sha256(repr(rgb.shape).encode() + rgb.tobytes()).digest() for rgb in map(read_rgb, images))
     return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def ensure(folder: Path, key: str, part: str) -> None:
-    """Fetch and unpack one archive of a set, unless its folder is there: folders appear whole or not at all."""
+    """Download and unpack one archive of a set unless its folder exists. The folder appears whole or not at all.
+
+    Raises ModelNotFound, CheckpointError and OutputError.
+    """
     if folder.is_dir():
         return
     source = SOURCES[key]
@@ -89,15 +98,15 @@ def ensure(folder: Path, key: str, part: str) -> None:
         file = hub.fetch(source.repo, _archive_name(source, part), kind="dataset")
     except ModelNotFound as error:
         raise ModelNotFound(
-            f"the set {key} is not on this machine: {error}",
-            hint=f"with a network `liif eval --dataset {key}` fetches it; without, give its folder: "
+            f"cannot find the set {key} on this machine: {error}",
+            hint=f"with network access, `liif eval --dataset {key}` downloads it; without, pass its folder: "
             f"`liif eval --dataset {key} --data-dir DIR` with DIR/{source.folders[0]}/{source.high[0]}/*.png",
         ) from error
-    unpack_pictures(file.path, folder)
+    unpack_images(file.path, folder)
 
 
 def _archive_name(source: Source, part: str) -> str:
-    """`data/Set14_HR.tar.gz`; DIV2K's files are looked up, since their names are not those of the other sets."""
+    """`data/Set14_HR.tar.gz`; DIV2K's archives are looked up, because their names follow another pattern."""
     usual = f"data/{source.archive}_{part}.tar.gz"
     if source.protocol != "div2k":
         return usual
@@ -112,14 +121,14 @@ def _stem(name: str) -> str:
     return name.rpartition("/")[2].lower().removesuffix(".tar.gz").removesuffix(".zip")
 
 
-def pictures_if_there(folder: Path) -> tuple[Path, ...]:
-    """The picture files of a folder that may be absent."""
-    return pictures_in(folder) if folder.is_dir() else ()
-
-
 def square(pixels: Bytes, side: int, image: Path) -> Bytes:
-    """Shrink a square picture to side x side with Pillow's bicubic, as the paper's folders were made."""
+    """A square image, (S, S, 3) uint8, shrunk to `side` with Pillow's bicubic, as the paper's folders were made.
+
+    Raises InputError, which names the file `image`, if it is not square or too small.
+    """
     height, width = pixels.shape[:2]
     if height != width or height < side:
-        raise InputError(f"{image} is {width}x{height}; a square of {side} pixels or more is needed")
+        raise InputError(
+            f"cannot use {image}: it is {width}x{height}, and a square of at least {side} pixels is needed"
+        )
     return pixels if height == side else resample(np.ascontiguousarray(pixels), side, side)

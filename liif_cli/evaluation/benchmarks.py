@@ -1,7 +1,7 @@
-"""The benchmark sets: which pictures, where from, and by which protocol they are measured.
+"""The benchmark sets: their images, origin and protocol.
 
-A set comes from a folder in the usual layout (`Set14/HR/*.png`, `Set14/LR_bicubic/X2/*x2.png`) or from the Hugging
-Face Hub, unpacked once into the Hub client's cache. Any other folder of pictures is a set of its own.
+A set is read from a folder in the usual layout (`Set14/HR/*.png`, `Set14/LR_bicubic/X2/*x2.png`), or downloaded from the
+Hugging Face Hub and unpacked once into the Hub client's cache. Any other folder of images is a set of its own.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,7 @@ from liif_cli.errors import InputError, ModelNotFound, UsageError
 from liif_cli.evaluation.benchmark_files import (
     SOURCES,
     ensure,
-    pictures_if_there,
-    pictures_in,
+    images_in,
     pixel_digest,
     read_rgb,
     square,
@@ -24,19 +23,19 @@ from liif_cli.evaluation.benchmark_files import (
 
 Bytes = NDArray[np.uint8]
 SCALES = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 24.0, 30.0)
-"""The scales of the paper's and MMEditing's tables, together."""
+"""The scales of the paper's and MMEditing's tables."""
 NAMES = (*SOURCES, "celebahq")
 FACES = ((64, 128), (32, 256))
-"""Sides of the paper's face pairs (section 5.3): input, ground truth."""
+"""Sides of the paper's pairs of faces (section 5.3): input, ground truth."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """A set that was found.
 
-    images: the files, sorted by name. low: the folder that holds `X2`, `X3` ... where the set has LR files.
-    sides: (input, truth) where every picture is a square pair of its own (faces); `low` is then the inputs' folder
-    itself. scales: those that are asked of it. origin: where it is from; notes: what is odd about it, for people.
+    images: the HR files, sorted by name. low: the folder with the LR folders `X2`, `X3`, ..., if there is one. sides:
+    (input, ground truth) if the set consists of pairs of squares (faces); `low` is then the folder of the inputs. scales:
+    the scales to score. origin: where the set comes from. notes: sentences for the user about deviations.
     """
 
     name: str
@@ -49,18 +48,18 @@ class Benchmark:
     notes: tuple[str, ...] = ()
 
     def low_scales(self) -> tuple[float, ...]:
-        """The scales that the set has LR files for."""
+        """The scales for which the set has LR files."""
         if self.sides is not None:
             return self.scales
         folders = self.low.glob("X*") if self.low else ()
         return tuple(sorted(float(folder.name[1:]) for folder in folders if folder.name[1:].isdecimal()))
 
-    def high_picture(self, image: Path) -> Bytes:
-        """The truth, (H, W, 3) uint8."""
+    def high_image(self, image: Path) -> Bytes:
+        """The ground truth, (H, W, 3) uint8. Raises InputError."""
         return read_rgb(image) if self.sides is None else square(read_rgb(image), self.sides[1], image)
 
-    def low_picture(self, image: Path, scale: float) -> Bytes:
-        """The set's own LR picture at `scale`, (h, w, 3) uint8. InputError where it has none."""
+    def low_image(self, image: Path, scale: float) -> Bytes:
+        """The set's own LR image at `scale`, (h, w, 3) uint8. Raises InputError if there is none."""
         if self.sides is not None:
             return square(read_rgb(self.low / image.name if self.low else image), self.sides[0], image)
         folder = None if self.low is None else self.low / f"X{scale:g}"
@@ -69,15 +68,15 @@ class Benchmark:
             if file.is_file():
                 return read_rgb(file)
         where = f"there is no {names[0]}" if names else "the set has no LR_bicubic folder"
-        raise InputError(f"{self.name} has no x{scale:g} file for {image.name}: {where}", hint="--lr matlab makes it")
+        raise InputError(f"{self.name} has no x{scale:g} file for {image.name}: {where}", hint="--lr matlab makes one")
 
 
 def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float] = ()) -> list[Benchmark]:
-    """The set of that name, or a folder or one file as a set; `celebahq` gives two, one for each pair of sizes.
+    """The set with that name, or a folder or file as a set; `celebahq` gives two sets, one per pair of sizes.
 
-    data_dir: where to look for a named set; without it the Hub's cache and then the Hub. low_scales: the scales whose
-    LR files are wanted too. Raises UsageError (no such set), ModelNotFound (the set is neither here nor to be had)
-    and CheckpointError (what came from the Hub is not what it should be).
+    data_dir: where to look for a named set; default: the Hub's cache, then the Hub. low_scales: the scales whose LR files
+    are needed too. Raises UsageError (no such set), ModelNotFound (the set is not here and cannot be downloaded),
+    InputError (no images) and CheckpointError (a damaged or unsafe download).
     """
     key = name.lower()
     if key == "celebahq":
@@ -89,15 +88,15 @@ def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float]
     elif Path(name).is_file():
         found = Benchmark(Path(name).stem, (Path(name),), origin=name)
     else:
-        raise UsageError(f"there is no set, folder or file {name!r}", hint=f"sets: {', '.join(NAMES)}")
+        raise UsageError(f"{name!r} is not a set, folder or file", hint=f"sets: {', '.join(NAMES)}")
     return [found]
 
 
 def _any_folder(folder: Path) -> Benchmark:
     high = folder / "HR" if (folder / "HR").is_dir() else folder
-    images = pictures_in(high)
+    images = images_in(high)
     if not images:
-        raise InputError(f"{folder} holds no pictures")
+        raise InputError(f"{folder} contains no images")
     low = folder / "LR_bicubic"
     return Benchmark(folder.resolve().name, images, low=low if low.is_dir() else None, origin=str(folder))
 
@@ -109,13 +108,13 @@ def _in_folder(key: str, data_dir: Path) -> Benchmark:
         homes.insert(0, data_dir)
     for home in homes:
         for high in source.high:
-            if (home / high).is_dir() and (images := pictures_in(home / high)):
+            if (home / high).is_dir() and (images := images_in(home / high)):
                 low = next((home / name for name in source.low if (home / name).is_dir()), None)
-                return Benchmark(key, images, source.protocol, low, origin=str(home), notes=_oddities(key, images))
+                return Benchmark(key, images, source.protocol, low, origin=str(home), notes=_deviations(key, images))
     wanted = data_dir / source.folders[0] / source.high[0]
     raise ModelNotFound(
-        f"the set {key} is not in {data_dir}: there are no pictures in {wanted}",
-        hint=f"put them there, or leave --data-dir out to fetch it: liif eval --dataset {key}",
+        f"cannot find the set {key} in {data_dir}: there are no images in {wanted}",
+        hint=f"put them there, or omit --data-dir to download the set: liif eval --dataset {key}",
     )
 
 
@@ -129,42 +128,43 @@ def _from_hub(key: str, low_scales: Sequence[float]) -> Benchmark:
         if scale in (2, 3, 4):
             ensure(home / "LR_bicubic" / f"X{scale:g}", key, f"LR_x{scale:g}")
     low = home / "LR_bicubic"
-    images, origin = pictures_in(home / "HR"), f"{source.repo} on the Hugging Face Hub"
+    images, origin = images_in(home / "HR"), f"{source.repo} on the Hugging Face Hub"
     there = low if low.is_dir() else None
-    return Benchmark(key, images, source.protocol, there, origin=origin, notes=_oddities(key, images))
+    return Benchmark(key, images, source.protocol, there, origin=origin, notes=_deviations(key, images))
 
 
-def _oddities(key: str, images: Sequence[Path]) -> tuple[str, ...]:
-    """Sentences about a set that is not what published numbers were measured on, as far as we can tell."""
+def _deviations(key: str, images: Sequence[Path]) -> tuple[str, ...]:
+    """Sentences on how a set differs from the one that published scores were measured on."""
     source = SOURCES[key]
-    if len(images) != source.pictures:
-        return (f"{key} has {source.pictures} pictures, and {len(images)} were found",)
+    if len(images) != source.count:
+        return (f"{key} has {source.count} images; {len(images)} were found",)
     if source.digest and pixel_digest(images) != source.digest:
-        return (f"these pictures are not those that published numbers for {key} were measured on",)
+        return (f"these images differ from those that published scores for {key} were measured on",)
     return ()
 
 
 def _faces(data_dir: Path | None) -> list[Benchmark]:
-    """Pairs from `DIR/128/*` and `DIR/64/*` (or `DIR/celebAHQ/...`); where a size is absent, shrunk from larger files."""
+    """Pairs from `DIR/128/*` and `DIR/64/*` (or `DIR/celebAHQ/...`). Missing sizes are shrunk from larger files."""
     if data_dir is None:
         raise ModelNotFound(
-            "the set celebahq is not on the Hub in a form that can be used",
+            "cannot download the set celebahq: the Hub has it only in other forms",
             hint="liif eval --dataset celebahq --data-dir DIR, with DIR/64, DIR/128, DIR/32 and DIR/256, or large faces",
         )
     homes = [home for home in (data_dir / "celebAHQ", data_dir / "celebahq", data_dir) if home.is_dir()]
     if not homes:
-        raise ModelNotFound(f"the folder {data_dir} does not exist", hint="--data-dir names the folder of faces")
+        raise ModelNotFound(f"the folder {data_dir} does not exist", hint="--data-dir takes the folder of faces")
     pairs = [_face_pair(homes[0], low, high) for low, high in FACES]
     found = [pair for pair in pairs if pair.images]
     if not found:
         raise InputError(
-            f"{homes[0]} holds no faces", hint="put them into its folders 128 and 256, or larger ones into it"
+            f"{homes[0]} contains no faces",
+            hint="put them into its folders 128 and 256, or larger ones into the folder itself",
         )
     return found
 
 
 def _face_pair(home: Path, low: int, high: int) -> Benchmark:
-    images = next((found for side in (str(high), "1024", ".") if (found := pictures_if_there(home / side))), ())
+    images = next((found for side in (str(high), "1024", ".") if (found := images_in(home / side))), ())
     inputs = home / str(low)
     origin, scale = str(home), high / low
     name = f"celebahq-{low}-{high}"

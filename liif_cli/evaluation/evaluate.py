@@ -1,4 +1,4 @@
-"""Scoring methods on a set of pictures: benchmark -> rows."""
+"""Scores methods on a benchmark."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from liif_cli.evaluation.scores import Row, Score
 
 @dataclass(frozen=True)
 class Shown:
-    """One result as it was measured: who made what from which pair, and how it scored."""
+    """One measured result: the method, its output (H, W, 3) float, the pair it was made from, and its score."""
 
     dataset: str
     image: Path
@@ -29,7 +29,7 @@ class Shown:
 
 
 Key = tuple[int, float, str]
-"""Which picture, scale and method."""
+"""Index of the image, scale and method."""
 
 
 def evaluate(
@@ -42,21 +42,21 @@ def evaluate(
     on_result: Callable[[Shown], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """Score `methods` on every picture of `dataset` at each scale (default: the set's own), by `protocol` (likewise).
+    """Score `methods` on every image of `dataset` at each of `scales` by `protocol` (defaults: those of the set).
 
-    low_from departs from the protocol's way to make LR pictures; the rows are then not `standard`. on_result sees every
-    result, so that none need be kept; progress hears (done, total). Within an initialised `torch.distributed` group
-    every process takes its share of the pictures, and all return the same rows.
+    low_from: overrides how the protocol makes LR images; the rows are then not `standard`. on_result: called with every
+    result. progress: called with (done, total). In an initialised `torch.distributed` group, every process measures its
+    share of the images, and all return the same rows. Raises InputError for images that cannot be read.
     """
     protocol = protocol or protocol_named(dataset.protocol)
     run = _Run(methods, dataset, tuple(scales or dataset.scales), protocol, low_from, on_result)
-    rank, size = _place()
+    rank, size = _rank_and_size()
     mine = range(rank, len(dataset.images), size)
     found: dict[Key, Score] = {}
     for done, index in enumerate(mine):
         if progress:
             progress(done, len(mine))
-        found |= run.picture(index)
+        found |= run.score_image(index)
     if progress:
         progress(len(mine), len(mine))
     return run.rows(_gather(found))
@@ -71,10 +71,10 @@ class _Run:
     low_from: LowFrom | None
     on_result: Callable[[Shown], None] | None
 
-    def picture(self, index: int) -> dict[Key, Score]:
-        """Scores of one picture by (index, scale, method)."""
+    def score_image(self, index: int) -> dict[Key, Score]:
+        """The scores of one image."""
         image = self.dataset.images[index]
-        high = self.dataset.high_picture(image)
+        high = self.dataset.high_image(image)
         found: dict[Key, Score] = {}
         for scale in self.scales:
             if not self.protocol.takes(high.shape[0], high.shape[1], scale):
@@ -91,7 +91,7 @@ class _Run:
 
     def _pair(self, image: Path, high: NDArray[np.uint8], scale: float) -> Pair:
         source = self.low_from or self._standard_source(scale)
-        low = self.dataset.low_picture(image, scale) if source == "files" else None
+        low = self.dataset.low_image(image, scale) if source == "files" else None
         return self.protocol.pair(high, scale, source, low)
 
     def _score(self, image: Path, scale: float, pair: Pair, method: Method) -> Score:
@@ -104,7 +104,7 @@ class _Run:
         return score
 
     def rows(self, found: dict[Key, Score]) -> list[Row]:
-        """A row for each scale and method that can do it, in the order that was asked for."""
+        """A row per scale and method that supports it, in the requested order."""
         rows = []
         for scale in self.scales:
             for method in self.methods:
@@ -116,8 +116,8 @@ class _Run:
         return rows
 
 
-def _place() -> tuple[int, int]:
-    """This process's rank and how many there are."""
+def _rank_and_size() -> tuple[int, int]:
+    """This process's rank and the number of processes."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():
@@ -126,11 +126,11 @@ def _place() -> tuple[int, int]:
 
 
 def _gather(found: dict[Key, Score]) -> dict[Key, Score]:
-    """What all processes found."""
+    """The scores of all processes."""
     from torch import distributed
 
-    if _place()[1] == 1:
+    if _rank_and_size()[1] == 1:
         return found
-    parts: list[Any] = [None] * _place()[1]
+    parts: list[Any] = [None] * _rank_and_size()[1]
     distributed.all_gather_object(parts, found)
     return {key: score for part in parts for key, score in part.items()}

@@ -1,4 +1,4 @@
-"""What a benchmark compares: ways to bring a low-resolution picture to a size."""
+"""The methods that a benchmark compares: bicubic, ×4 then Lanczos, and networks."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ BASELINES = ("bicubic", "x4-lanczos")
 class Method:
     """A name and a function: (h, w, 3) uint8, height, width -> (height, width, 3) float, nominally in [0, 1].
 
-    scales: the only ones it can do, None for any.
+    scales: the scales it supports; None for any.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Method:
     scales: tuple[float, ...] | None = None
 
     def takes(self, scale: float) -> bool:
-        """Whether it can do `scale`."""
+        """Whether it supports `scale`."""
         return self.scales is None or scale in self.scales
 
 
 def bicubic(protocol: Protocol) -> Method:
-    """The baseline of every table: the bicubic that the protocol names."""
+    """The bicubic of the protocol, the baseline of every table."""
     return Method("bicubic", protocol.bicubic)
 
 
@@ -52,9 +52,9 @@ def network(
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> Method:
-    """A model, on the device where its parameters are. cell: as `sizes.with_cell` has it.
+    """A model on the device of its parameters. cell: see `sizes.with_cell`.
 
-    A model of one scale takes part at that scale alone.
+    A fixed-scale model supports that scale only.
     """
 
     def upscale(low: Bytes, height: int, width: int) -> Floats:
@@ -66,7 +66,7 @@ def network(
 
 
 def lanczos_from(method: Method, factor: int = 4) -> Method:
-    """x4 by `method`, and from there to the size by Pillow's Lanczos (antialiased where that is smaller)."""
+    """×4 with `method`, then Pillow's Lanczos to the target size (antialiased if that is smaller)."""
 
     def upscale(low: Bytes, height: int, width: int) -> Floats:
         large = method.upscale(low, factor * low.shape[0], factor * low.shape[1]).astype(np.float32)
@@ -83,17 +83,17 @@ def networks(
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> list[Method]:
-    """Load models by name, file or Hub reference. Two of one name are told apart by their references.
+    """Load models by name, file or Hub reference. Models with the same name are listed by reference.
 
-    Raises `ModelNotFound`, `CheckpointError`, `DeviceError`, and `UsageError` for a cell that is none.
+    Raises `ModelNotFound`, `CheckpointError`, `DeviceError`, and `UsageError` for an invalid cell.
     """
     with_cell(Grid.whole((1, 1), (1, 1)), cell)
-    place = choose_device(device)
+    chosen = choose_device(device)
     checkpoints = [find(reference) for reference in dict.fromkeys(references)]
     seen = Counter(checkpoint.name for checkpoint in checkpoints)
     return [
         network(
-            checkpoint.load(place),
+            checkpoint.load(chosen),
             checkpoint.name if seen[checkpoint.name] == 1 else reference,
             cell=cell,
             self_ensemble=self_ensemble,
@@ -104,9 +104,9 @@ def networks(
 
 
 def compared(models: Sequence[Method], protocol: Protocol, baselines: Sequence[str] = BASELINES) -> list[Method]:
-    """What stands in a table: the baselines that are asked for, and the models.
+    """The methods of a table: the requested baselines, then the models.
 
-    `bicubic` is the protocol's; `x4-lanczos` is x4 by the first model that can do any scale, and Lanczos from there.
+    `bicubic` is the protocol's. `x4-lanczos` is ×4 with the first model that supports any scale, then Lanczos.
     """
     free = [model for model in models if model.scales is None][:1]
     own = [bicubic(protocol), *map(lanczos_from, free)]

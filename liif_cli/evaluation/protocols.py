@@ -1,6 +1,6 @@
-"""How a score is measured: channels, shaved border, rounding, how the low-resolution picture is made, which bicubic.
+"""How a score is measured: channels, shaved border, rounding, LR images and the bicubic baseline.
 
-A number without its protocol means nothing: the same pictures differ by 2 dB between `benchmark` and `mmediting`.
+A score means nothing without its protocol: the same images differ by 2 dB between `benchmark` and `mmediting`.
 """
 
 import math
@@ -17,14 +17,14 @@ from liif_cli.images.levels import as_floats
 from liif_cli.images.resize import matlab_bicubic, resample
 
 LowFrom = Literal["files", "matlab", "pillow"]
-"""Where a low-resolution picture comes from: the set's own files, or the HR picture shrunk by one of two bicubics."""
+"""Where LR images come from: the set's own files, or the HR images, shrunk with MATLAB's or Pillow's bicubic."""
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A low-resolution picture and the truth it is held against: (h, w, 3) and (H, W, 3), both uint8."""
+    """An LR image, (h, w, 3) uint8, and its ground truth, (H, W, 3) uint8."""
 
     low: Bytes
     high: Bytes
@@ -34,9 +34,10 @@ class Pair:
 class Protocol:
     """A way to measure.
 
-    channels: what PSNR and SSIM compare. border: pixels shaved a side beyond the scale, None to shave nothing.
-    rounded: whether results are rounded to 8 bits first. multiple: HR is first cropped to a multiple of it.
-    matlab_scales: the scales whose LR is MATLAB's, the others' is Pillow's. baseline: the bicubic to compare with.
+    channels: what PSNR and SSIM compare. border: pixels shaved per side in addition to the scale; None to shave nothing.
+    rounded: whether results are rounded to 8 bits first. multiple: HR images are first cropped to multiples of it.
+    matlab_scales: the scales whose LR images are made with MATLAB's bicubic; the others use Pillow's. baseline: the bicubic
+    to compare with.
     """
 
     name: str
@@ -52,24 +53,24 @@ class Protocol:
         return 0 if self.border is None else math.ceil(scale) + self.border
 
     def low_from(self, scale: float) -> LowFrom:
-        """How this protocol makes the LR picture at `scale`."""
+        """How this protocol makes LR images at `scale`."""
         return "matlab" if scale in self.matlab_scales else "pillow"
 
     def low_size(self, height: int, width: int, scale: float) -> tuple[int, int]:
-        """Rows and columns of the LR picture of a height x width HR picture."""
+        """(height, width) of the LR image of a `height` x `width` HR image."""
         height, width = (n - n % self.multiple for n in (height, width))
         return math.floor(height / scale + 1e-9), math.floor(width / scale + 1e-9)
 
     def takes(self, height: int, width: int, scale: float) -> bool:
-        """Whether a picture of that size takes part: what is left after shaving has an SSIM (11 pixels a side)."""
+        """Whether an HR image of that size is included: at least 11 pixels per side must remain after border shaving."""
         sides = (round(n * scale) for n in self.low_size(height, width, scale))
         return min(sides) - 2 * self.shaved(scale) >= metrics.WINDOW
 
     def pair(self, high: Bytes, scale: float, low_from: LowFrom | None = None, low: Bytes | None = None) -> Pair:
-        """LR and cropped HR of an (H, W, 3) uint8 picture.
+        """LR and cropped HR image of an (H, W, 3) uint8 image.
 
-        `low_from` departs from the protocol's own way; with "files" the file's pixels are given as `low`, and the HR
-        picture is cropped, from its top left corner, to `low`'s size times the scale. InputError when it is too small.
+        low_from: overrides the protocol's way. With "files", the file's pixels are given as `low`, (h, w, 3) uint8, and the
+        HR image is cropped to its size times the scale, from the top left corner. Raises InputError if it is too small.
         """
         source = low_from or self.low_from(scale)
         if source != "files":
@@ -81,13 +82,13 @@ class Protocol:
         return Pair(low, _crop(high, low.shape[:2], scale))
 
     def bicubic(self, low: Bytes, height: int, width: int) -> Floats:
-        """The baseline: (h, w, 3) uint8 -> (height, width, 3) float in [0, 1], by the bicubic that made the LR."""
+        """The baseline: (h, w, 3) uint8 -> (height, width, 3) float in [0, 1]."""
         if self.baseline == "pillow":
             return as_floats(resample(low, height, width))
         return np.clip(matlab_bicubic(low / 255.0, height, width), 0.0, 1.0)
 
     def score(self, result: Floats, truth: Bytes, scale: float) -> tuple[float, float]:
-        """PSNR in dB and SSIM of a result, (H, W, 3) float in [0, 1], clipped first if it is not."""
+        """PSNR in dB and SSIM of a result, (H, W, 3) float, which is clipped to [0, 1], against (H, W, 3) uint8."""
         result = np.clip(result.astype(np.float64), 0.0, 1.0)
         if self.rounded:
             result = np.rint(result * 255) / 255
@@ -105,7 +106,10 @@ class Protocol:
 def _crop(high: Bytes, low_size: tuple[int, ...], scale: float) -> Bytes:
     height, width = (round(n * scale) for n in low_size[:2])
     if height > high.shape[0] or width > high.shape[1]:
-        raise InputError(f"x{scale:g} of a {low_size[1]}x{low_size[0]} picture exceeds {high.shape[1]}x{high.shape[0]}")
+        raise InputError(
+            f"cannot score at ×{scale:g}: an LR image of {low_size[1]}x{low_size[0]} times the scale exceeds the HR image of "
+            f"{high.shape[1]}x{high.shape[0]}"
+        )
     return high[:height, :width]
 
 
@@ -115,7 +119,7 @@ def _shrink(high: Bytes, size: tuple[int, int], source: LowFrom) -> Bytes:
     return resample(np.ascontiguousarray(high), size[0], size[1])
 
 
-_MATLAB = (2.0, 3.0, 4.0)  # the scales of the files that come with the sets
+_MATLAB = (2.0, 3.0, 4.0)  # the scales for which the sets come with files
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -128,7 +132,7 @@ PROTOCOLS = {
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol of that name. UsageError, with the names there are, when there is none."""
+    """The protocol of that name. Raises UsageError, with the known names, if there is none."""
     if name not in PROTOCOLS:
-        raise UsageError(f"there is no protocol {name!r}", hint=f"choose one of {', '.join(PROTOCOLS)}")
+        raise UsageError(f"unknown protocol {name!r}", hint=f"use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

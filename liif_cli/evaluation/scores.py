@@ -1,4 +1,4 @@
-"""Rows of a benchmark's result, and how they are written down: JSON, CSV, Markdown."""
+"""The rows of a benchmark, as a table, JSON, CSV and Markdown."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Score:
-    """One picture: its file's name, PSNR in dB, SSIM, and the seconds that the method took."""
+    """The score of one image: file name, PSNR in dB, SSIM, and the method's seconds."""
 
     image: str
     psnr: float
@@ -24,9 +24,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one set at one scale, measured by `protocol`; `standard` unless the LR pictures were made otherwise.
+    """One method on one set at one scale. standard: whether LR images were made as the protocol demands.
 
-    The values are means over the pictures that took part, of per-picture dB (not of the error); None without any.
+    Values are means over the images that were included (of dB, not of the error); None if there was no image.
     """
 
     dataset: str
@@ -38,7 +38,7 @@ class Row:
 
     @property
     def images(self) -> int:
-        """How many pictures took part."""
+        """The number of images that were included."""
         return len(self.scores)
 
     @property
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def seconds(self) -> float | None:
-        """Mean seconds a picture."""
+        """Mean seconds per image."""
         return self._mean([score.seconds for score in self.scores])
 
     @staticmethod
@@ -61,7 +61,7 @@ class Row:
         return fmean(values) if values else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it; whole scales are integers, what is not a finite number is None."""
+        """The row for JSON: whole scales become integers, infinite values None."""
         scale = int(self.scale) if self.scale == int(self.scale) else self.scale
         values = {"images": self.images, "psnr": self.psnr, "ssim": self.ssim, "seconds": self.seconds}
         names = {"dataset": self.dataset, "scale": scale, "method": self.method}
@@ -69,7 +69,7 @@ class Row:
         return names | labels | {key: _finite(value) for key, value in values.items()}
 
     def label(self) -> str:
-        """The protocol, and what is to be known about it."""
+        """The protocol, marked if LR images were not made as it demands."""
         return self.protocol if self.standard else f"{self.protocol} (non-standard LR)"
 
 
@@ -77,7 +77,7 @@ COLUMNS = ("dataset", "scale", "method", "protocol", "standard", "images", "psnr
 
 
 def to_json(rows: Iterable[Row], per_image: bool = False) -> str:
-    """One object, `{"rows": [...]}`; with `per_image` every row lists its pictures under `per_image`."""
+    """One object, `{"rows": [...]}`; with `per_image`, every row lists the scores of its images."""
     listed = []
     for row in rows:
         entry = row.to_dict()
@@ -88,7 +88,7 @@ def to_json(rows: Iterable[Row], per_image: bool = False) -> str:
 
 
 def to_csv(rows: Iterable[Row], per_image: bool = False) -> str:
-    """A header and a line a row; with `per_image` a line a picture follows, named in the column `image`."""
+    """A header and one line per row; with `per_image`, one line per image follows, with its name in the column `image`."""
     out = io.StringIO()
     writer = csv.DictWriter(out, (*COLUMNS, *(["image"] if per_image else [])), restval="", lineterminator="\n")
     writer.writeheader()
@@ -100,7 +100,7 @@ def to_csv(rows: Iterable[Row], per_image: bool = False) -> str:
 
 
 def to_markdown(rows: Sequence[Row], per_image: bool = False) -> str:
-    """For each set a line that names set and protocol, and a table: a line a scale, a column a method, PSNR / SSIM."""
+    """A line with set and protocol, and a table, per set: one line per scale, one column per method, PSNR / SSIM."""
     parts = []
     for (dataset, label), group in groupby(rows, key=lambda row: (row.dataset, row.label())):
         parts.append(f"**{dataset}**, protocol `{label}`, PSNR in dB / SSIM:\n\n{_table(list(group), per_image)}")
@@ -115,11 +115,11 @@ def _table(rows: Sequence[Row], per_image: bool) -> str:
         count = str(max(row.images for row in at.values()))
         lines.append([f"×{scale:g}", count, *(_cell(at.get(method)) for method in methods)])
         if per_image:
-            lines.extend(_picture_lines(at, methods))
+            lines.extend(_image_lines(at, methods))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _picture_lines(at: dict[str, Row], methods: Sequence[str]) -> list[list[str]]:
+def _image_lines(at: dict[str, Row], methods: Sequence[str]) -> list[list[str]]:
     scores = {method: {score.image: score for score in row.scores} for method, row in at.items()}
     names = dict.fromkeys(name for images in scores.values() for name in images)
     return [["", name, *(_cell(scores.get(method, {}).get(name)) for method in methods)] for name in names]
@@ -130,7 +130,7 @@ def _cell(value: Row | Score | None) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number for people; a dash for none."""
+    """A number for people; a dash for None."""
     return "–" if value is None else "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
@@ -138,18 +138,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_WIDE = 140  # columns where no terminal says how many there are
+_WIDE = 140  # columns if standard output is not a terminal
 
 
 def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> str:
-    """The rows as a table for standard output: every number with its protocol; a line a picture too with `per_image`."""
+    """The rows as a table for the terminal; with `per_image`, one line per image too."""
     from rich.console import Console
     from rich.table import Table
 
     terminal, out = sys.stdout.isatty(), io.StringIO()
     width = None if terminal else _WIDE
     console = Console(file=out, force_terminal=terminal, width=width, highlight=False, markup=False)
-    odd = "* not standard: the low-resolution pictures are not the protocol's"
+    odd = "* not standard: LR images were not made as the protocol demands"
     lines = [*([] if all(row.standard for row in rows) else [odd]), *([caption] if caption else [])]
     table = Table(caption="\n".join(lines) or None, caption_justify="left")
     for name, justify in (("set", "left"), ("scale", "right"), ("method", "left"), ("protocol", "left")):

@@ -1,4 +1,4 @@
-"""Pictures out of archives whose paths are not trusted."""
+"""Extracts images from untrusted archives."""
 
 import gzip
 import os
@@ -21,29 +21,29 @@ MOST_FILES = 20_000
 _NAME = re.compile(r"\w[\w .()+-]*")
 
 
-def unpack_pictures(archive: Path, folder: Path) -> None:
-    """Put the pictures of a .tar.gz or .zip into the new folder `folder`, flat, all of them or none.
+def unpack_images(archive: Path, folder: Path) -> None:
+    """Extract the images of a .tar.gz or .zip into the new folder `folder`, without subfolders; all of them or none.
 
-    Nothing but regular files with a picture's suffix is written, under the last part of its name; hidden files are
-    left out. An archive with a path that leads outside, a link, a device, two files of one name, more than 8 GiB or
-    20,000 files, or a damaged one is refused (`CheckpointError`). `OutputError` when the disk does not play along.
+    Only regular files with an image suffix are written, under the last part of their path; hidden files are skipped.
+    Raises `CheckpointError` for a damaged archive and for one with a path outside, a link, a device, two files of the same
+    name, more than 8 GiB or more than 20,000 files; `OutputError` if the disk cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
-            inside = Path(temporary) / "pictures"
+            inside = Path(temporary) / "images"
             inside.mkdir()
             _unpack(archive, inside)
             _move(inside, folder)
     except OSError as error:
-        raise OutputError(f"{archive.name} cannot be unpacked into {folder}: {error.strerror or error}") from error
+        raise OutputError(f"cannot unpack {archive.name} into {folder}: {error.strerror or error}") from error
 
 
 def _move(inside: Path, folder: Path) -> None:
     try:
         inside.replace(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was quicker, with the same pictures
+        if not folder.is_dir():  # otherwise another process was faster, with the same images
             raise
 
 
@@ -53,20 +53,20 @@ def _unpack(archive: Path, folder: Path) -> None:
         for number, (name, size, source) in enumerate(_members(archive)):
             total += size
             if total > MOST_BYTES or number >= MOST_FILES:
-                raise _unsafe(archive, f"holds more than {MOST_BYTES >> 30} GiB or {MOST_FILES:,} files")
+                raise _unsafe(archive, f"contains more than {MOST_BYTES >> 30} GiB or {MOST_FILES:,} files")
             target = folder / _plain_name(archive, name)
             if target.exists():
-                raise _unsafe(archive, f"holds two files called {target.name}")
+                raise _unsafe(archive, f"contains two files called {target.name}")
             with target.open("xb") as file:
                 shutil.copyfileobj(source, file)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, RuntimeError) as error:
         raise CheckpointError(f"{archive.name} is damaged: {error}") from error
     if not any(folder.iterdir()):
-        raise CheckpointError(f"{archive.name} holds no pictures")
+        raise CheckpointError(f"{archive.name} contains no images")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and contents of every picture, after a look at every member."""
+    """Name, size and contents of every image; every member is checked."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as bundle:
             for entry in bundle.infolist():
@@ -86,16 +86,16 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 def _wanted(archive: Path, name: str, is_folder: bool, is_plain: bool) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
     if not is_plain:
-        raise _unsafe(archive, f"holds {name!r}, which is neither a file nor a folder")
+        raise _unsafe(archive, f"contains {name!r}, which is neither a file nor a folder")
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name):
-        raise _unsafe(archive, f"holds {name!r}, a path that leads outside")
+        raise _unsafe(archive, f"contains {name!r}, a path outside the folder")
     return not is_folder and path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _plain_name(archive: Path, name: str) -> str:
     last = PurePosixPath(name.replace("\\", "/")).name
     if not _NAME.fullmatch(last) or len(os.fsencode(last)) > 200:
-        raise _unsafe(archive, f"holds {name!r}, a name that not every system takes")
+        raise _unsafe(archive, f"contains {name!r}, a name that is not valid on every system")
     return last
 
 

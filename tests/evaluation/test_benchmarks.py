@@ -62,9 +62,9 @@ class TestFolders:
         (dataset,) = find("set14", tmp_path)
         assert [image.name for image in dataset.images] == ["a.png", "b.png"]
         assert dataset.protocol == "benchmark" and dataset.low_scales() == (2.0,)
-        assert dataset.low_picture(dataset.images[0], 2.0).shape == (12, 10, 3)
+        assert dataset.low_image(dataset.images[0], 2.0).shape == (12, 10, 3)
         with pytest.raises(InputError, match=r"no x2 file for b.png"):
-            dataset.low_picture(dataset.images[1], 2.0)
+            dataset.low_image(dataset.images[1], 2.0)
 
     @pytest.mark.parametrize("home", ["Set14", "benchmark/Set14"])
     def test_homes(self, tmp_path, home):
@@ -81,7 +81,7 @@ class TestFolders:
         write(tmp_path / "DIV2K" / "DIV2K_valid_LR_bicubic" / "X4" / "0801x4.png", picture(6, 5))
         (dataset,) = find("div2k", tmp_path)
         assert dataset.protocol == "div2k"
-        assert dataset.low_picture(dataset.images[0], 4.0).shape == (6, 5, 3)
+        assert dataset.low_image(dataset.images[0], 4.0).shape == (6, 5, 3)
 
     def test_any_folder_and_a_single_picture(self, tmp_path):
         file = write(tmp_path / "mine" / "a.png")
@@ -91,10 +91,10 @@ class TestFolders:
         assert find(str(file))[0].images == (file,)
 
     def test_absent_sets(self, tmp_path):
-        with pytest.raises(ModelNotFound, match="set5 is not in") as caught:
+        with pytest.raises(ModelNotFound, match="cannot find the set set5 in") as caught:
             find("set5", tmp_path)
         assert "liif eval --dataset set5" in caught.value.hint
-        with pytest.raises(UsageError, match="no set, folder or file 'set6'"):
+        with pytest.raises(UsageError, match="'set6' is not a set, folder or file"):
             find("set6")
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="holds no pictures"):
@@ -104,9 +104,9 @@ class TestFolders:
         for seed in range(5):
             write(tmp_path / "Set5" / "HR" / f"{seed}.png", picture(seed=seed))
         (dataset,) = find("set5", tmp_path)
-        assert dataset.notes == ("these pictures are not those that published numbers for set5 were measured on",)
+        assert dataset.notes == ("these images differ from those that published scores for set5 were measured on",)
         (tmp_path / "Set5" / "HR" / "0.png").unlink()
-        assert find("set5", tmp_path)[0].notes == ("set5 has 5 pictures, and 4 were found",)
+        assert find("set5", tmp_path)[0].notes == ("set5 has 5 images; 4 were found",)
 
     def test_the_digest_is_of_pixels(self, tmp_path):
         first = [write(tmp_path / f"{seed}.png", picture(seed=seed)) for seed in range(3)]
@@ -132,7 +132,7 @@ class TestPictures:
         with pytest.raises(InputError, match="more than 8 bits"):
             read_rgb(deep)
         (tmp_path / "broken.png").write_bytes(png(picture())[:60])
-        with pytest.raises(InputError, match="cannot be read"):
+        with pytest.raises(InputError, match="cannot read"):
             read_rgb(tmp_path / "broken.png")
 
 
@@ -140,7 +140,7 @@ class TestHub:
     def test_a_set_is_fetched_once(self, hub, monkeypatch):
         (dataset,) = find("set5")
         assert [image.name for image in dataset.images] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
-        np.testing.assert_array_equal(dataset.high_picture(dataset.images[1]), np.asarray(picture(seed=0)))
+        np.testing.assert_array_equal(dataset.high_image(dataset.images[1]), np.asarray(picture(seed=0)))
         assert "eugenesiow/Set5" in dataset.origin and dataset.low is None and dataset.notes
         asked = len(hub.requests)
         assert any("Set5_HR.tar.gz" in line for line in hub.requests)
@@ -154,13 +154,13 @@ class TestHub:
     def test_low_resolution_files_come_when_asked_for(self, hub):
         (dataset,) = find("set5", low_scales=(2.0,))
         assert dataset.low_scales() == (2.0,)
-        np.testing.assert_array_equal(dataset.low_picture(dataset.images[1], 2.0), np.asarray(picture(12, 10, 0)))
+        np.testing.assert_array_equal(dataset.low_image(dataset.images[1], 2.0), np.asarray(picture(12, 10, 0)))
 
     def test_offline_and_absent(self, hub, monkeypatch):
         from huggingface_hub import constants
 
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        with pytest.raises(ModelNotFound, match="set5 is not on this machine") as caught:
+        with pytest.raises(ModelNotFound, match="cannot find the set set5 on this machine") as caught:
             find("set5")
         assert caught.value.exit_code == 5
         assert "`liif eval --dataset set5`" in caught.value.hint and "--data-dir DIR" in caught.value.hint
@@ -174,7 +174,7 @@ class TestHub:
     def test_an_archive_that_leads_outside_is_refused(self, hub, tmp_path):
         bad = tar({"Set14_HR/../../../../../evil.png": png(picture())})
         hub.add("dataset", "eugenesiow/Set14", {"data/Set14_HR.tar.gz": bad})
-        with pytest.raises(CheckpointError, match="leads outside"):
+        with pytest.raises(CheckpointError, match="a path outside"):
             find("set14")
         assert not list(tmp_path.rglob("evil.png"))
 
@@ -212,26 +212,26 @@ class TestFaces:
             (8.0,),
         )
         assert small.protocol == "celebahq" and small.low_scales() == (2.0,)
-        np.testing.assert_array_equal(small.high_picture(small.images[0]), np.asarray(picture(128, 128, 128)))
-        np.testing.assert_array_equal(large.low_picture(large.images[0], 8.0), np.asarray(picture(32, 32, 32)))
+        np.testing.assert_array_equal(small.high_image(small.images[0]), np.asarray(picture(128, 128, 128)))
+        np.testing.assert_array_equal(large.low_image(large.images[0], 8.0), np.asarray(picture(32, 32, 32)))
 
     def test_pairs_from_larger_faces(self, tmp_path):
         write(tmp_path / "1.png", picture(300, 300))
         small, _ = find("celebahq", tmp_path)
         by_pillow = picture(300, 300).resize((64, 64), Image.Resampling.BICUBIC)
-        np.testing.assert_array_equal(small.low_picture(small.images[0], 2.0), np.asarray(by_pillow))
-        assert small.high_picture(small.images[0]).shape == (128, 128, 3)
+        np.testing.assert_array_equal(small.low_image(small.images[0], 2.0), np.asarray(by_pillow))
+        assert small.high_image(small.images[0]).shape == (128, 128, 3)
 
     def test_refusals(self, tmp_path):
-        with pytest.raises(ModelNotFound, match="not on the Hub"):
+        with pytest.raises(ModelNotFound, match="cannot download the set celebahq"):
             find("celebahq")
         with pytest.raises(ModelNotFound, match="does not exist"):
             find("celebahq", tmp_path / "nowhere")
-        with pytest.raises(InputError, match="holds no faces"):
+        with pytest.raises(InputError, match="contains no faces"):
             find("celebahq", tmp_path)
         write(tmp_path / "wide.png", picture(200, 300))
         with pytest.raises(InputError, match="square of 128 pixels"):
-            find("celebahq", tmp_path)[0].high_picture(tmp_path / "wide.png")
+            find("celebahq", tmp_path)[0].high_image(tmp_path / "wide.png")
 
 
 def test_the_default_scales_are_those_of_the_tables():

@@ -124,7 +124,7 @@ class TestRows:
     @pytest.mark.parametrize(("rank", "own"), [(0, ["0.png", "2.png"]), (1, ["1.png"])])
     def test_each_process_does_its_share_and_no_more(self, tmp_path, monkeypatch, rank, own):
         dataset, seen = folder_of(tmp_path / "mine", *(noise(seed=seed) for seed in range(3))), []
-        monkeypatch.setattr("liif_cli.evaluation.evaluate._place", lambda: (rank, 2))
+        monkeypatch.setattr("liif_cli.evaluation.evaluate._rank_and_size", lambda: (rank, 2))
         monkeypatch.setattr("liif_cli.evaluation.evaluate._gather", lambda found: found)
         evaluate([BLACK], dataset, [2.0], on_result=seen.append)
         assert [shown.image.name for shown in seen] == own
@@ -256,7 +256,7 @@ class TestCommand:
         code, out, err = run(capsys, *options, "--lr", "files")
         rows = json.loads(out)["rows"]
         assert code == 0 and {(row["scale"], row["standard"]) for row in rows} == {(2, False)}
-        assert err == "Note: set5 has 5 pictures, and 1 were found\n"
+        assert err == "Note: set5 has 5 images; 1 were found\n"
         code, _, err = run(capsys, *options, "--lr", "files", "-s", "3", "-q")
         assert code == 3 and "no x3 file for 0.png" in err and "Hint: --lr matlab" in err
 
@@ -287,18 +287,18 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("-d", "set6"), 2, "no set, folder or file 'set6'"),
-            (("-d", "set5", "--data-dir", "."), 5, "the set set5 is not in"),
+            (("-d", "set6"), 2, "'set6' is not a set, folder or file"),
+            (("-d", "set5", "--data-dir", "."), 5, "cannot find the set set5 in"),
             (("-d", "{pictures}", "-s", "0.5"), 2, "is no list of scales"),
             (("-d", "{pictures}", "-s", "2,two"), 2, "is no list of scales"),
-            (("-d", "{pictures}", "--protocol", "best"), 2, "no protocol 'best'"),
+            (("-d", "{pictures}", "--protocol", "best"), 2, "unknown protocol 'best'"),
             (("-d", "{pictures}", "--lr", "opencv"), 2, "--lr 'opencv' is none of"),
             (("-d", "{pictures}", "--baseline", "nearest"), 2, "--baseline 'nearest' is none of"),
             (("-d", "{pictures}", "--json", "--csv"), 2, "exclude each other"),
             (("-d", "{pictures}", "--cell", "round"), 2, "is not a cell"),
             (("-d", "{pictures}", "--model", "nothing"), 5, "no model or file 'nothing'"),
-            (("-d", "{pictures}", "--figure", "sheet.txt"), 2, "names no format"),
-            (("-d", "{pictures}", "--figure", "f.png", "--figure-image", "9"), 2, "has no picture 9"),
+            (("-d", "{pictures}", "--figure", "sheet.txt"), 2, "cannot write the format of"),
+            (("-d", "{pictures}", "--figure", "f.png", "--figure-image", "9"), 2, "has no image 9"),
             (("-d", "{pictures}", "--figure", "f.png", "-s", "2", "--figure-scale", "3"), 2, "is not scored"),
         ],
     )
@@ -316,7 +316,7 @@ class TestCommand:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
         code, out, err = run(capsys, "--dataset", "set14")
-        assert (code, out) == (5, "") and "set14 is not on this machine" in err
+        assert (code, out) == (5, "") and "cannot find the set set14 on this machine" in err
         assert "Hint:" in err and "liif eval --dataset set14 --data-dir DIR" in err
 
 

@@ -54,7 +54,7 @@ def test_files_crop_the_truth_from_its_top_left_corner():
     pair = BENCHMARK.pair(high, 2, "files", low)
     np.testing.assert_array_equal(pair.high, high[:40, :32])
     assert pair.low is low
-    with pytest.raises(InputError, match="exceeds 33x41"):
+    with pytest.raises(InputError, match="exceeds the HR image of 33x41"):
         BENCHMARK.pair(high, 3, "files", low)
 
 
@@ -102,7 +102,7 @@ def test_the_baseline_is_matlabs_or_pillows():
 def test_names():
     assert protocol_named("div2k") is DIV2K
     assert str(DIV2K) == "div2k (rgb, shave scale + 6)" and "8-bit" in str(MMEDITING)
-    with pytest.raises(UsageError, match="no protocol 'ntire'"):
+    with pytest.raises(UsageError, match="unknown protocol 'ntire'"):
         protocol_named("ntire")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from liif_cli.errors import CheckpointError
 from liif_cli.evaluation import unpack
-from liif_cli.evaluation.unpack import unpack_pictures
+from liif_cli.evaluation.unpack import unpack_images
 
 
 def tar(path, *members):
@@ -37,7 +37,7 @@ def contents(folder):
 def test_pictures_come_out_flat_and_the_rest_stays(tmp_path):
     folder = special("Set_HR", tarfile.DIRTYPE)
     files = [("Set_HR/b.png", b"2"), ("Set_HR/a.PNG", b"1"), ("Set_HR/._a.png", b"fork"), ("Set_HR/read.me", b"text")]
-    unpack_pictures(tar(tmp_path / "s.tar.gz", folder, *files), tmp_path / "deep" / "HR")
+    unpack_images(tar(tmp_path / "s.tar.gz", folder, *files), tmp_path / "deep" / "HR")
     assert contents(tmp_path / "deep" / "HR") == {"a.PNG": b"1", "b.png": b"2"}
 
 
@@ -45,7 +45,7 @@ def test_zip_archives(tmp_path):
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as bundle:
         bundle.mkdir("DIV2K_valid_HR")
         bundle.writestr("DIV2K_valid_HR/0801.png", b"x" * 1000)
-    unpack_pictures(tmp_path / "s.zip", tmp_path / "HR")
+    unpack_images(tmp_path / "s.zip", tmp_path / "HR")
     assert contents(tmp_path / "HR") == {"0801.png": b"x" * 1000}
 
 
@@ -68,7 +68,7 @@ def test_zip_archives(tmp_path):
 def test_archives_that_cannot_be_trusted_leave_nothing_behind(tmp_path, bad):
     archive = tar(tmp_path / "s.tar.gz", ("in/good.png", b"1"), bad)
     with pytest.raises(CheckpointError, match="nothing was unpacked"):
-        unpack_pictures(archive, tmp_path / "cache" / "HR")
+        unpack_images(archive, tmp_path / "cache" / "HR")
     assert list((tmp_path / "cache").iterdir()) == []
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "s.tar.gz"]
 
@@ -79,18 +79,18 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
         info.external_attr = 0o120777 << 16
         bundle.writestr(info, "/outside")
     with pytest.raises(CheckpointError, match="neither a file nor a folder"):
-        unpack_pictures(tmp_path / "s.zip", tmp_path / "HR")
+        unpack_images(tmp_path / "s.zip", tmp_path / "HR")
 
 
 def test_too_much_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(unpack, "MOST_FILES", 2)
     archive = tar(tmp_path / "s.tar.gz", *((f"{i}.png", b"1") for i in range(3)))
-    with pytest.raises(CheckpointError, match="holds more than"):
-        unpack_pictures(archive, tmp_path / "cache" / "HR")
+    with pytest.raises(CheckpointError, match="contains more than"):
+        unpack_images(archive, tmp_path / "cache" / "HR")
     monkeypatch.setattr(unpack, "MOST_FILES", 9)
     monkeypatch.setattr(unpack, "MOST_BYTES", 2)
-    with pytest.raises(CheckpointError, match="holds more than"):
-        unpack_pictures(archive, tmp_path / "cache" / "HR")
+    with pytest.raises(CheckpointError, match="contains more than"):
+        unpack_images(archive, tmp_path / "cache" / "HR")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -99,17 +99,17 @@ def test_a_truncated_archive_is_damaged(tmp_path, cut):
     whole = tar(tmp_path / "s.tar.gz", ("a.png", bytes(range(256)) * 8), ("b.png", b"2")).read_bytes()
     (tmp_path / "t.tar.gz").write_bytes(whole[:cut])
     with pytest.raises(CheckpointError, match="is damaged"):
-        unpack_pictures(tmp_path / "t.tar.gz", tmp_path / "cache" / "HR")
+        unpack_images(tmp_path / "t.tar.gz", tmp_path / "cache" / "HR")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_an_archive_without_pictures(tmp_path):
-    with pytest.raises(CheckpointError, match="no pictures"):
-        unpack_pictures(tar(tmp_path / "s.tar.gz", ("a.txt", b"1")), tmp_path / "HR")
+    with pytest.raises(CheckpointError, match="no images"):
+        unpack_images(tar(tmp_path / "s.tar.gz", ("a.txt", b"1")), tmp_path / "HR")
 
 
 def test_who_comes_second_leaves_the_first_ones_pictures(tmp_path):
     archive = tar(tmp_path / "s.tar.gz", ("a.png", b"1"))
-    unpack_pictures(archive, tmp_path / "HR")
-    unpack_pictures(archive, tmp_path / "HR")
+    unpack_images(archive, tmp_path / "HR")
+    unpack_images(archive, tmp_path / "HR")
     assert contents(tmp_path / "HR") == {"a.png": b"1"}
