@@ -1,9 +1,8 @@
-"""Colour between the file's profile and what the network was trained on: sRGB's tone curve.
+"""Converts between a profile's tone curve and the one that the network was trained on, sRGB's.
 
-A profile whose tone curve is near sRGB's (gamma 2.2, Display P3, Adobe RGB) changes nothing: the network upsamples the
-stored numbers and the profile travels along. A far one (linear light, gamma 1.8, dot gain) is undone for the network by
-the curve of its own gray axis, channel by channel, and put back after: primaries are left alone, so no colour is
-clipped on the way. CMYK becomes sRGB.
+If the profile's tone curve is close to sRGB's (gamma 2.2, Display P3, Adobe RGB), the network upscales the stored values and
+the profile is copied. If it differs strongly (linear light, gamma 1.8, dot gain), each channel is converted to sRGB's curve
+for the network and converted back afterwards. Primaries do not change, so no colour is clipped. CMYK becomes sRGB.
 """
 
 from typing import Any
@@ -15,21 +14,21 @@ from numpy.typing import NDArray
 from liif_cli.images import icc
 
 FAR = 0.07
-"""A tone curve is far from sRGB's where it departs from it by more than this, as a share of the coded range."""
+"""A tone curve differs strongly from sRGB's if it deviates by more than this share of the coded range."""
 KNOTS = 4096
 
 
 def srgb_coded(linear: NDArray[np.float64]) -> NDArray[np.float64]:
-    """sRGB's coded value, in [0, 1], of linear light in [0, 1] (IEC 61966-2-1)."""
+    """sRGB's coded values in [0, 1] of linear light, which is clipped to [0, 1] (IEC 61966-2-1)."""
     linear = np.clip(linear, 0, 1)
     coded: NDArray[np.float64] = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return coded
 
 
 def tone_curve(profile: bytes) -> NDArray[np.float64]:
-    """The sRGB-coded value of each of 4,096 evenly spaced gray values of an RGB or GRAY profile, rising from 0 to 1.
+    """The sRGB-coded values of 4,096 evenly spaced grays of an RGB or GRAY profile, float64, rising from 0 to 1.
 
-    pyvips.Error when lcms cannot use the profile.
+    Raises pyvips.Error if lcms cannot use the profile.
     """
     bands = 3 if icc.space(profile) == "RGB" else 1
     ramp = np.rint(np.linspace(0, 65535, KNOTS)).astype(np.uint16)
@@ -43,13 +42,13 @@ def tone_curve(profile: bytes) -> NDArray[np.float64]:
 
 
 def far_curve(profile: bytes) -> NDArray[np.float64] | None:
-    """`tone_curve` where it is far from sRGB's, else None."""
+    """The `tone_curve` if it differs strongly from sRGB's, otherwise None."""
     curve = tone_curve(profile)
     return curve if float(np.abs(curve - np.linspace(0, 1, KNOTS)).max()) > FAR else None
 
 
 def to_network(pixels: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Stored pixels (H, W, C) uint8 or uint16 in sRGB's tone curve, uint16; alpha (C = 2, 4) is only widened."""
+    """Stored pixels (H, W, C), uint8 or uint16, in sRGB's tone curve, uint16; alpha (C = 2, 4) is only widened to 16 bits."""
     top = int(np.iinfo(pixels.dtype).max)
     at = np.linspace(0, 1, top + 1)
     table = np.rint(np.interp(at, np.linspace(0, 1, len(curve)), curve) * 65535).astype(np.uint16)
@@ -60,7 +59,7 @@ def to_network(pixels: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.u
 
 
 def from_network(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The inverse of `to_network` on float rows (h, w, C) in [0, 1]; alpha is left alone."""
+    """The inverse of `to_network` for float rows (h, w, C) in [0, 1], float32; alpha does not change."""
     out: NDArray[np.float32] = np.interp(rows, curve, np.linspace(0, 1, len(curve))).astype(np.float32)
     if rows.shape[2] in (2, 4):
         out[..., -1] = rows[..., -1]
@@ -68,7 +67,7 @@ def from_network(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.f
 
 
 def curved(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Float rows (h, w, C) in [0, 1] through a curve of evenly spaced knots; alpha (C = 2, 4) is left alone."""
+    """Float rows (h, w, C) in [0, 1] through a curve of evenly spaced knots, float32; alpha (C = 2, 4) does not change."""
     out: NDArray[np.float32] = np.interp(rows, np.linspace(0, 1, len(curve)), curve).astype(np.float32)
     if rows.shape[2] in (2, 4):
         out[..., -1] = rows[..., -1]
@@ -76,15 +75,18 @@ def curved(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32
 
 
 def with_profile(image: Any, profile: bytes) -> Any:
-    """A pyvips image that carries the profile."""
+    """A copy of a pyvips image with the profile attached."""
     image = image.copy()
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return image
 
 
 def to_srgb(image: Any, profile: bytes | None) -> tuple[Any, bytes]:
-    """An RGB or CMYK pyvips image in sRGB, of the same depth, and sRGB's profile. Without a profile CMYK is read with
-    libvips' own. Perceptual intent with black point compensation. pyvips.Error when the profile cannot be used."""
+    """An RGB or CMYK pyvips image converted to sRGB at the same depth, and sRGB's profile.
+
+    Perceptual intent with black point compensation. Without a profile, libvips' own CMYK profile is used. Raises pyvips.Error
+    if the profile cannot be used.
+    """
     deep = image.format == "ushort"
     options = {"embedded": True} if profile else {"input_profile": "cmyk"}
     if profile:

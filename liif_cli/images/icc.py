@@ -1,4 +1,4 @@
-"""ICC profiles as bytes: what space one is for, and small ones made from primaries and a curve (ICC.1:2022)."""
+"""ICC profiles as bytes: reading the colour space and name, and building small ones (ICC.1:2022)."""
 
 import struct
 from dataclasses import replace
@@ -18,20 +18,20 @@ PRIMARIES = {
     9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
 }
-"""Red, green, blue x and y by the numbers of ITU-T H.273, table 2; all with the white point D65."""
+"""x and y of red, green and blue by the code points of ITU-T H.273, table 2; all with white point D65."""
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 BT709_CURVE = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 CURVES: dict[int, tuple[float, ...]] = {
     **dict.fromkeys((1, 6, 14, 15), BT709_CURVE), 4: (2.2,), 5: (2.8,), 8: (1.0,), 13: SRGB_CURVE,
 }  # fmt: skip
-"""Parameters of ICC's parametric curve (one: a power; five: type 3) by H.273's transfer characteristics, table 3."""
+"""Parameters of ICC's parametric curve (one: a power; five: type 3) by H.273's code points, table 3."""
 HDR = {16: "PQ", 18: "HLG"}
 
 
 def space(profile: bytes) -> str:
-    """The device space: "RGB", "GRAY", "CMYK", ...; empty when it is no whole profile."""
+    """The device colour space: "RGB", "GRAY", "CMYK", ...; empty if the profile is not complete."""
     if len(profile) < 132 or profile[36:40] != b"acsp" or int.from_bytes(profile[:4]) > len(profile):
-        return ""  # libvips would take sRGB for a broken one and say nothing
+        return ""  # libvips would silently use sRGB instead of a broken profile
     tags = [profile[at : at + 12] for at in range(132, 132 + 12 * min(1000, int.from_bytes(profile[128:132])), 12)]
     if any(int.from_bytes(t[4:8]) + int.from_bytes(t[8:12]) > len(profile) or len(t) < 12 for t in tags):
         return ""
@@ -39,7 +39,7 @@ def space(profile: bytes) -> str:
 
 
 def name(profile: bytes) -> str:
-    """The profile's description, or "" where it has none that can be read."""
+    """The profile's description, or "" if there is no readable one."""
     count = int.from_bytes(profile[128:132])
     for at in range(132, 132 + 12 * min(count, 100), 12):
         if profile[at : at + 4] == b"desc":
@@ -58,8 +58,8 @@ def _description(data: bytes) -> str:
 
 
 def from_gamma(gamma: float | None, chroma: tuple[float, ...] | None, *, gray: bool) -> bytes | None:
-    """The profile that PNG's gAMA (0.45455 for 2.2; None: sRGB's curve) and cHRM (white, red, green, blue x and y;
-    None: sRGB's) mean; None where that is sRGB, near enough."""
+    """The profile for PNG's gAMA (0.45455 for 2.2; None: sRGB's curve) and cHRM (x and y of white, red, green and blue; None:
+    sRGB's); None if the result is close to sRGB. gray: for one channel."""
     usual = (*D65, *PRIMARIES[1])
     same_curve = gamma is None or abs(gamma - 1 / 2.2) < 0.005
     same_chroma = gray or chroma is None or max(abs(a - b) for a, b in zip(chroma, usual, strict=True)) < 0.005
@@ -72,10 +72,10 @@ def from_gamma(gamma: float | None, chroma: tuple[float, ...] | None, *, gray: b
 
 
 def settle_cicp(metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
-    """Metadata with its `cicp` turned into a profile where one can say it; sRGB and HDR keep the code points."""
+    """Metadata with `cicp` converted to a profile if possible, and notes for the user; sRGB and HDR keep the code points."""
     primaries, transfer, matrix, _ = metadata.cicp or b"\2\2\0\1"
     if transfer in HDR:
-        note = f"the picture is HDR ({HDR[transfer]}): its values go through the network as they are"
+        note = f"the image is HDR ({HDR[transfer]}): its values go through the network unchanged"
         return metadata, (note,)
     if (primaries, transfer, matrix) == (1, 13, 0):
         return replace(metadata, icc=None), ()
@@ -83,16 +83,17 @@ def settle_cicp(metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
         return replace(metadata, cicp=None), ()  # "unspecified"
     if primaries not in PRIMARIES or transfer not in CURVES or matrix != 0:
         return replace(metadata, cicp=None), (
-            f"the colour's code points (CICP) {primaries}/{transfer}/{matrix} were passed over",
+            f"ignored an unsupported CICP colour description ({primaries}/{transfer}/{matrix})",
         )
     made = built(f"H.273 {primaries}/{transfer}", PRIMARIES[primaries], D65, CURVES[transfer])
-    return replace(metadata, icc=made, cicp=None), ("the colour's code points (CICP) were turned into an ICC profile",)
+    return replace(metadata, icc=made, cicp=None), ("converted the CICP colour description to an ICC profile",)
 
 
 def built(
     said: str, primaries: tuple[float, ...], white: tuple[float, float], curve: tuple[float, ...], *, gray: bool = False
 ) -> bytes:
-    """A version 4 display profile. primaries: x and y of red, green, blue; curve: see CURVES; gray: of one channel."""
+    """A version 4 display profile. said: its name. primaries: x and y of red, green and blue. curve: see CURVES. gray: for one
+    channel."""
     shape = _parametric(curve)
     tags = {b"desc": _text(said), b"cprt": _text("CC0"), b"wtpt": _xyz(D50), b"chad": _chad(white)}
     if gray:

@@ -1,8 +1,8 @@
-"""Resampling of pictures: Pillow's filters, and MATLAB's `imresize` bit for bit.
+"""Resizing: Pillow's filters, and MATLAB's `imresize` bit for bit.
 
-Two libraries made nearly all of the field's low-resolution pictures, and their bicubics differ: both use the
-kernel with a = -0.5 and widen it when shrinking, but MATLAB rounds to 8 bits between its two passes.
-Pillow's is Pillow itself, in 8 bits or in float32; MATLAB's is written out here, since no Python library is exact.
+Nearly all low-resolution images of the field were made with one of these two, and their bicubics differ: both use the kernel
+with a = -0.5 and widen it when shrinking, but MATLAB rounds to 8 bits between its two passes. Pillow is used itself, in 8
+bits or float32. MATLAB's is implemented here, because no Python library reproduces it exactly.
 """
 
 import math
@@ -28,13 +28,14 @@ def resample(
     filter: Filter = "bicubic",
     box: tuple[float, float, float, float] | None = None,
 ) -> Pixels:
-    """Resize (H, W, C) to (height, width, C) with one of Pillow's filters; shrinking is antialiased.
+    """Resize (H, W, C) to (height, width, C) with one of Pillow's filters, antialiased when shrinking.
 
-    uint8 in [0, 255] goes through Pillow's 8-bit arithmetic (C = 1 or 3) and stays uint8; float32, any range and any
-    C, stays float32 and is **not clipped**: bicubic and Lanczos overshoot. An axis that keeps its size is left as
-    it is. `box` (top, left, bottom, right), in pixels of the image and not necessarily whole, is the part to map onto
-    the output; pixels outside it are still read by the kernel, so bands cut with `reach` pixels of margin come out as
-    the whole picture would (Pillow keeps the box in float32). Raises ValueError for another dtype or shape.
+    uint8 (C = 1 or 3) is computed in Pillow's 8-bit arithmetic and stays uint8. float32, with any range and C, stays float32
+    and is **not clipped**: bicubic and Lanczos overshoot. An axis that keeps its size does not change.
+
+    box: the part (top, left, bottom, right) of the image to map to the output, in pixels, which may be fractions (Pillow
+    keeps them in float32). The kernel also reads pixels outside it, so bands with a margin of `reach` pixels equal the whole.
+    Raises ValueError for another dtype or shape.
     """
     if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
         raise ValueError(f"resample takes (H, W, C) in uint8 or float32, not {image.shape} in {image.dtype}")
@@ -49,16 +50,16 @@ def resample(
 
 
 def reach(length: int, target: int, filter: Filter = "bicubic") -> int:
-    """Pixels of the source, of `length`, that one output pixel of `target` reads at most on each side of its centre."""
+    """The most source pixels that an output pixel reads on each side of its centre, resizing `length` to `target` pixels."""
     return math.ceil(_SUPPORT[filter] * max(length / target, 1.0)) + 1
 
 
 def matlab_bicubic(image: Pixels, height: int, width: int) -> Pixels:
     """Resize (H, W, C) to (height, width, C) as MATLAB's `imresize(..., 'bicubic')`, antialiased when shrinking.
 
-    uint8 gives uint8, rounded (half away from zero) after each of the two passes, bit for bit what MATLAB writes.
-    Floats are computed in float64, neither rounded nor clipped, and returned in their own dtype.
-    The axis with the smaller scale goes first, rows first where both are the same; the border is clamped.
+    uint8 gives uint8, rounded (half away from zero) after each of the two passes, bit for bit as in MATLAB. Floats are
+    computed in float64, neither rounded nor clipped, and returned in their own dtype. The axis with the smaller scale is
+    resized first, or the rows if both are equal. Borders are clamped.
     """
     scales = (height / image.shape[0], width / image.shape[1])
     axes = (0, 1) if scales[0] <= scales[1] else (1, 0)

@@ -1,4 +1,4 @@
-"""Devices and precisions: which there are, what they can do, how much memory they have left, and when they run out of it."""
+"""Devices: which are available, their precisions and free memory, and what out-of-memory errors look like."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` (CUDA, else Apple's MPS, else the CPU), `cpu`, `cuda[:n]` or `mps`. Raises `DeviceError` when it is not there."""
+    """`auto` (CUDA, otherwise Apple's MPS, otherwise the CPU), `cpu`, `cuda[:n]` or `mps`. Raises `DeviceError`."""
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -25,19 +25,19 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(f"{name!r} is not a device", hint="auto, cpu, cuda, cuda:1 or mps") from None
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
-        raise DeviceError(f"there is no {device.type} device here", hint="--device cpu works everywhere")
+    available_types = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available_types.get(device.type, False):
+        raise DeviceError(f"no {device.type} device is available", hint="--device cpu works everywhere")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"there is no device {name}: this machine has {torch.cuda.device_count()}")
+        raise DeviceError(f"device {name} is not available: this machine has {torch.cuda.device_count()}")
     return device
 
 
 def choose_precision(precision: Precision, device: torch.device, bits: int) -> str:
-    """What the decoder computes in. `auto`: 16 bits where those are fast and the output has 8 bits, else fp32.
+    """The precision of the decoder. `auto`: 16 bits if they are fast and the output has 8 `bits`, otherwise fp32.
 
-    Of the two kinds of 16 bits fp16 is the finer one, and tensor cores (from compute capability 7.0) and AMX-FP16 multiply it
-    as fast as bf16; where colours overflow, `Encoding` renders them again in fp32.
+    fp16 is more precise than bf16, and tensor cores (from compute capability 7.0) and AMX-FP16 multiply both equally fast. If
+    fp16 overflows, `Encoding` renders again in fp32.
     """
     if precision != "auto":
         return precision
@@ -49,7 +49,7 @@ def choose_precision(precision: Precision, device: torch.device, bits: int) -> s
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may still be taken, of the machine and, for a CUDA device, of the device; whichever is less."""
+    """Bytes that this process may still use, on the machine or on the CUDA device, whichever is less."""
     if device.type == "cuda":
         return min(available(), int(torch.cuda.mem_get_info(device)[0]))
     return available()
@@ -57,7 +57,7 @@ def free_memory(device: torch.device) -> int:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """While it holds, fp32 means fp32: TF32 is off for products and convolutions. The flags are put back afterwards."""
+    """Makes fp32 exact in its block: TF32 is off for products and convolutions. Restores the flags afterwards."""
     backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     try:
@@ -70,7 +70,7 @@ def exact_float32() -> Iterator[None]:
 
 
 def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | None:
-    """What `make` returns, or None when memory ran out. By then the exception is gone, which held on to tensors."""
+    """The result of `make`, or None if memory ran out; the exception, which keeps tensors alive, is gone by then."""
     try:
         return make()
     except (MemoryError, RuntimeError) as error:
@@ -82,7 +82,7 @@ def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, in one of the ways that torch says it."""
+    """Whether `error` is one of the ways in which torch reports that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never harm what was there."""
+"""Output files that appear whole or not at all, and never harm an existing file."""
 
 import contextlib
 import hashlib
@@ -11,9 +11,9 @@ from liif_cli.errors import OutputError
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """OutputError when `path` exists and may not be overwritten, is no plain file, or its folder does not exist."""
+    """Raises OutputError if `path` exists and may not be overwritten, is not a regular file, or cannot be created."""
     if path.is_dir():
-        raise OutputError(f"{path} is a folder", hint="name a file in it")
+        raise OutputError(f"{path} is a folder", hint="give the name of a file in it")
     if path.exists() and not path.is_file():
         raise OutputError(f"{path} is a device or a pipe, not a file", hint="-o - writes to standard output")
     if path.exists() and not overwrite:
@@ -21,40 +21,41 @@ def check_target(path: Path, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist", hint="create it first")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} cannot be written to")
+        raise OutputError(f"cannot write to the folder {path.parent}")
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """OutputError when the disk under `folder` has fewer than `needed` bytes free."""
+    """Raises OutputError if the disk of `folder` has fewer than `needed` free bytes."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be used: {error.strerror}") from error
+        raise OutputError(f"cannot use the folder {folder}: {error.strerror}") from error
     if needed > free:
         raise OutputError(
-            f"{folder} has {free / 2**20:,.0f} MiB free and this output needs up to {needed / 2**20:,.0f} MiB",
-            hint="free some space, or write to another disk",
+            f"not enough disk space in {folder}: {free / 2**20:,.0f} MiB are free, and the output needs up to "
+            f"{needed / 2**20:,.0f} MiB",
+            hint="free some space or write to another disk",
         )
 
 
 class OutputFile:
-    """Context manager: a temporary file beside `path` that takes its place on a clean exit and vanishes on any other.
+    """Context manager: a temporary file next to `path` that replaces it on a clean exit and is removed on any other.
 
-    The data is on disk (fsync) before the name changes hands; without `overwrite` a file that appeared meanwhile is
-    left alone (OutputError). The file's mode is what the umask gives a new file; an overwritten file's mode stays.
+    The data is synced to disk (fsync) before the rename. Without `overwrite`, a file that appeared in the meantime is not
+    replaced. A new file gets its mode from the umask; an overwritten file keeps its mode. Raises OutputError.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
-        path = path.resolve() if path.is_symlink() else path  # the link stays, what it points to is replaced
+        path = path.resolve() if path.is_symlink() else path  # the link stays; its target is replaced
         self.path, self.overwrite = path, overwrite
         self.temporary = path.parent / f".liif-{secrets.token_hex(6)}{path.suffix}"
 
     def __enter__(self) -> Path:
         check_target(self.path, self.overwrite)
         try:
-            self.temporary.open("xb").close()  # not mkstemp, whose files only their owner may read
+            self.temporary.open("xb").close()  # not mkstemp: only the owner may read its files
         except OSError as error:
-            raise OutputError(f"{self.path.parent} cannot be written to: {error.strerror}") from error
+            raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
         return self.temporary
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -74,20 +75,20 @@ class OutputFile:
                 shutil.copymode(self.path, self.temporary)
             self.temporary.replace(self.path)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:
-    """Write `data` to `path` at once, making its folder where needed. Raises `OutputError`. (For checkpoints and reports.)"""
+    """Write the file `path` atomically, creating its folder if needed; for checkpoints and reports. Raises `OutputError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with OutputFile(path, overwrite) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How much memory this process may still take: of the machine, of its container, of its own limit; whichever is least."""
+"""How much memory this process may still use: the least of what the machine, the container and its own limit leave."""
 
 import re
 import sys
@@ -12,10 +12,10 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 
 
 def parse_bytes(text: str) -> int:
-    """`2GiB`, `800MB`, `1.5g` or a number of bytes. Raises `UsageError`."""
+    """Bytes of `2GiB`, `800MB`, `1.5g` or a plain number. Raises `UsageError`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if match is None or float(match[1]) == 0:
-        raise UsageError(f"--memory {text!r} is not an amount of memory", hint="such as 2GiB or 800MB")
+        raise UsageError(f"--memory {text!r} is not an amount of memory", hint="for example 2GiB or 800MB")
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
@@ -29,20 +29,20 @@ def format_bytes(count: float) -> str:
 
 
 def available(root: Path = Path("/")) -> int:
-    """Bytes this process may still take. `root`: where /proc and /sys are (tests give their own)."""
+    """Bytes that this process may still use. root: the folder of /proc and /sys (tests pass their own)."""
     limits = [_machine(root), _cgroup(root), _address_space(root)]
     return max(0, min(limit for limit in limits if limit is not None))
 
 
 def resident(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process holds now."""
+    """Bytes of memory that this process holds."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system, where the C library is glibc, which else keeps what lies between live blocks."""
+    """Return freed memory to the system if the C library is glibc, which otherwise keeps what is between live blocks."""
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
@@ -54,7 +54,7 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library; on Windows None names no library
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows, None is not a library
         return None
     return trim
 
@@ -66,7 +66,7 @@ def _machine(root: Path) -> int:
 
 
 def _cgroup(root: Path) -> int | None:
-    """What the process's control groups leave, v1 or v2, the tightest of the group and those above it; None without limit."""
+    """Bytes that the control groups leave (v1 or v2), the least of the group and its parents; None without a limit."""
     if not (root / "proc/self/cgroup").is_file():
         return None
     rooms = []
@@ -81,7 +81,7 @@ def _cgroup(root: Path) -> int | None:
 
 
 def _walk(mount: Path, path: str, limit: str, usage: str, cache: str) -> list[int]:
-    """The room in the group at `path` and in each group above it. In a container the path may not be visible: its root is."""
+    """The bytes left in the group at `path` and in its parents. In a container only the root may be visible."""
     group = mount / path.lstrip("/")
     groups = [group, *group.parents] if group.is_dir() else [mount]
     return [
@@ -107,7 +107,7 @@ def _room(group: Path, limit: str, usage: str, cache: str) -> int | None:
 
 
 def _address_space(root: Path) -> int | None:
-    """What RLIMIT_AS leaves (Unix)."""
+    """Bytes that RLIMIT_AS leaves (Unix); None without a limit."""
     if sys.platform == "win32":
         return None
     import resource

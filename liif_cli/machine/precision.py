@@ -1,7 +1,7 @@
-"""Which reduced precision this processor multiplies natively.
+"""Which 16-bit types this processor multiplies natively.
 
-16-bit products without matrix instructions are emulated and many times slower than fp32, so they are chosen only where they
-are certain to be fast. Of the two formats fp16 is eight times finer: it is taken where AMX multiplies it as fast as bf16.
+Without matrix instructions, 16-bit products are emulated and many times slower than fp32, so they are used only if they are
+certain to be fast. fp16 is eight times finer than bf16 and preferred if AMX multiplies both equally fast.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The processes of one training run: as torchrun starts them, or this one alone."""
+"""The processes that torchrun starts for one run, or this one alone."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import distributed
 
 @dataclass(frozen=True)
 class World:
-    """This process's number and how many there are. `local`: its number on this machine, which picks its GPU."""
+    """This process's rank and the number of processes. local: its rank on this machine, which selects its GPU."""
 
     rank: int = 0
     size: int = 1
@@ -19,11 +19,11 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that logs, validates and writes."""
+        """Whether this process logs, validates and writes files."""
         return self.rank == 0
 
     def agree(self, code: int) -> int:
-        """The largest of all processes' codes, so that all of them stop after the same step."""
+        """The largest code of all processes, so that all stop after the same step."""
         if self.size == 1:
             return code
         tensor = torch.tensor(code, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
@@ -31,23 +31,23 @@ class World:
         return int(tensor)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """The mean over all processes of their tensors."""
+        """The mean of the tensors of all processes."""
         if self.size > 1:
             distributed.all_reduce(values)
             values = values / self.size
         return values
 
     def wait(self) -> None:
-        """Return when every process has come here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             distributed.barrier()
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
-    """The world that torchrun's environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_*), joined; else a world of one.
+    """Join the process group of torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_*); otherwise a world of one.
 
-    NCCL between GPUs, gloo between CPUs.
+    Uses NCCL between GPUs and gloo between CPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -1,4 +1,4 @@
-"""What ends the work from outside (Ctrl-C, SIGTERM, a closed terminal): KeyboardInterrupt in the main thread."""
+"""Signals that end a run (Ctrl-C, SIGTERM, a closed terminal)."""
 
 import signal
 import threading
@@ -16,9 +16,9 @@ _waiting = False
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """While it lasts, the three signals raise KeyboardInterrupt, so that all is cleaned up on the way out.
+    """In its block, the three signals raise KeyboardInterrupt in the main thread, so that everything is cleaned up.
 
-    One that the caller has the process ignore (`nohup`) stays ignored. Does nothing outside the main thread, which alone may.
+    A signal that the process was started to ignore (`nohup`) stays ignored. Does nothing outside the main thread.
     """
     numbers = [number for name in NAMES if (number := getattr(signal, name, None)) is not None]
     try:
@@ -39,7 +39,7 @@ def heard() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Put off what `heard` raises until the outermost of such blocks ends: a step in the main thread is done whole or not."""
+    """Delays the KeyboardInterrupt of `heard` until the outermost of these blocks ends, so that a step is not cut in half."""
     global _holds, _waiting
     _holds += 1
     try:
@@ -58,12 +58,12 @@ def _interrupt(*_: Any) -> None:
     _waiting = True
 
 
-AGAIN = 1.0  # seconds after which a second signal is meant; torchrun passes on what the terminal already sent
+AGAIN = 1.0  # seconds; a repeated signal before that is torchrun forwarding what the terminal already sent
 
 
 @dataclass
 class Stop:
-    """Set by a signal: finish the step, write the state, leave."""
+    """Set by a signal: finish the step, save the state, stop. signal: its name. since: when the first one came, monotonic."""
 
     signal: str | None = None
     since: float = 0.0
@@ -71,7 +71,7 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """SIGTERM and SIGINT end the run after the current step; a second one, later, ends it at once."""
+    """In its block, SIGTERM and SIGINT ask to stop after the current step; a later second one raises KeyboardInterrupt."""
     stop = Stop()
 
     def handle(number: int, _: FrameType | None) -> None:

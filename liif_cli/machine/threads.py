@@ -1,7 +1,7 @@
-"""Work on the CPU in threads that each compute alone.
+"""Runs jobs on the CPU in threads that each compute alone.
 
-A product of a few thousand rows is over before a pool of threads has met again, and on a busy machine the slowest of them is
-waited for after each one. Bands of rows have nothing to wait for.
+A product of a few thousand rows is too short for a pool of threads: synchronising takes longer, and on a busy machine every
+product waits for the slowest thread. Independent jobs wait for nothing.
 """
 
 import os
@@ -11,33 +11,33 @@ from functools import cache
 
 import torch
 
-KEPT = 31 * 2**20  # bytes; glibc learns from blocks of less than 32 MiB only
+KEPT = 31 * 2**20  # bytes; glibc adapts to blocks below 32 MiB only
 
 
 @cache
 def keep_memory() -> None:
-    """Have glibc keep what is freed, instead of handing it back to the system and fetching it anew, zeroed, for each layer.
+    """Make glibc keep freed memory instead of returning it to the system and getting it back, zeroed, for every layer.
 
-    It learns from blocks that are freed: those up to the largest are kept from then on, and twice as much is held back at most.
-    The block is never touched, so it costs no memory; elsewhere this does nothing. In fp32 it saves a fifth of the time.
+    glibc adapts when a block is freed: from then on it keeps blocks up to that size, and at most twice as much in total. The
+    block is never touched, so it costs no memory. With another C library this does nothing.
     """
     torch.empty(KEPT, dtype=torch.uint8)
 
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads that stay: to begin one, with a limit of its own for torch, takes milliseconds."""
+    """Threads that stay: starting one, with its own limit for torch, takes milliseconds."""
     return ThreadPoolExecutor(count, thread_name_prefix="liif")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has no threads of its parent
 
 
 def run(jobs: Sequence[Callable[[], None]]) -> None:
-    """Call all jobs, in as many threads as torch uses, none of which torch divides further; raises what the first one raised.
+    """Call all jobs in as many threads as torch uses; inside a job, torch uses one thread. Raises the first job's exception.
 
-    The number of torch's threads is put back afterwards. While it runs, other threads that first use torch get one as well.
+    Restores torch's number of threads. Other threads that first use torch in the meantime get one thread as well.
     """
     keep_memory()
     count = torch.get_num_threads()
@@ -49,8 +49,8 @@ def run(jobs: Sequence[Callable[[], None]]) -> None:
 
     def alone(job: Callable[[], None]) -> None:
         if torch.get_num_threads() > 1:
-            torch.set_num_threads(1)  # of this thread, and of those that are to come
-        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # both are each thread's own
+            torch.set_num_threads(1)  # for this thread and for those started later
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # both are per thread
             job()
 
     futures = [_pool(count).submit(alone, job) for job in jobs]

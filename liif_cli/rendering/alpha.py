@@ -1,11 +1,11 @@
-"""Gray and alpha on their way into the network and back.
+"""How grayscale and alpha are upscaled by a network that knows RGB only.
 
-The rule for gray: the network sees it three times, and the luma of its three outputs (Rec. 601) is what is kept. The rule
-for alpha: colours bleed under fully transparent pixels before the network, so that what is hidden there, often black or
-white, makes no fringe. A mask with values between transparent and opaque goes through the network as gray does; one without,
-whose stairs the network would sharpen, through a bicubic filter (`tests/benchmarks/bench_alpha.py` has the figures: 6 dB and
-more for the network on antialiased edges, 1 dB for the filter on hard ones). Both are held between the four neighbours of each
-pixel, so that constant areas stay exact and hard masks do not ring.
+Grayscale is replicated to three channels; the output is the luma (Rec. 601) of the network's three channels.
+
+Alpha: colours are extended into fully transparent areas first, because hidden colours, often black or white, would cause
+fringes. A soft mask, with values between transparent and opaque, goes through the network like grayscale. A binary mask uses
+a bicubic filter, because the network would sharpen its stairs. `tests/benchmarks/bench_alpha.py` measures both. Either way,
+every value is clamped to the range of its four neighbours, so constant areas stay exact and hard edges do not ring.
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,10 @@ Floats = NDArray[np.float32]
 
 
 def bled(pixels: Pixels) -> Pixels:
-    """The colours (H, W, C - 1) of a picture (H, W, C) with alpha last, those of fully transparent pixels replaced by
-    their visible surroundings.
+    """The colours (H, W, C - 1) of an image (H, W, C) with alpha last; fully transparent pixels get the colours around them.
 
-    Push and pull (Gortler et al., "The Lumigraph", 1996, section 3.4): colours, weighted with alpha, are averaged in 2x2
-    blocks until none is empty, and the blocks fill what is below. dtype and visible pixels stay as they are.
+    Push-pull (Gortler et al., "The Lumigraph", 1996, section 3.4): colours, weighted with alpha, are averaged in 2x2
+    blocks until no block is empty, and the blocks fill the empty ones below. dtype and visible pixels do not change.
     """
     colour, alpha = pixels[..., :-1], pixels[..., -1]
     if alpha.all() or not alpha.any():
@@ -66,7 +65,7 @@ def _halved(sums: Floats) -> Floats:
 
 
 def _filled(sums: Floats) -> Floats:
-    """Colours (h, w, C - 1) of weighted sums (h, w, C); where the weight is 0, of the coarser level's."""
+    """Colours (h, w, C - 1) of weighted sums (h, w, C); if a weight is 0, the colour of the coarser level."""
     weight = sums[..., -1:]
     empty = weight[..., 0] == 0
     colour = np.divide(sums[..., :-1], weight, out=np.zeros_like(sums[..., :-1]), where=weight > 0)
@@ -77,7 +76,7 @@ def _filled(sums: Floats) -> Floats:
 
 
 def _doubled(coarse: Floats, size: tuple[int, int], rows: slice) -> Floats:
-    """Some rows of `coarse` at twice the size, bilinear, borders clamped."""
+    """The given rows of `coarse` at twice its size, bilinear, with clamped borders."""
     upper, lower, down = _halves(np.arange(rows.start, rows.stop), len(coarse))
     left, right, across = _halves(np.arange(size[1]), coarse.shape[1])
     lines: Floats = coarse[upper] * (1 - down)[:, None, None] + coarse[lower] * down[:, None, None]
@@ -93,22 +92,22 @@ def _halves(index: NDArray[np.intp], size: int) -> tuple[NDArray[np.intp], NDArr
 
 @dataclass(frozen=True)
 class ScaledAlpha:
-    """An alpha plane, (H, W) uint8, uint16 or float32 in [0, 1], seen on a grid of output pixels that shrinks no axis."""
+    """An alpha plane, (H, W) uint8, uint16 or float32 in [0, 1], and a grid over it that shrinks no axis."""
 
     plane: Pixels
     grid: Grid
 
     @classmethod
     def over(cls, plane: Pixels, grid: Grid) -> "ScaledAlpha":
-        """The plane on any grid: axes that shrink are reduced by the antialiased filter first, as colours are."""
+        """The plane and any grid; axes that shrink are resized with the antialiased filter first, like colours."""
         reduced, rest = reduce_source(plane[..., None], grid)
         return cls(reduced[..., 0], rest)
 
     def part(self, top: int, left: int, height: int, width: int, scaled: Floats | None = None) -> Floats:
         """Alpha of `height` x `width` output pixels at (top, left): (height, width) float32 in [0, 1].
 
-        scaled: what the network made of it, to be held between its neighbours; None for the bicubic filter. Each pixel's
-        taps and their order follow from its place on the whole grid, so that pieces equal the whole bit for bit.
+        scaled: the network's output, to be clamped to the range of its neighbours; None for the bicubic filter. Taps and
+        their order follow from a pixel's position on the whole grid, so parts equal the whole bit for bit.
         """
         rows, columns = self.grid.rows, self.grid.columns
         down = _taps(rows.part(rows.start + top, rows.start + top + height))
@@ -125,8 +124,7 @@ class ScaledAlpha:
 
 
 def _taps(axis: Axis) -> tuple[NDArray[np.int64], Floats]:
-    """The four source pixels of each output pixel, (4, n), borders clamped, and their weights, (4, n) float32,
-    by the bicubic kernel."""
+    """The four source pixels of each output pixel, (4, n), clamped to the image, and their bicubic weights, (4, n) float32."""
     lower, t = axis.split()
     index = np.clip(lower + np.arange(-1, 3)[:, None], 0, axis.size - 1)
     weights = cubic(t - np.arange(-1, 3)[:, None])

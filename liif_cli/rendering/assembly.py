@@ -1,4 +1,4 @@
-"""From pieces of an output, in the order in which tiles finish, to whole rows from the top."""
+"""Assembles the pieces of an output, in the order in which tiles finish, into complete rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Piece:
-    """Finished colours: `rgb` (h, w, 3), or (h, w, 4) with alpha, float32, nominally in [0, 1], not clamped, at (top, left) of
-    the output `grid`.
+    """A rendered part of output number `grid` at (top, left): `rgb` is (h, w, 3), or (h, w, 4) with alpha, float32,
+    nominally in [0, 1], not clamped.
 
-    bottom: one past the last output row of the tile that this is a part of; its other parts and its row of tiles reach there.
+    bottom: one past the last output row of its tile, and so of the whole row of tiles.
     """
 
     grid: int
@@ -26,10 +26,10 @@ class Piece:
     bottom: int
 
 
-class Bands:
-    """Puts pieces together: whole rows leave, from the top, as soon as they are complete.
+class RowAssembler:
+    """Assembles pieces into rows, which are returned from the top as soon as they are complete.
 
-    finish: turns colours (h, w, 3) float32 at (top, left) of the output into finished pixels (h, w, C) of any dtype.
+    finish: converts colours (h, w, 3 or 4) float32 at (top, left) of the output to finished pixels (h, w, C) of any dtype.
     """
 
     def __init__(self, shape: tuple[int, int], finish: Callable[[Colours, int, int], Pixels]) -> None:
@@ -40,7 +40,7 @@ class Bands:
         self._filled: NDArray[np.int64] = np.zeros(0, np.int64)
 
     def add(self, piece: Piece) -> Iterator[Pixels]:
-        """Take a piece; gives the rows, (h, width, C), that are complete with it."""
+        """Add a piece. Yields the rows, (h, width, C), that it completes."""
         pixels = self.finish(piece.rgb, piece.top, piece.left)
         height, width = pixels.shape[:2]
         if width == self.width and piece.top == self.done and self._rows is None:
@@ -52,7 +52,7 @@ class Bands:
         rows = slice(piece.top - self.done, piece.top - self.done + height)
         self._rows[rows, piece.left : piece.left + width] = pixels
         self._filled[rows] += width
-        yield from self._leave()
+        yield from self._complete_rows()
 
     def _make_room(self, height: int, like: Pixels) -> None:
         old = len(self._filled)
@@ -64,18 +64,18 @@ class Bands:
         self._rows = rows
         self._filled = np.concatenate([self._filled, np.zeros(max(0, height - old), np.int64)])
 
-    def _leave(self) -> Iterator[Pixels]:
+    def _complete_rows(self) -> Iterator[Pixels]:
         assert self._rows is not None
         unfinished = np.flatnonzero(self._filled < self.width)
         complete = int(unfinished[0]) if len(unfinished) else len(self._filled)
         if complete:
-            # A copy, so that a reader who holds on to the last rows does not hold on to all of them.
+            # A copy, so that keeping these rows does not keep all the others in memory.
             rows, self._rows = self._rows[:complete].copy(), self._rows[complete:] if len(unfinished) else None
             self._filled = self._filled[complete:]
             self.done += complete
             yield rows
 
     def close(self) -> None:
-        """Raises AssertionError when rows are missing: a bug, which must never leave a file that looks finished."""
+        """Raises AssertionError if rows are missing: a bug, which must never produce a file that looks complete."""
         if self.done != self.height:
             raise AssertionError(f"{self.height - self.done} rows were never rendered")

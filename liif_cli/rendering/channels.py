@@ -1,4 +1,4 @@
-"""Gray and alpha into the network and out of it. The rules are those of `alpha`."""
+"""Grayscale and alpha into the network and out of it; `alpha` says why."""
 
 from typing import Any
 
@@ -13,15 +13,17 @@ Floats = NDArray[np.float32]
 
 
 def network_input(pixels: Pixels) -> Pixels:
-    """What the network sees of a picture (H, W, C): (H, W, 3) of the same dtype, and alpha as a fourth channel where it goes
-    through the network. Gray is repeated, and with alpha (C = 2, 4) the colours are bled under what is transparent."""
+    """The network's input for an image (H, W, C): (H, W, 3) of the same dtype, or (H, W, 4) with a soft alpha mask.
+
+    Grayscale is replicated. With alpha (C = 2, 4), colours are extended into transparent areas.
+    """
     colour = bled(pixels) if pixels.shape[2] in (2, 4) else pixels
     colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
     return np.concatenate([colour, pixels[..., -1:]], axis=2) if has_soft_alpha(pixels) else colour
 
 
 def has_soft_alpha(pixels: Pixels) -> bool:
-    """Whether a picture (H, W, C) has alpha with values between transparent and opaque."""
+    """Whether an image (H, W, C) has alpha with values between transparent and opaque."""
     if pixels.shape[2] not in (2, 4):
         return False
     alpha = pixels[..., -1]
@@ -30,11 +32,13 @@ def has_soft_alpha(pixels: Pixels) -> bool:
 
 
 def network_output(rows: Floats, alpha: Floats | None, channels: int) -> Floats:
-    """Rows of the output picture, (h, w, channels) float32, from the network's (h, w, 3 or 4) and the scaled alpha (h, w) in
-    [0, 1], which must be there for channels 2 and 4. Gray is the luma of the three outputs."""
+    """Output rows, (h, w, channels) float32, from the network's (h, w, 3 or 4) and the scaled alpha (h, w) in [0, 1].
+
+    Grayscale is the luma of the network's three channels. Raises ValueError if channels is 2 or 4 and alpha is None.
+    """
     colour = luma(rows[..., :3]) if channels < 3 else rows[..., :3]
     if channels in (1, 3):
         return colour
     if alpha is None:
-        raise ValueError("a picture with alpha needs its scaled alpha")
+        raise ValueError("an image with alpha needs its scaled alpha")
     return np.concatenate([colour, alpha[..., None]], axis=2)

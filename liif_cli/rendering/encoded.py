@@ -1,4 +1,4 @@
-"""One encoded tile: its fields, a quarter turn each, and how they become colours."""
+"""One encoded tile: its fields, one per rotation, and the colours rendered from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,16 +20,15 @@ from liif_cli.rendering.tiles import Tile
 from liif_cli.rendering.timing import Tally
 
 Image = NDArray[Any]
-NOT_NUMBERS = DeviceError("the network gave values that are not numbers, in fp32 too", hint="try --device cpu")
+NOT_FINITE = DeviceError("the model produced NaN or infinite values, even in fp32", hint="try --device cpu")
 
 
 @dataclass
 class Choices:
-    """A model on its device with the choices that hold for a whole picture.
+    """A model on its device, with the options for a whole image.
 
-    precision: what the decoder computes in, never "auto" (see `choose_precision`). chunk: output pixels that are worked on
-    at once (None: what suits the processor); colours do not depend on it. notes: sentences for the user, collected. tally:
-    takes the plans, and how long encoding and decoding took.
+    precision: the decoder's, never "auto" (see `choose_precision`). chunk: output pixels per chunk (None: depends on the
+    device); colours do not depend on it. notes: collects sentences for the user. tally: collects plans and times.
     """
 
     model: SRModel
@@ -42,13 +41,12 @@ class Choices:
 
     @property
     def turns(self) -> range:
-        """Quarter turns that are averaged."""
+        """The quarter turns to average."""
         return range(4) if self.self_ensemble else range(1)
 
 
 class Encoding:
-    """The fields of one tile, one for each quarter turn of the self-ensemble, and how they become colours. Where the tile
-    has an alpha that varies, as many more follow for it."""
+    """The fields of one tile: one per quarter turn of the self-ensemble, and as many again if its alpha varies."""
 
     def __init__(self, choices: Choices, image: Image, tile: Tile) -> None:
         self.choices, self.image = choices, image
@@ -70,14 +68,14 @@ class Encoding:
             ]
 
     def _layers(self, pixels: Image) -> list[Image]:
-        """What is encoded, (h, w, 3) each: the colours, and alpha as gray where it is not the same all over the tile."""
+        """The inputs to encode, (h, w, 3) each: the colours, and alpha as grayscale unless it is constant over the tile."""
         layers, alpha = [pixels[..., :3]], pixels[..., 3:]
         if alpha.size and alpha.min() < alpha.max():
             layers.append(np.broadcast_to(alpha, layers[0].shape))
         return layers
 
     def _field(self, pixels: Tensor, turn: int, size: tuple[int, int]) -> Any:
-        """The field of the picture turned by `turn` quarters to the left."""
+        """The field of the image rotated left by `turn` quarters."""
         window, (height, width) = self.window, size
         origin = (
             (window.top, window.left),
@@ -90,7 +88,10 @@ class Encoding:
         return self.choices.model.encode(turned, origin, whole, DTYPES[self.precision])
 
     def bands(self, grid: Grid) -> Iterator[tuple[int, Colours]]:
-        """The grid's colours in bands of rows: (first row, (h, w, 3)). Where memory runs out the bands become thinner."""
+        """The grid's colours in bands of rows: (first row, (h, w, 3 or 4)). If memory runs out, bands become thinner.
+
+        Raises `OutOfMemory` at a single row, `DeviceError` if colours are not finite in fp32.
+        """
         height, width = grid.shape
         step, top = piece_rows(width), 0
         while width and top < height:
@@ -108,25 +109,25 @@ class Encoding:
             top += len(rgb)
 
     def _finite(self, grid: Grid) -> Colours:
-        """Colours, after one more try in fp32 where they were not finite."""
+        """Colours; if they are not finite, rendered again in fp32."""
         rgb = self._render(grid)
         if not np.isfinite(rgb).all():
             self._fall_back()
             rgb = self._render(grid)
             if not np.isfinite(rgb).all():
-                raise NOT_NUMBERS
+                raise NOT_FINITE
         return rgb
 
     def _fall_back(self) -> None:
-        """Encode once more, in fp32."""
+        """Encode again, in fp32."""
         before, self.precision = self.precision, "fp32"
         self.fields = self._fields()
         if not self._codes_are_finite():
-            raise NOT_NUMBERS
-        self.choices.notes.append(f"{before} gave values that are not numbers: a tile was rendered in fp32 instead")
+            raise NOT_FINITE
+        self.choices.notes.append(f"{before} produced NaN or infinite values: a tile was rendered in fp32 instead")
 
     def _codes_are_finite(self) -> bool:
-        """Colours alone do not tell: a fused ReLU may turn NaN into 0."""
+        """Checks codes and not colours, because a fused ReLU may turn NaN into 0."""
         return all(bool(torch.isfinite(field.codes).all()) for field in self.fields)
 
     def _render(self, grid: Grid) -> Colours:
@@ -142,7 +143,7 @@ class Encoding:
         return np.concatenate([rgb, alpha], axis=2)
 
     def _averaged(self, fields: list[Any], grid: Grid) -> Colours:
-        """Colours (h, w, 3) of a grid from the fields of all quarter turns."""
+        """Colours (h, w, 3) of a grid, averaged over the fields of all quarter turns."""
         model = self.choices.model
         with exact_float32(), torch.inference_mode():
             turns = [
@@ -155,7 +156,7 @@ class Encoding:
 
 
 def turn_grid(grid: Grid, turn: int) -> Grid:
-    """The same pixels on the picture turned by `turn` quarters to the left, as `torch.rot90` turns it."""
+    """The same pixels on the image rotated left by `turn` quarters, as `torch.rot90` does."""
     rows, columns = grid.rows, grid.columns
     return (
         grid,

@@ -1,4 +1,4 @@
-"""How large the tiles are: a plan that fits into memory."""
+"""Chooses a tile size that fits into memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from liif_cli.models.model import SRModel
 from liif_cli.rendering.tiles import Tile, needed
 
 SMALLEST = 16
-COMFORTABLE = 800 * 2**20  # bytes: what is taken where more is free; beyond it a larger tile gains little speed
-HEAP = 256 * 2**20  # bytes that the allocator loses at most, measured after 150 tiles (bench_upscale_memory.py)
+COMFORTABLE = 800 * 2**20  # bytes; larger tiles gain little speed
+HEAP = 256 * 2**20  # bytes that the allocator loses at most (bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to render that was found to fit.
+    """A tile size that fits into memory.
 
     side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most, in addition to
     what the process already holds; an estimate.
@@ -29,14 +29,14 @@ class Plan:
     peak: int
 
     def tiles(self) -> Iterator[Tile]:
-        """The tiles in the order of reading; sides differ by one pixel at most."""
+        """The tiles, row by row; their sides differ by at most one pixel."""
         for top, bottom in _cuts(self.whole.top, self.whole.bottom, self.side):
             for left, right in _cuts(self.whole.left, self.whole.right, self.side):
                 yield Tile(top, bottom, left, right)
 
     @property
     def count(self) -> int:
-        """How many tiles there are."""
+        """The number of tiles."""
         return -(-self.whole.height // self.side) * -(-self.whole.width // self.side)
 
 
@@ -56,11 +56,10 @@ def make_plan(
     turns: int = 1,
     chunk: int | None = None,
 ) -> Plan:
-    """Choose the tile's side for an image of `size` (height, width), rendering `grids` at once.
+    """Choose the tile's side for an image of `size` (height, width) and several grids at once.
 
-    sample_bytes: bytes of one finished output pixel. budget: bytes that may be taken. side: the user's own choice, which is
-    kept. turns: encodings that are held at once. chunk: output pixels that are worked on at once. Raises `OutOfMemory` when
-    not even the smallest tile fits.
+    sample_bytes: bytes per finished output pixel. budget: bytes available. side: the user's choice, which is kept. turns:
+    encodings held at once. chunk: output pixels per chunk. Raises `OutOfMemory` if not even the smallest tile fits.
     """
     whole = needed(grids)
     longest = max(whole.height, whole.width)
@@ -70,25 +69,26 @@ def make_plan(
 
     if side is not None:
         return Plan(whole, side, peak(side))
-    # A tile much smaller than its halo would be encoded many times over: with RDN's halo, comfort takes more memory.
+    # Tiles much smaller than their halo would encode every pixel many times: a large halo, as RDN's, needs more memory.
     comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
     side = longest
     while side > SMALLEST and peak(side) > min(budget, comfort):
         side = max(SMALLEST, min(side - 1, side * 7 // 8))
     if peak(side) > budget:
         raise OutOfMemory(
-            f"not even a tile of {side} pixels fits: it takes {format_bytes(peak(side))} and {format_bytes(budget)} are free",
+            f"not even a tile of {side} pixels fits into memory: it needs {format_bytes(peak(side))}, and "
+            f"{format_bytes(budget)} are available",
             hint="close other programs, raise --memory, or render parts with --region",
         )
-    side = -(-longest // -(-longest // side))  # the smallest side that needs as few tiles
+    side = -(-longest // -(-longest // side))  # the smallest side with the same number of tiles
     return Plan(whole, side, peak(side))
 
 
 def tile_bytes(
     model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
 ) -> int:
-    """Bytes that one tile of `side` takes at most: the encoder's maps or the codes, whichever is more, what the allocator
-    loses beside them, and the renderer's scratch."""
+    """The most bytes that one tile of `side` needs: the encoder's maps or the codes, whichever is more, the allocator's
+    losses, and the decoder's scratch."""
     height, width = (
         min(full, min(part, side) + 2 * model.halo)
         for full, part in zip(size, (whole.height, whole.width), strict=True)
@@ -98,7 +98,7 @@ def tile_bytes(
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:
-    """Bytes of the finished rows that wait for the last tile of their row of tiles, and of one piece in float32."""
+    """Bytes of the finished rows that wait for the last tile in their row of tiles, and of one piece in float32."""
     total = 0
     for grid in grids:
         height, width = grid.shape
@@ -109,5 +109,5 @@ def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int)
 
 
 def piece_rows(width: int) -> int:
-    """Rows of `width` pixels that are rendered at once."""
+    """The number of rows of `width` pixels that are rendered at once."""
     return max(1, PIECE_PIXELS // max(1, width))

@@ -1,7 +1,7 @@
-"""Rendering: encode a tile once, render every output that was asked for from it, drop it.
+"""The tile loop: encode a tile once, render every output from it, discard it.
 
-Coordinates, cells and nearest codes are those of the whole image, and a tile is encoded with all the surroundings that the
-encoder and the decoder read, so that tiles leave no trace.
+Coordinates, cells and nearest codes are those of the whole image, and every tile is encoded with the full receptive field of
+encoder and decoder, so there are no seams.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ from liif_cli.rendering.plan import SMALLEST, Plan, make_plan
 from liif_cli.rendering.tiles import Tile
 
 Image = NDArray[Any]
-HEADROOM = 0.8  # share of the free memory that is planned with; the rest is for what no plan sees
+HEADROOM = 0.8  # share of the free memory to plan with; the rest is for what the plan does not know
 
 
 class Renderer(Choices):
-    """Cuts a picture into tiles, and renders them by its choices."""
+    """Cuts an image into tiles and renders them."""
 
     def plan(
         self,
@@ -38,8 +38,8 @@ class Renderer(Choices):
         side: int | None = None,
         alpha: bool = False,
     ) -> Plan:
-        """How an image of `size` (height, width), with alpha or without, will be cut; `budget` bytes, default what is free.
-        See `plan.make_plan`."""
+        """The tiles for an image of `size` (height, width). alpha: whether its alpha is encoded too. budget: bytes available
+        (default: free memory). See `plan.make_plan`."""
         budget = int(free_memory(self.device) * HEADROOM) if budget is None else budget
         encodings = len(self.turns) * (2 if alpha else 1)
         return make_plan(self.model, size, grids, sample_bytes, budget, side, encodings, self.chunk)
@@ -47,9 +47,9 @@ class Renderer(Choices):
     def pieces(self, image: Image, grids: Sequence[Grid], plan: Plan) -> Iterator[Piece]:
         """Render `grids` over `image`, (H, W, 3) uint8, uint16 or float32 in [0, 1], in the order of the plan's tiles.
 
-        A fourth channel is alpha: it goes through the network as gray does, and the pieces have a fourth channel too. Where
-        memory runs out, the tile is halved and work goes on from the last finished one; raises `OutOfMemory` at the smallest
-        tile, `DeviceError` when colours are not finite twice.
+        A fourth channel is alpha: it goes through the network like grayscale, and pieces have a fourth channel too. If memory
+        runs out, tiles are halved and rendering continues. Raises `OutOfMemory` at the smallest tile, `DeviceError` if colours
+        are not finite even in fp32.
         """
         side = plan.side
         self.tally.plans.append(plan)
@@ -72,24 +72,24 @@ class Renderer(Choices):
                     for row, rgb in encoding.bands(part):
                         yield Piece(index, top + row, left, rgb, top + len(part.rows))
                 del encoding
-                give_back()  # else each tile leaves some more holes in the heap than the last one
+                give_back()  # otherwise the heap becomes more fragmented with every tile
 
     def _shrink(self, tile: Tile) -> int:
-        """The next smaller side after `tile` did not fit."""
+        """The side to continue with after `tile` did not fit. Raises `OutOfMemory` at the smallest."""
         side = max(tile.height, tile.width)
         if side <= SMALLEST:
             raise OutOfMemory(
                 f"out of memory at the smallest tile ({side} pixels)",
                 hint="close other programs, use --device cpu, or render parts with --region",
             )
-        self.notes.append(f"out of memory with a tile of {side} pixels: went on with {-(-side // 2)}")
+        self.notes.append(f"out of memory with a tile of {side} pixels: continued with {-(-side // 2)}")
         return -(-side // 2)
 
     def _encode(self, image: Image, tile: Tile) -> "Encoding | None":
-        """The tile's encoding, or None when memory ran out."""
+        """The encoded tile, or None if memory ran out."""
         encoding = or_none_without_memory(lambda: Encoding(self, image, tile), self.device)
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # else its time would be counted as decoding; nothing else could run
+            torch.cuda.synchronize(self.device)  # otherwise its time would count as decoding; nothing else could run
         return encoding
 
 
@@ -105,7 +105,8 @@ def render_image(
 ) -> Colours:
     """A whole output in memory: (h, w, 3) float32, clamped to [0, 1], of `image` (H, W, 3) uint8, uint16 or float32 in [0, 1].
 
-    On the device where the model's parameters are. precision "auto" is what suits an output of 8 bits.
+    Runs on the device of the model's parameters. precision: "auto" chooses for an 8-bit output. budget and side: see
+    `Renderer.plan`. Raises `OutOfMemory` and `DeviceError` as `Renderer.pieces`.
     """
     device = next(model.parameters()).device
     renderer = Renderer(model, device, choose_precision(precision, device, bits=8), self_ensemble)

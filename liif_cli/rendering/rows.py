@@ -1,4 +1,4 @@
-"""Finished rows of a picture: what the network renders, what the filter reduces, gray, and in the end whole numbers."""
+"""From an image and grids to finished rows: network, filter for shrinking axes, grayscale and alpha, output depth."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from liif_cli.coords import Grid
 from liif_cli.images.levels import quantize
 from liif_cli.rendering.alpha import ScaledAlpha
-from liif_cli.rendering.assembly import Bands, Colours, Piece
+from liif_cli.rendering.assembly import Colours, Piece, RowAssembler
 from liif_cli.rendering.channels import network_input, network_output
 from liif_cli.rendering.renderer import Renderer
 from liif_cli.rendering.shrink import is_reduced, needs_network, reduce_source, reduced_bands, reduced_grid
@@ -30,25 +30,29 @@ def render_rows(
     progress: Progress = lambda pixels: None,
     stores: Sequence[Store] = (),
 ) -> Iterator[tuple[int, Pixels]]:
-    """Rows of each grid from the top, as (index of the grid, (h, w, C) of the picture's dtype).
+    """Rows of each grid from the top, as (index of the grid, (h, w, C) of the image's dtype).
 
-    pixels: (H, W, C) uint8, uint16, or float32 in [0, 1]; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. budget and side: see
-    `Renderer.plan`. progress: is called with the number of output pixels that were finished. stores: one a grid, turns
-    float32 (h, w, C) into what is to be kept, pixel by pixel (`Writer.finish`). Grids that shrink no axis share one encoding.
+    pixels: (H, W, C) uint8, uint16, or float32 in [0, 1]; C = 1 grayscale, 2 with alpha, 3 RGB, 4 RGBA. budget and side: see
+    `Renderer.plan`. progress: called with the number of newly finished output pixels. stores: one per grid, converts float32
+    (h, w, C), pixel by pixel, to the stored samples (`Writer.finish`). Grids that shrink no axis share one encoding.
+
+    Raises `OutOfMemory` and `DeviceError` as `Renderer.pieces`.
     """
     stores = stores or [_stored_as(pixels.dtype)] * len(grids)
-    bands = [Bands(grid.shape, _finisher(pixels, grid, store)) for grid, store in zip(grids, stores, strict=True)]
+    assemblers = [
+        RowAssembler(grid.shape, _finisher(pixels, grid, store)) for grid, store in zip(grids, stores, strict=True)
+    ]
     source = network_input(pixels)
     sample_bytes = pixels.shape[2] * pixels.itemsize
     for group in groups(grids):
         chosen = [grids[index] for index in group]
         for piece in _pieces(renderer, source, chosen, sample_bytes, budget, side):
             index = group[piece.grid]
-            for rows in bands[index].add(replace(piece, grid=index)):
+            for rows in assemblers[index].add(replace(piece, grid=index)):
                 yield index, rows
             progress(piece.rgb.shape[0] * piece.rgb.shape[1])
-    for band in bands:
-        band.close()
+    for assembler in assemblers:
+        assembler.close()
 
 
 def _stored_as(dtype: DTypeLike) -> Store:
@@ -58,7 +62,7 @@ def _stored_as(dtype: DTypeLike) -> Store:
 
 
 def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, int, int], Pixels]:
-    """What turns the network's colours at (top, left) of a grid over the picture into finished pixels."""
+    """A function that converts the network's colours at (top, left) of a grid to stored samples."""
     channels = pixels.shape[2]
     alpha = ScaledAlpha.over(pixels[..., -1], grid) if channels in (2, 4) else None
 
@@ -72,15 +76,15 @@ def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, in
 
 
 def groups(grids: Sequence[Grid]) -> list[list[int]]:
-    """Indices of grids that are rendered together: those over the picture as it is, and each of the others alone."""
+    """Indices of the grids that share an encoding: those that shrink no axis, and each of the others alone."""
     reduced = [is_reduced(grid.rows) or is_reduced(grid.columns) for grid in grids]
     together = [index for index, alone in enumerate(reduced) if not alone]
     return [group for group in [together, *([i] for i, alone in enumerate(reduced) if alone)] if group]
 
 
 def working_size(size: tuple[int, int], grids: Sequence[Grid]) -> tuple[tuple[int, int], Sequence[Grid]] | None:
-    """For a group of grids over a picture of `size` (height, width): the size of what the network sees, and the grids over
-    that; None where the network is not needed."""
+    """For one of the `groups` over an image of `size` (height, width): the size of the network's input, and the grids over
+    it; None if the network is not needed."""
     if not needs_network(grids[0]):
         return None
     if len(grids) == 1:

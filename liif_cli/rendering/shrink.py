@@ -1,6 +1,6 @@
-"""Axes that become shorter: they are reduced by an antialiased filter, not by the network.
+"""Axes that shrink: they are resized with an antialiased bicubic filter instead of the network.
 
-Below x1 the network would read sparse samples with cells it never saw in training.
+Below ×1, the network would take sparse samples, with cells that it was not trained for.
 """
 
 from collections.abc import Iterator
@@ -25,15 +25,15 @@ def is_reduced(axis: Axis) -> bool:
 
 
 def needs_network(grid: Grid) -> bool:
-    """Whether any axis grows, or the size stays just as it is; else the filter alone makes the output."""
+    """Whether an axis grows, or no axis changes its size; otherwise the filter alone makes the output."""
     axes = (grid.rows, grid.columns)
     return not any(map(is_reduced, axes)) or any(axis.count > axis.extent for axis in axes)
 
 
 def reduce_source(image: Image, grid: Grid) -> tuple[Image, Grid]:
-    """The picture (H, W, C) with those axes reduced that the grid shrinks, and the grid over the result.
+    """The image (H, W, C) after resizing the axes that the grid shrinks, and the grid over the result.
 
-    A picture that is not reduced is returned as it is; else it is float32 in [0, 1].
+    An image whose axes do not shrink is returned unchanged; otherwise the result is float32 in [0, 1].
     """
     if not is_reduced(grid.rows) and not is_reduced(grid.columns):
         return image, grid
@@ -42,12 +42,12 @@ def reduce_source(image: Image, grid: Grid) -> tuple[Image, Grid]:
 
 
 def reduced_grid(grid: Grid) -> Grid:
-    """The grid over the picture that `reduce_source` makes."""
+    """The grid over the image that `reduce_source` returns."""
     return Grid(_reduced(grid.rows), _reduced(grid.columns))
 
 
 def reduced_bands(image: Image, grid: Grid) -> Iterator[tuple[int, Colours]]:
-    """A grid that the filter alone makes, in bands: (first row, (h, w, C) float32 in [0, 1])."""
+    """A grid without growing axes, in bands: (first row, (h, w, C) float32 in [0, 1])."""
     top = 0
     for band in _bands(image, grid, grid.rows.start, grid.rows.stop, grid.columns.count):
         yield top, band[:, grid.columns.start : grid.columns.stop]
@@ -59,12 +59,12 @@ def _reduced(axis: Axis) -> Axis:
 
 
 def _box(axis: Axis) -> tuple[int, int]:
-    """What of the picture's axis is mapped: the grid's extent where it shrinks, all of it where it does not."""
+    """The part of the image's axis to map: the grid's extent if it shrinks, otherwise all of it."""
     return (axis.offset, axis.offset + axis.extent) if is_reduced(axis) else (0, axis.size)
 
 
 def _bands(image: Image, grid: Grid, start: int, stop: int, width: int) -> Iterator[Colours]:
-    """Rows [start, stop) of the reduced picture. Only the rows that a band's kernel reads become floats at a time."""
+    """Rows [start, stop) of the resized image, in bands. Only the rows that a band reads are converted to floats."""
     top, bottom = _box(grid.rows)
     left, right = _box(grid.columns)
     height = grid.rows.count if is_reduced(grid.rows) else grid.rows.size

@@ -1,4 +1,4 @@
-"""How large the output is: `--scale`, `--size` and `--fit` as users write them, and the grid that follows from them."""
+"""Output sizes as users write them (scale, size, region, cell), and the grids that follow."""
 
 import re
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Cell = str
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
 LARGEST = Decimal(10**9)
-CLIPPED_CELL = 0.25  # the cell of x4, the largest scale that the published models were trained for
+CLIPPED_CELL = 0.25  # the cell at ×4, the largest scale that published models were trained for
 
 
 @dataclass(frozen=True)
 class Scale:
-    """`7.5`, or `2x3.5` (x by y), kept as decimals so that sizes round as typed."""
+    """`7.5`, or `2x3.5` (x by y), kept as decimals, so that sizes are rounded as typed."""
 
     x: Decimal
     y: Decimal
@@ -26,7 +26,7 @@ class Scale:
 
     @classmethod
     def parse(cls, text: str) -> "Scale":
-        """Read a scale. Raises `UsageError` unless it is one or two finite positive numbers."""
+        """Read a scale. Raises `UsageError` unless it consists of one or two finite positive numbers."""
         parts = text.strip().lower().split("x")
         numbers = [_positive_decimal(part) for part in parts]
         if not 1 <= len(numbers) <= 2 or None in numbers:
@@ -38,7 +38,7 @@ class Scale:
         return cls(x, y, text.strip().lower())
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Output (height, width) of an input `size`: n * scale, rounded half up, at least 1."""
+        """Output (height, width) for an input of `size` (height, width): n * scale, rounded half up, at least 1."""
         return _round(size[0] * self.y), _round(size[1] * self.x)
 
     @property
@@ -49,7 +49,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Size:
-    """`1920x1080`, `1920x` or `x1080`; None is the side that follows from the input's aspect."""
+    """`1920x1080`, `1920x` or `x1080`; a side that is None follows from the input's aspect."""
 
     width: int | None
     height: int | None
@@ -67,7 +67,7 @@ class Size:
         return cls(sides[0], sides[1], fit)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Output (height, width) of an input `size`; `contain` fits inside the box, `cover` covers it."""
+        """Output (height, width) for an input of `size`; `contain` fits into the box, `cover` covers it."""
         height, width = size
         if self.width is None or self.height is None:
             if self.width is None:
@@ -76,13 +76,13 @@ class Size:
             return _round(Decimal(height * self.width) / width), self.width
         if self.fit == "exact":
             return self.height, self.width
-        wide = self.width * height < self.height * width  # the box is narrower than the picture
+        wide = self.width * height < self.height * width  # the box is narrower than the image
         by_width = wide if self.fit == "contain" else not wide
         return (Size(self.width, None) if by_width else Size(None, self.height)).of(size)
 
     @property
     def label(self) -> str:
-        """For file names where no size is known yet: `1920x1080`, `1920x`, `x1080`."""
+        """For file names, before the input's size is known: `1920x1080`, `1920x`, `x1080`."""
         return f"{self.width or ''}x{self.height or ''}"
 
 
@@ -110,20 +110,20 @@ class Region:
         return region
 
     def check(self, size: tuple[int, int]) -> None:
-        """Raises `UsageError` unless the region lies in a picture of `size` (height, width)."""
+        """Raises `UsageError` unless the region is inside an image of `size` (height, width)."""
         if self.x + self.width > size[1] or self.y + self.height > size[0]:
             raise UsageError(
-                f"--region {self.x},{self.y},{self.width},{self.height} reaches beyond the picture of {size[1]}x{size[0]}"
+                f"--region {self.x},{self.y},{self.width},{self.height} reaches beyond the image of {size[1]}x{size[0]}"
             )
 
 
 def aspect_change(size: tuple[int, int], count: tuple[int, int]) -> float:
-    """By what share an output of `count` stretches a picture of `size`, both (height, width); 0 is not at all."""
+    """The share by which an output of `count` stretches an image of `size`, both (height, width); 0 if it keeps the aspect."""
     return abs((count[1] / count[0]) / (size[1] / size[0]) - 1)
 
 
 def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
-    """Raises `LimitError` when an output (height, width) has more than `max_pixels`; nothing has been allocated yet."""
+    """Raises `LimitError` if an output of `count` (height, width) has more than `max_pixels`, before anything is allocated."""
     if count[0] * count[1] > max_pixels:
         raise LimitError(
             f"the output would have {count[1]}x{count[0]} pixels, more than the limit of {max_pixels:,}",
@@ -132,10 +132,10 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
 
 
 def make_grid(size: tuple[int, int], target: Target, region: Region | None = None, cell: Cell = "raw") -> Grid:
-    """The grid of output pixels over a picture of `size` (height, width).
+    """The grid of output pixels over an image of `size` (height, width).
 
-    A region under a `Scale` keeps those pixels of the whole picture's grid whose centres lie in it; under a `Size` it gets a
-    grid of its own. `cell`: see `with_cell`.
+    With a `Scale`, a region keeps the pixels of the whole image's grid whose centres are inside it. With a `Size`, it gets a
+    grid of its own. cell: see `with_cell`. Raises `UsageError` for a region outside the image or without pixel centres.
     """
     if region is None:
         return with_cell(Grid.whole(size, target.of(size)), cell)
@@ -145,7 +145,7 @@ def make_grid(size: tuple[int, int], target: Target, region: Region | None = Non
         rows = whole.rows.within(region.y, region.y + region.height)
         columns = whole.columns.within(region.x, region.x + region.width)
         if not len(rows) or not len(columns):
-            raise UsageError("no pixel centre of the output lies in the region", hint="take a larger region or scale")
+            raise UsageError("the region contains no pixel centre of the output", hint="use a larger region or scale")
         return Grid(rows, columns)
     height, width = target.of((region.height, region.width))
     return with_cell(
@@ -160,7 +160,7 @@ def make_grid(size: tuple[int, int], target: Target, region: Region | None = Non
 def with_cell(grid: Grid, cell: Cell) -> Grid:
     """The same pixels with another cell (paper, figure 7).
 
-    `raw`: the shape of the output pixel. `clip`: that, but never below the cell of x4. `1/k`: k-th part of an input pixel.
+    `raw`: the size of the output pixel. `clip`: the same, but at least the ×4 cell. `1/k`: 1/k of an input pixel.
     Raises `UsageError` for anything else.
     """
     if cell == "raw":

@@ -1,4 +1,4 @@
-"""How a picture is cut: tiles of latent codes, and a plan that fits into memory."""
+"""Tile geometry: rectangles of latent codes, and the output pixels that belong to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ class Tile:
 
     @property
     def height(self) -> int:
-        """Rows of codes."""
+        """The number of rows of codes."""
         return self.bottom - self.top
 
     @property
     def width(self) -> int:
-        """Columns of codes."""
+        """The number of columns of codes."""
         return self.right - self.left
 
     def halves(self) -> tuple["Tile", "Tile"]:
-        """The two halves across the longer side, in the order of reading."""
+        """The two halves along the longer side, top or left first."""
         if self.height >= self.width:
             middle = (self.top + self.bottom) // 2
             return Tile(self.top, middle, self.left, self.right), Tile(middle, self.bottom, self.left, self.right)
@@ -43,8 +43,8 @@ class Tile:
         )
 
     def part_of(self, grid: Grid, whole: "Tile") -> Grid:
-        """The pixels of `grid` whose lower code lies in this tile; those before the first and behind the last code of
-        `whole`, the tiles' union, belong to the tiles at its edges."""
+        """The pixels of `grid` whose lower code is in this tile. Pixels before the first and after the last code of `whole`,
+        the union of all tiles, belong to the tiles at its edges."""
         rows = _part(grid.rows, self.top, self.bottom, whole.top, whole.bottom)
         return Grid(rows, _part(grid.columns, self.left, self.right, whole.left, whole.right))
 

@@ -1,4 +1,4 @@
-"""What was planned for a picture and how long its parts took: for progress, `-v` and benchmarks."""
+"""Plans and times of one image, for progress, `-v` and benchmarks."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from liif_cli.rendering.plan import Plan
 
 @dataclass
 class Tally:
-    """plans: how the picture was cut, one for each group of grids. tiles: that were encoded. encode, decode: seconds."""
+    """plans: one per group of grids. tiles: the number of encoded tiles. encode, decode: seconds."""
 
     plans: list[Plan] = field(default_factory=list)
     tiles: int = 0
@@ -19,12 +19,12 @@ class Tally:
 
     @property
     def planned(self) -> int:
-        """Tiles that the plans have; more may be encoded where memory ran short."""
+        """The number of planned tiles; more are encoded if memory runs out."""
         return sum(plan.count for plan in self.plans)
 
     @contextmanager
     def encoding(self) -> Iterator[None]:
-        """The time of its block is encoding, of one tile."""
+        """Counts the time of a block as encoding one tile."""
         started = time.perf_counter()
         yield
         self.encode += time.perf_counter() - started
@@ -32,7 +32,7 @@ class Tally:
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """The time of its block is decoding."""
+        """Counts the time of a block as decoding."""
         started = time.perf_counter()
         yield
         self.decode += time.perf_counter() - started

@@ -97,7 +97,7 @@ class TestFolders:
         with pytest.raises(UsageError, match="'set6' is not a set, folder or file"):
             find("set6")
         (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match="holds no pictures"):
+        with pytest.raises(InputError, match="contains no images"):
             find(str(tmp_path / "empty"))
 
     def test_other_pictures_than_the_published_ones_are_noted(self, tmp_path, monkeypatch):
@@ -230,7 +230,7 @@ class TestFaces:
         with pytest.raises(InputError, match="contains no faces"):
             find("celebahq", tmp_path)
         write(tmp_path / "wide.png", picture(200, 300))
-        with pytest.raises(InputError, match="square of 128 pixels"):
+        with pytest.raises(InputError, match="square of at least 128 pixels"):
             find("celebahq", tmp_path)[0].high_image(tmp_path / "wide.png")
 
 

@@ -247,7 +247,7 @@ class TestTargets:
             free = 10 * 2**20
 
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _: Usage)
-        with pytest.raises(OutputError, match="10 MiB free"):
+        with pytest.raises(OutputError, match="10 MiB are free"):
             Writer(tmp_path / "a.png", 8000, 8000, 3, np.uint8)
         Writer(tmp_path / "a.png", 800, 800, 3, np.uint8).abort()
         assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from liif_cli.machine.devices import choose_device, choose_precision, exact_floa
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ENCODERS
 from liif_cli.models.schema import EDSRConfig, RDNConfig
-from liif_cli.rendering.assembly import Bands, Piece
+from liif_cli.rendering.assembly import Piece, RowAssembler
 from liif_cli.rendering.plan import make_plan, piece_rows, tile_bytes
 from liif_cli.rendering.renderer import Renderer, render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
@@ -204,14 +204,14 @@ def test_out_of_memory_halves_the_tile_and_goes_on(monkeypatch: pytest.MonkeyPat
     expected = unclamped(model, IMAGE, grid, None)
     fail_above(model, monkeypatch, 20 + 2 * model.halo)
     renderer = Renderer(model, CPU)
-    bands = Bands(grid.shape, lambda rgb, top, left: rgb)
+    bands = RowAssembler(grid.shape, lambda rgb, top, left: rgb)
     pieces = renderer.pieces(IMAGE, [grid], renderer.plan((60, 70), [grid], 3))
     rows = [row for piece in pieces for row in bands.add(piece)]
     bands.close()
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-6, rtol=0)
     assert renderer.notes == [
-        "out of memory with a tile of 70 pixels: went on with 35",
-        "out of memory with a tile of 35 pixels: went on with 18",
+        "out of memory with a tile of 70 pixels: continued with 35",
+        "out of memory with a tile of 35 pixels: continued with 18",
     ]
 
 
@@ -243,14 +243,14 @@ def test_colours_that_are_not_numbers_are_tried_again_in_fp32(monkeypatch: pytes
     renderer = Renderer(model, CPU, "bf16")
     pieces = list(renderer.pieces(IMAGE, [grid], renderer.plan((60, 70), [grid], 3)))
     np.testing.assert_array_equal(np.concatenate([piece.rgb for piece in pieces]), expected)
-    assert any("not numbers" in note for note in renderer.notes)
+    assert any("NaN or infinite" in note for note in renderer.notes)
 
 
 def test_colours_that_are_never_numbers_are_an_error() -> None:
     model = golden_model(tiny_config())
     with torch.no_grad():
         model.decoder.imnet.linears[-1].bias.fill_(float("nan"))
-    with pytest.raises(DeviceError, match="not numbers"):
+    with pytest.raises(DeviceError, match="NaN or infinite"):
         unclamped(model, IMAGE, Grid.whole((60, 70), (91, 100)), None)
 
 
@@ -344,7 +344,7 @@ def test_tiles_cover_the_picture_once() -> None:
 
 def test_bands_come_in_order_and_a_missing_one_is_noticed() -> None:
     picture = np.arange(30 * 20 * 3, dtype=np.float32).reshape(30, 20, 3)
-    bands, rows = Bands((30, 20), lambda rgb, top, left: rgb), []
+    bands, rows = RowAssembler((30, 20), lambda rgb, top, left: rgb), []
     edges = [0, 11, 17, 30]
     for top, bottom in pairwise(edges):
         for left, right in ((0, 9), (9, 20)):
@@ -353,7 +353,7 @@ def test_bands_come_in_order_and_a_missing_one_is_noticed() -> None:
                 rows += list(bands.add(Piece(0, first, left, picture[first:last, left:right], bottom)))
     bands.close()
     np.testing.assert_array_equal(np.concatenate(rows), picture)
-    unfinished = Bands((30, 20), lambda rgb, top, left: rgb)
+    unfinished = RowAssembler((30, 20), lambda rgb, top, left: rgb)
     list(unfinished.add(Piece(0, 0, 0, picture[:11], 11)))
     with pytest.raises(AssertionError, match="19 rows"):
         unfinished.close()
