@@ -70,7 +70,7 @@ def test_templates() -> None:
     assert named("{model}.png", model=lambda: "owner/repo") == ["owner-repo.png"]
     assert named("{{{stem}}}.png") == ["{a}.png"]
     assert named("{stem}.{ext}", format="webp") == ["a.webp"]
-    assert named("{stem}.{ext}", source=Source(Path("b.bmp"))) == ["b.png"]  # BMP is not written
+    assert named("{stem}.{ext}", source=Source(Path("b.heic"))) == ["b.png"]  # HEIC is not written
     assert named("{width}.png", region=Region(0, 0, 10, 5)) == ["40.png"]
 
 
