@@ -10,10 +10,8 @@ from liif_cli.coords import Axis
 from liif_cli.errors import CheckpointError
 from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
 from liif_cli.machine.threads import keep_memory
-from liif_cli.models.encoders.edsr import EDSR
-from liif_cli.models.interfaces import Field
 from liif_cli.models.registry import DECODERS, ENCODERS
-from liif_cli.models.schema import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
+from liif_cli.models.schema import ModelConfig
 
 
 class SRModel(nn.Module):
@@ -64,7 +62,7 @@ class SRModel(nn.Module):
     @property
     def code_bytes(self) -> int:
         """Bytes of one pixel's code in a field, in float32."""
-        return 4 * int(self.decoder.imnet.linears[0].out_features)
+        return int(self.decoder.code_bytes)
 
     def encode(
         self,
@@ -72,7 +70,7 @@ class SRModel(nn.Module):
         origin: tuple[int, int] = (0, 0),
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
-    ) -> Field:
+    ) -> Any:
         """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
 
         dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder's layers behind the first
@@ -80,8 +78,7 @@ class SRModel(nn.Module):
         """
         # `contiguous` would take one image whose strides are those of a turned array for what oneDNN wants.
         pixels = self.normalise(image).clone(memory_format=torch.channels_last)
-        field: Field = self.decoder.prepare(self._features(pixels, dtype), origin, size, dtype)
-        return field
+        return self.decoder.prepare(self._features(pixels, dtype), pixels, origin, size, dtype)
 
     def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
         keep_memory()
@@ -105,14 +102,16 @@ class SRModel(nn.Module):
             return None
         if kind == "cuda" or (kind == "cpu" and fast_fp16_cpu()):
             return torch.float16
-        bf16 = dtype == torch.bfloat16 and kind == "cpu" and isinstance(self.encoder, EDSR) and fast_bf16_cpu()
+        bf16 = (
+            dtype == torch.bfloat16 and kind == "cpu" and torch.bfloat16 in self.encoder.safe_dtypes and fast_bf16_cpu()
+        )
         return torch.bfloat16 if bf16 else None
 
-    def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
+    def query(self, field: Any, position: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""
         return self.denormalise(self.decoder.query(field, position, cell))
 
-    def render(self, field: Field, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
+    def render(self, field: Any, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
         """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once."""
         return self.denormalise(self.decoder.render(field, rows, columns, chunk))
 
@@ -145,7 +144,7 @@ class SRModel(nn.Module):
         self.load_state_dict(prefixed, assign=assign)
 
 
-def _arguments(config: EDSRConfig | RDNConfig | LIIFConfig) -> dict[str, Any]:
+def _arguments(config: Any) -> dict[str, Any]:
     return {key: value for key, value in vars(config).items() if key != "name"}
 
 

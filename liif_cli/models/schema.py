@@ -60,13 +60,34 @@ class LIIFConfig:
 
 
 @dataclass(frozen=True)
+class GatedConfig:
+    """Gated residual blocks of three 3x3 convolutions, the encoder of `light`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: Literal["gated"] = "gated"
+    features: Width = 48
+    blocks: Annotated[int, Interval(ge=2, le=1024)] = 6
+
+
+@dataclass(frozen=True)
+class FourierConfig:
+    """Damped separable Fourier series per latent code, the decoder of `light`. frequencies: multiples of the base per axis."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: Literal["fourier"] = "fourier"
+    frequencies: Annotated[int, Interval(ge=1, le=16)] = 3
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole model. The network sees `(x - mean) / std` of RGB in [0, 1]; what it returns is mapped back with the same."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    encoder: EDSRConfig | RDNConfig = EDSRConfig()
-    decoder: LIIFConfig = LIIFConfig()
+    encoder: EDSRConfig | RDNConfig | GatedConfig = EDSRConfig()
+    decoder: LIIFConfig | FourierConfig = LIIFConfig()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
 

@@ -72,13 +72,20 @@ def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Imag
 
 
 def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Through JPEG (4:2:0 or 4:4:4) or WebP and back, at a quality by chance."""
+    """Through JPEG (4:2:0 or 4:4:4) or WebP and back, at a quality by chance.
+
+    Blocks begin anywhere, as a patch lies anywhere in its image: a network sees its patch's edges, and would learn where the
+    blocks are.
+    """
+    top, left = (int(n) for n in rng.integers(0, 16, 2))
+    edges = ((top, 15 - top), (left, 15 - left), (0, 0))
+    padded = Image.fromarray(np.pad(np.asarray(image), edges, mode="edge"))
     form = "WEBP" if rng.random() < 0.25 else "JPEG"
     quality = int(rng.integers(*QUALITY))
     options = {"subsampling": int(rng.choice((0, 2)))} if form == "JPEG" else {"method": 0}
     buffer = io.BytesIO()
-    image.save(buffer, form, quality=quality, **options)
-    return Image.open(buffer).convert("RGB")
+    padded.save(buffer, form, quality=quality, **options)
+    return Image.open(buffer).convert("RGB").crop((left, top, left + image.width, top + image.height))
 
 
 DEGRADATIONS: dict[str, Degradation] = {"clean": clean, "photo": photo}

@@ -14,8 +14,8 @@ from liif_cli.machine.files import write_bytes
 from liif_cli.machine.processes import World
 from liif_cli.machine.signals import Stop
 from liif_cli.models.checkpoints import save_model
-from liif_cli.training.device_pairs import DevicePairs, bytes_needed
-from liif_cli.training.pairs import Batch, Pairs, batches, numbers_of
+from liif_cli.training.device_pairs import DevicePairs, bytes_needed, to_device
+from liif_cli.training.pairs import Batch, Pairs, Patches, batches, numbers_of
 from liif_cli.training.report import card, provenance
 from liif_cli.training.run_folder import Run
 from liif_cli.training.trainer import Trainer, psnr
@@ -54,11 +54,11 @@ class Meter:
         return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
 
 
-def device_pairs(pairs: Pairs, device: torch.device) -> DevicePairs | None:
-    """The pairs served from a GPU's own memory, if they fit into half of what is free there."""
+def device_pairs(pairs: Pairs, device: torch.device, photo: bool) -> DevicePairs | None:
+    """The pairs, damaged or not, served from a GPU's own memory, if they fit into half of what is free there."""
     if device.type != "cuda" or not pairs.pictures.in_memory or bytes_needed(pairs) > free_memory(device) / 2:
         return None
-    return DevicePairs(pairs, device)
+    return DevicePairs(pairs, device, photo)
 
 
 class Loop:
@@ -76,7 +76,8 @@ class Loop:
         self.named = 0  # of the pictures that were left out
         self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
-        self.on_device = device_pairs(pairs, trainer.device) if self.config.data.degrade == "clean" else None
+        self.on_device = device_pairs(pairs, trainer.device, self.config.data.degrade == "photo")
+        trainer.make = self.on_device.made if self.on_device else None
 
     def _board(self) -> Any:
         if not (self.config.tensorboard and self.world.first):
@@ -107,8 +108,7 @@ class Loop:
         self.log(
             event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
         )
-        workers = 0 if self.on_device else self.config.workers
-        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, workers)
+        ahead = batches(self._make, self.trainer.iteration, self.config.iterations, self.config.workers)
         try:
             code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
             while code == RUNNING:
@@ -131,13 +131,15 @@ class Loop:
         self.named += len(new)
         return new
 
-    def _make(self, step: int) -> Batch:
+    def _make(self, step: int) -> Batch | Patches | torch.Tensor:
+        """A step's data, or what the device makes them of; by any thread."""
         numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
-        return self.on_device.batch(numbers) if self.on_device else self.pairs.batch(numbers)
+        return self.on_device.rows(numbers) if self.on_device else self.pairs.batch(numbers)
 
-    def _step(self, ahead: Iterator[Batch]) -> None:
+    def _step(self, ahead: Iterator[Batch | Patches | torch.Tensor]) -> None:
         asked = time.monotonic()
-        batch = next(ahead).to(self.trainer.device)
+        made = next(ahead)
+        batch = to_device(made, self.trainer.device) if isinstance(made, torch.Tensor) else made.to(self.trainer.device)
         self.meter.waited += time.monotonic() - asked
         loss, error = self.trainer.step(batch)
         self.meter.losses.append(loss)

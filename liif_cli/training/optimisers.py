@@ -50,30 +50,38 @@ class MuonAdam(torch.optim.Optimizer):
         chosen = {id(p) for p in self.hidden}
         self.adam = _adam([p for p in parameters if id(p) not in chosen], config)
         self.momentum = [torch.zeros_like(as_matrix(p.detach())) for p in self.hidden]
+        self.rate = torch.full(
+            (), config.lr, device=parameters[0].device
+        )  # a tensor: a captured step can be given another
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the steps to come."""
+        self.param_groups[0]["lr"] = rate
+        self.rate.fill_(rate)
+        set_rate(self.adam, rate)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One step of both, at the learning rate of this optimiser's own group; `closure` is not supported."""
-        rate = self.param_groups[0]["lr"]
-        for group in self.adam.param_groups:
-            group["lr"] = rate
         self.adam.step()
         alike: dict[torch.Size, list[int]] = defaultdict(list)
         for index, weight in enumerate(self.hidden):
             if weight.grad is not None:
                 alike[weight.shape].append(index)
         for indices in alike.values():
-            self._step([self.hidden[i] for i in indices], [self.momentum[i] for i in indices], rate)
+            self._step([*map(self.hidden.__getitem__, indices)], [self.momentum[i] for i in indices])
 
-    def _step(self, weights: list[nn.Parameter], momentum: list[Tensor], rate: float) -> None:
+    def _step(self, weights: list[Tensor], momentum: list[Tensor]) -> None:
         """One step of weights of one shape; Nesterov's momentum."""
         gradients = [as_matrix(weight.grad) for weight in weights if weight.grad is not None]
         torch._foreach_lerp_(momentum, gradients, 1 - self.config.momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, momentum, self.config.momentum))
         size = 0.2 * max(ahead.shape[1:]) ** 0.5  # Adam's steps measure 0.2 to 0.4 of the rate, root mean square
-        for weight, update in zip(weights, orthogonal(ahead), strict=True):
-            weight.mul_(1 - rate * self.config.weight_decay)
-            weight.add_(as_weight(update, weight), alpha=-rate * size)
+        updates = (orthogonal(ahead).float() * (self.rate * size)).unbind(0)
+        shaped = [as_weight(update, weight) for update, weight in zip(updates, weights, strict=True)]
+        if self.config.weight_decay:
+            torch._foreach_mul_(weights, 1 - self.rate * self.config.weight_decay)
+        torch._foreach_sub_(weights, shaped)
 
     def state_dict(self) -> dict[str, Any]:
         """The momentum of the hidden layers, and Adam's state."""
@@ -116,7 +124,22 @@ def make_optimiser(config: OptimiserConfig, parameters: list[nn.Parameter]) -> t
     return MuonAdam(parameters, config) if config.name == "muon" else _adam(parameters, config)
 
 
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of an optimiser's steps to come: in place where it is a tensor."""
+    if isinstance(optimiser, MuonAdam):
+        optimiser.set_rate(rate)
+        return
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def _adam(parameters: list[nn.Parameter], config: OptimiserConfig) -> torch.optim.Optimizer:
     fused = parameters[0].device.type in ("cpu", "cuda")
     make = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    return make(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    device = parameters[0].device
+    on_cuda = device.type == "cuda"
+    rate: Any = torch.tensor(config.lr, device=device) if on_cuda else config.lr
+    return make(parameters, rate, betas=config.betas, weight_decay=config.weight_decay, fused=fused, capturable=on_cuda)

@@ -1,13 +1,15 @@
 """Training data: folders of pictures -> random-scale pairs -> batches of sampled queries (paper, section 5.1).
 
-Pair number i of a run is a pure function of (seed, i): its picture by the epoch's permutation, and its scale, crop, flips and
-queries by a counter-based generator. So a resumed run, any number of workers and any number of processes see the same data.
+Pair number i of a run is a pure function of (seed, i): its picture by the epoch's permutation, its scale, crop and flips by a
+hash, and its queries and degradation by a counter-based generator. So a resumed run, any number of workers and any number of
+processes see the same data.
 """
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +20,11 @@ from liif_cli.training.degradations import Degradation, clean
 from liif_cli.training.sources import Pictures
 
 Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+Integers = TypeVar("Integers", int, Tensor, NDArray[np.int64])
 ORDER, PAIR = 0, 1  # streams of random numbers
+MASK = 0xFFFFFFFF
+GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: its multiples are spread evenly
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,36 @@ class Batch:
     position: Tensor
     cell: Tensor
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, in the order of the fields."""
+        return self.lr, self.rgb, self.position, self.cell
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device; positions are float32 where it has no float64 (Apple's), which is enough for patches."""
         if device.type == "mps":
             return Batch(*(t.to(device) for t in (self.lr, self.rgb, self.position.float(), self.cell.float())))
         return Batch(*(t.to(device, non_blocking=True) for t in (self.lr, self.rgb, self.position, self.cell)))
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Whole pairs of one step, for decoders to which all HR pixels of a patch cost little.
+
+    lr: (B, 3, L, L) uint8. hr: (B, N, N, 3) uint8, N being the largest side; what lies beyond a pair's side means nothing.
+    side: (B,) int64, HR pixels per side.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    side: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, in the order of the fields."""
+        return self.lr, self.hr, self.side
+
+    def to(self, device: torch.device) -> "Patches":
+        """The same pairs on a device."""
+        return Patches(*(t.to(device, non_blocking=True) for t in self.tensors()))
 
 
 @dataclass(frozen=True)
@@ -52,6 +83,21 @@ class Draw:
     side: int
     corners: tuple[tuple[float, float], ...]
     flips: tuple[bool, bool, bool]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The same of many pairs at once. picture, side: (n,) int64. corners: (n, candidates, 2). flips: (n, 3) bool."""
+
+    picture: NDArray[np.int64]
+    side: NDArray[np.int64]
+    corners: NDArray[np.float64]
+    flips: NDArray[np.bool_]
+
+    def __getitem__(self, index: int) -> Draw:
+        corners = tuple((float(y), float(x)) for y, x in self.corners[index])
+        a, b, c = map(bool, self.flips[index])
+        return Draw(int(self.picture[index]), int(self.side[index]), corners, (a, b, c))
 
 
 class Pairs:
@@ -85,17 +131,19 @@ class Pairs:
 
     def draw(self, number: int) -> tuple[Draw, np.random.Generator]:
         """Chance's decisions about pair `number`, and the generator in the state after them."""
-        rng = np.random.default_rng((self.seed, PAIR, number))
-        epoch, place = divmod(number, len(self.pictures))
+        return self.draws([number])[0], np.random.default_rng((self.seed, PAIR, number))
+
+    def draws(self, numbers: Sequence[int]) -> Draws:
+        """Chance's decisions about pairs: for each the same numbers, whichever others are asked for with it."""
+        number = np.asarray(numbers, np.int64)
+        epoch, place = np.divmod(number, len(self.pictures))
+        picture = np.array([self.order(int(e))[p] for e, p in zip(epoch, place, strict=True)])
+        chance = uniform(self.seed, number, 5 + 2 * self.candidates)
         low, high = self.scale
-        side = round(self.patch * rng.uniform(low, high))
-        y, x = rng.random(2).tolist()
-        flips = tuple(bool(v) and self.augment for v in rng.integers(0, 2, 3))
-        if self.identity and rng.random() < self.identity:
-            side = self.patch
-        others = rng.random((self.candidates - 1, 2)).tolist()
-        corners = ((y, x), *((v[0], v[1]) for v in others))
-        return Draw(int(self.order(epoch)[place]), side, corners, (flips[0], flips[1], flips[2])), rng
+        side = np.rint(self.patch * (low + (high - low) * chance[:, 0])).astype(np.int64)
+        side[chance[:, 1] < self.identity] = self.patch
+        flips = (chance[:, 2:5] < 0.5) & self.augment
+        return Draws(picture, side, chance[:, 5:].reshape(len(number), self.candidates, 2), flips)
 
     def pair(self, number: int) -> tuple[Pixels, Pixels, NDArray[np.int64], int]:
         """LR (L, L, 3), HR pixels (Q, 3), their flat indices in the HR patch (Q,), and the HR patch's side."""
@@ -105,12 +153,43 @@ class Pairs:
         index = rng.choice(draw.side**2, self.queries, replace=False, shuffle=False)
         return lr, turn(hr, draw.flips).reshape(-1, 3)[index], index, draw.side
 
-    def batch(self, numbers: Sequence[int]) -> Batch:
-        """The pairs of these numbers as one batch."""
+    @property
+    def largest(self) -> int:
+        """HR pixels per side of the largest patch."""
+        return round(self.patch * self.scale[1])
+
+    def whole(self, number: int) -> tuple[Pixels, Pixels, int]:
+        """LR (L, L, 3), all of the HR patch in the corner of (N, N, 3), and its side."""
+        draw, rng = self.draw(number)
+        hr = most_detailed(self.pictures[draw.picture], draw)
+        canvas = np.zeros((self.largest, self.largest, 3), np.uint8)
+        canvas[: draw.side, : draw.side] = turn(hr, draw.flips)
+        return turn(self.degradation(hr, self.patch, rng), draw.flips), canvas, draw.side
+
+    def batch(self, numbers: Sequence[int]) -> Batch | Patches:
+        """The pairs of these numbers as one batch; whole ones where `queries` is 0."""
+        if not self.queries:
+            small, large, sides = zip(*map(self.whole, numbers), strict=True)
+            channels_first = torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+            return Patches(channels_first, torch.from_numpy(np.stack(large)), torch.tensor(sides))
         lr, rgb, index, side = zip(*map(self.pair, numbers), strict=True)
         position, cell = locate(torch.from_numpy(np.stack(index)), torch.tensor(side), self.patch)
         lr_tensor = torch.from_numpy(np.stack(lr)).permute(0, 3, 1, 2)  # stays channels-last in memory
         return Batch(lr_tensor, torch.from_numpy(np.stack(rgb)), position, cell)
+
+
+def uniform(seed: int, numbers: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """(len(numbers), count) in [0, 1), 32 bits each: a pure function of seed, number and column."""
+    key = scramble(scramble(numbers & MASK) ^ (seed * GOLDEN + (numbers >> 32)) & MASK)
+    columns = scramble(np.arange(1, count + 1) * GOLDEN & MASK)
+    return scramble(scramble(key[:, None] ^ columns)) / 2.0**32
+
+
+def scramble(values: Integers) -> Integers:
+    """A hash that maps the integers below 2^32 onto themselves, one to one (MurmurHash3's finaliser; Appleby)."""
+    values = ((values ^ (values >> 16)) * 0x85EBCA6B) & MASK
+    values = ((values ^ (values >> 13)) * 0xC2B2AE35) & MASK
+    return values ^ (values >> 16)
 
 
 def locate(index: Tensor, side: Tensor, patch: int) -> tuple[Tensor, Tensor]:
@@ -159,13 +238,13 @@ def numbers_of(step: int, batch: int, rank: int = 0, world: int = 1) -> range:
     return range(first, first + share)
 
 
-def batches(make: Callable[[int], Batch], first: int, last: int, workers: int) -> Generator[Batch]:
+def batches(make: Callable[[int], T], first: int, last: int, workers: int) -> Generator[T]:
     """`make(step)` for first <= step < last, in order, prepared ahead by `workers` threads (0: none)."""
     if workers < 1:
         yield from map(make, range(first, last))
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-        ahead: deque[Future[Batch]] = deque(
+        ahead: deque[Future[T]] = deque(
             pool.submit(make, step) for step in range(first, min(first + 2 * workers, last))
         )
         try:

@@ -21,7 +21,8 @@ class DataConfig:
     """Pictures and the pairs made of them.
 
     folders and val: searched recursively. patch: side of the LR patch in pixels. scale: range from which each pair's scale
-    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement. identity: share of
+    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement; 0 for all of them,
+    with a decoder that makes whole patches. identity: share of
     the pairs that are at x1 whatever the range, so that a picture is given back as it is there. candidates: crops that are
     drawn for each pair, of which the one with the most detail is taken. degrade: how LR is made from HR. cache: decode once
     and keep, or read when needed ("auto": keep if it fits in half of the free memory).
@@ -110,7 +111,8 @@ class TrainConfig:
     loss: of colours in the model's normalised space. precision: of the forward and backward pass, auto for bf16 where that is
     fast; weights stay float32. workers: threads that prepare batches. threads: of torch on the CPU, 0 for its own choice.
     checkpoint_minutes: the clock on which the run's state is written. compile: by torch.compile (on an AMX CPU it gained
-    under 5% and took over a minute).
+    under 5% and took over a minute). fourier: weight of the spectrum's loss, with whole patches. frozen: parameters, by the
+    beginnings of their names, that are not trained. cuda_graph: on a CUDA device, replay one captured step.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -132,6 +134,9 @@ class TrainConfig:
     seed: int = 0
     checkpoint_minutes: float = 10.0
     compile: bool = False
+    fourier: float = 0.0
+    frozen: tuple[str, ...] = ()
+    cuda_graph: bool = True
     licence: str = "unknown"
     tensorboard: bool = False
 

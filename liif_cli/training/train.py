@@ -65,7 +65,11 @@ def check(config: TrainConfig) -> None:
         raise UsageError("there is no training data", hint="--data FOLDER, as often as needed")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
-    if not 1 <= data.queries <= smallest**2:
+    if data.queries == 0 and config.model.decoder.name != "fourier":
+        raise UsageError(
+            "queries = 0, all pixels of each patch, is for decoders that make whole patches", hint="--model light"
+        )
+    if data.queries and not 1 <= data.queries <= smallest**2:
         raise UsageError(f"{data.queries} queries cannot be drawn from {smallest}x{smallest} pixels")
     if not 0 <= data.identity <= 1 or data.candidates < 1:
         raise UsageError("data.identity is a share from 0 to 1, data.candidates at least 1")

@@ -1,60 +1,23 @@
 """One training step, and the state that makes it repeatable: weights, EMA, optimiser, iteration."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from liif_cli.errors import UsageError
 from liif_cli.machine.precision import fast_bf16_cpu
 from liif_cli.models.model import SRModel
-from liif_cli.training.optimisers import factor, make_optimiser
-from liif_cli.training.pairs import Batch
+from liif_cli.training.objective import Objective, PatchObjective
+from liif_cli.training.optimisers import factor, make_optimiser, set_rate
+from liif_cli.training.pairs import Batch, Patches
 from liif_cli.training.recipe import EMAConfig, TrainConfig
 
-
-def charbonnier(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """sqrt(difference^2 + 1e-6), mean: L1 that is smooth at zero."""
-    return ((predicted - wanted).square() + 1e-6).sqrt().mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "l2": F.mse_loss, "charbonnier": charbonnier}
-
-
-class Objective(nn.Module):
-    """Loss and squared error of a batch, as one module, so that DistributedDataParallel can wrap it.
-
-    The loss is of colours in the model's normalised space, as the paper's; forward and loss run in `precision` where torch's
-    autocast allows it, the loss itself always in float32.
-    """
-
-    def __init__(self, model: SRModel, loss: str = "l1", precision: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.model = model
-        self.loss = LOSSES[loss]
-        self.precision = precision
-
-    def forward(self, lr: Tensor, rgb: Tensor, position: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """lr (B, 3, L, L) uint8, rgb (B, Q, 3) uint8, position and cell (B, Q, 2) float64 in LR pixels.
-
-        Returns the loss and the mean squared error in RGB (0 to 1), both scalars.
-        """
-        model = self.model
-        image = (lr.float() / 255).contiguous(memory_format=torch.channels_last)
-        wanted = (rgb.float() / 255 - model.mean) / model.std
-        with torch.autocast(lr.device.type, self.precision, enabled=self.precision != torch.float32):
-            predicted = model.decoder.query(model.encode(image), position, cell)
-        predicted = predicted.float()
-        with torch.no_grad():
-            error = ((predicted - wanted) * model.std).square().mean()
-        return self.loss(predicted, wanted), error
-
-
+EAGER_STEPS = 3  # on a CUDA device before a step is captured: kernels are chosen and workspaces taken in them
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -64,46 +27,73 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: SRModel, device: torch.device) -> None:
         self.config, self.device = config, device
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.objective: nn.Module = Objective(self.model, config.loss, DTYPES[config.precision])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(config.frozen) if config.frozen else True)
+        self.objective = make_objective(self.model, config)
         self.forward: nn.Module = torch.compile(self.objective) if config.compile else self.objective  # type: ignore[assignment]
-        self.optimiser = make_optimiser(config.optimiser, list(self.model.parameters()))
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = make_optimiser(config.optimiser, self.trained)
         self.ema = make_ema(self.model, config.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.iteration = 0
         self.steps_before = 0
         self.source = ""
+        self.rate = 0.0
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # patches have one shape
+        self.make: Callable[[Tensor], Batch | Patches] | None = None  # makes batches of tables, on the device
+        self.captured: CapturedStep | None = None
+        self.eager = EAGER_STEPS if device.type == "cuda" and config.cuda_graph and not self.scaler.is_enabled() else -1
 
     def distribute(self, world: int) -> None:
         """Let gradients be averaged over `world` processes, which must all hold the same weights by now."""
         if world > 1:
+            self.eager = -1
             self.forward = nn.parallel.DistributedDataParallel(self.forward)
 
-    def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device."""
+    def step(self, batch: Batch | Patches | Tensor) -> tuple[Tensor, Tensor]:
+        """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device.
+
+        batch: on the device; or the table of which `make` makes one there, as a part of the step.
+        On a CUDA device all steps but the first few are replays of one captured graph: its kernels are so short that launching
+        them one by one would be what is waited for.
+        """
         self._set_rate()
-        loss, error = self.forward(batch.lr, batch.rgb, batch.position, batch.cell)
+        tensors = (batch,) if isinstance(batch, Tensor) else batch.tensors()
+        if self.eager == 0:
+            self.captured = self.captured or CapturedStep(self.update, tensors)
+            loss, error = self.captured(tensors)
+        elif self.eager > 0:  # as capturing asks for: on another stream
+            self.eager -= 1
+            loss, error = on_side_stream(lambda: self.update(*tensors))
+        else:
+            loss, error = self.update(*tensors)
+        self.iteration += 1
+        return loss, error
+
+    def update(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward, backward, optimiser and EMA on a batch's tensors (or its table), at the learning rate that is set."""
+        if self.make is not None and len(tensors) == 1:
+            tensors = self.make(*tensors).tensors()
+        loss, error = self.forward(*tensors)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         if self.config.optimiser.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip)
+            nn.utils.clip_grad_norm_(self.trained, self.config.optimiser.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
-        self.iteration += 1
         return loss.detach(), error
 
     def _set_rate(self) -> None:
+        """What each step is told from outside: the learning rate and the EMA's share."""
         config = self.config
-        rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return float(self.optimiser.param_groups[0]["lr"])
+        self.rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
+        set_rate(self.optimiser, self.rate)
+        if self.ema is not None:
+            self.ema.next()
 
     def start_over(self, source: str) -> str:
         """Go to iteration 0 of the schedule, with data that was not seen yet; remembers and returns where this started from."""
@@ -163,21 +153,63 @@ def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
 
 class MovingAverage(AveragedModel):
     """`AveragedModel` with a decay that warms up. Its count is read on the CPU, where it lies: torch's own update sends it to
-    the device and back, and so waits for a GPU at every step."""
+    the device and back, and so waits for a GPU at every step. `next` comes before each update."""
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
         super().__init__(model)
         self.config = config
+        self.share = torch.ones((), device=next(model.parameters()).device)  # a tensor, for the captured step
+
+    def next(self) -> None:
+        """Count an update, and set what it takes of the model: all of it the first time, then 1 - decay."""
+        n, config = int(self.n_averaged), self.config
+        decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
+        self.share.fill_(1 - decay if n else 1.0)
+        self.n_averaged += 1
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the weights of `model`: all of them the first time, then 1 - decay of them."""
-        n, config = int(self.n_averaged), self.config
-        decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
+        """Take the weights of `model`, as large a share as `next` has set."""
         averages: list[Tensor] = list(self.module.parameters())
-        values: list[Tensor] = list(model.parameters())
-        torch._foreach_lerp_(averages, values, 1 - decay if n else 1.0)
-        self.n_averaged += 1
+        steps = torch._foreach_sub(list(model.parameters()), averages)
+        torch._foreach_mul_(steps, self.share)
+        torch._foreach_add_(averages, steps)
+
+
+class CapturedStep:
+    """A function of tensors as a CUDA graph: replayed on copies of its arguments, which keep their shapes."""
+
+    def __init__(self, function: Callable[..., tuple[Tensor, Tensor]], arguments: Sequence[Tensor]) -> None:
+        self.arguments = [argument.clone() for argument in arguments]
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.results = function(*self.arguments)
+
+    def __call__(self, arguments: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the function gives for `arguments`, and all that it does beside."""
+        for own, given in zip(self.arguments, arguments, strict=True):
+            own.copy_(given)
+        self.graph.replay()
+        loss, error = self.results
+        return loss.clone(), error.clone()
+
+
+def on_side_stream(function: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Call `function` on a stream of its own, between what was and what will be asked of the current one."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        results = function()
+    torch.cuda.current_stream().wait_stream(stream)
+    return results
+
+
+def make_objective(model: SRModel, config: TrainConfig) -> nn.Module:
+    """The loss that the config names: of sampled queries, or of whole patches where it asks for none."""
+    precision = DTYPES[config.precision]
+    if config.data.queries:
+        return Objective(model, config.loss, precision)
+    return PatchObjective(model, config.loss, precision, config.fourier)
 
 
 def make_ema(model: SRModel, config: EMAConfig) -> MovingAverage | None:

@@ -101,7 +101,7 @@ def test_float32_is_within_2e5_of_float64(size: tuple[int, int], count: tuple[in
     for corner in ("first", "middle", "last"):
         origin = tuple({"first": 0, "middle": n // 2 - 7, "last": n - 14}[corner] for n in size)
         features = random.standard_normal((1, 64, 14, 14)).astype(np.float32)
-        field = model.decoder.prepare(torch.from_numpy(features), origin, size)
+        field = model.decoder.prepare(torch.from_numpy(features), None, origin, size)
         starts = [
             0 if corner == "first" else axis.first_from(o + 2) for axis, o in zip((rows, columns), origin, strict=True)
         ]

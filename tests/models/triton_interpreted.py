@@ -25,7 +25,7 @@ def main() -> None:
     ):
         model = golden_model(tiny_config(**options))
         image = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
-        field = model.decoder.prepare(model.encoder(image), (3, 5), (20, 14), torch.float16)
+        field = model.decoder.prepare(model.encoder(image), None, (3, 5), (20, 14), torch.float16)
         assert fits(model.decoder.layers(), field.codes)
         ours = render_fused(model.decoder.layers(), field, *grid)
         plain = render_plain(model.decoder.layers(), field, *grid)

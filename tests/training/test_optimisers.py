@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_config
 
 from liif_cli.models.model import SRModel
-from liif_cli.training.optimisers import MuonAdam, make_optimiser, orthogonal
+from liif_cli.training.optimisers import MuonAdam, make_optimiser, orthogonal, set_rate
 from liif_cli.training.recipe import OptimiserConfig
 
 
@@ -72,7 +72,7 @@ def test_tall_and_broad_matrices_become_orthogonal():
 def test_the_learning_rate_is_set_for_both(model):
     before = [p.detach().clone() for p in model.parameters()]
     optimiser = make_optimiser(OptimiserConfig("muon", lr=1e-3), list(model.parameters()))
-    optimiser.param_groups[0]["lr"] = 0.0
+    set_rate(optimiser, 0.0)
     optimiser.step()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 

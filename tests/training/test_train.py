@@ -171,6 +171,7 @@ def test_the_averages_decay_warms_up():
     values, expected = [3.0, 1.0, -2.0, 5.0], 3.0
     for n, value in enumerate(values):
         nn.init.constant_(model.weight, value)
+        ema.next()
         ema.update_parameters(model)
         expected = expected if n == 0 else expected + (value - expected) * (1 - (1 + n) / (10 + n))
     assert ema.module.weight.item() == pytest.approx(expected, rel=1e-6)

@@ -20,7 +20,6 @@ from liif_cli.models.kernels.grid import render_grid
 from liif_cli.models.kernels.plain import Layers, scratch_bytes
 
 LARGEST_CELL = 4.0  # in LR pixels: cells beyond it are far outside what any network was trained with
-CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class LIIF(nn.Module):
@@ -69,6 +68,7 @@ class LIIF(nn.Module):
     def prepare(
         self,
         features: Tensor,
+        image: Tensor | None = None,
         origin: tuple[int, int] = (0, 0),
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
@@ -102,6 +102,11 @@ class LIIF(nn.Module):
         longest = torch.linalg.vector_norm(codes, dim=1, dtype=torch.float32).amax()
         return fits_fp16(longest + terms, self.imnet.linears[1:])
 
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one latent code in a field, in float32."""
+        return 4 * int(self.imnet.linears[0].out_features)
+
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result."""
         linears = self.imnet.linears
@@ -125,8 +130,8 @@ class LIIF(nn.Module):
     def _corners(self, field: Field, position: Tensor) -> Corners:
         """The codes around each position and what they weigh."""
         device = position.device
-        size, origin = (torch.tensor(pair, device=device) for pair in (field.size, field.origin))
-        corner = torch.tensor(CORNERS, device=device).view(1, 4, 1, 2)
+        number = torch.arange(4, device=device)  # made there: to send them would be to wait for the device
+        corner = torch.stack([number // 2, number % 2], -1).view(1, 4, 1, 2)
         lower = position.floor().unsqueeze(1)
         fraction = position.unsqueeze(1) - lower
         if self.local_ensemble:
@@ -134,8 +139,9 @@ class LIIF(nn.Module):
         else:
             # The reference rounds to the nearest code, ties to the even one, as torch.round does.
             code, share = position.unsqueeze(1).round(), torch.ones_like(fraction[..., 0])
-        code = torch.minimum(code.clamp(min=0).long(), size - 1)
-        y, x = (code - origin).unbind(-1)
+        y, x = (part.clamp(0, n - 1).long() for part, n in zip(code.unbind(-1), field.size, strict=True))
+        code = torch.stack([y, x], -1)
+        y, x = y - field.origin[0], x - field.origin[1]
         height, width = field.extent
         image = torch.arange(len(position), device=device).view(-1, 1, 1)
         return Corners((image * height + y) * width + x, 2 * (position.unsqueeze(1) - code), share)

@@ -36,6 +36,8 @@ class EDSR(nn.Module):
     longest path (34 for the baseline). `live_channels`: values per pixel that are in memory at once, at most.
     """
 
+    safe_dtypes = frozenset({torch.float16, torch.bfloat16})  # 16-bit types in which it was measured to be safe
+
     def __init__(self, features: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
         super().__init__()
         self.out_channels = features

@@ -35,6 +35,8 @@ class RDN(nn.Module):
     that are in memory at once, at most: all blocks' outputs, and two stages of one block.
     """
 
+    safe_dtypes = frozenset({torch.float16})  # 16-bit types in which it was measured to be safe
+
     def __init__(self, features: int = 64, blocks: int = 16, layers: int = 8, growth: int = 64) -> None:
         super().__init__()
         self.out_channels = features

@@ -1,0 +1,72 @@
+"""The encoder of `light`: residual blocks of three 3x3 convolutions, each with a gate computed from what it adds.
+
+After SPANV2 (NTIRE 2026 efficient SR challenge), whose blocks multiply `x + f` by a 1x1 convolution of `f`. No pooling and no
+normalisation layers, so an image can be cut into tiles exactly.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.models.kernels.inplace import relu_
+
+
+class GatedBlock(nn.Module):
+    """x -> (x + f) * gate(f), f being three 3x3 convolutions with ReLUs between them, gate a 1x1 convolution.
+
+    The gate starts as the constant 1 and the last convolution small, so that a new network is a plain residual one.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+        self.third = nn.Conv2d(features, features, 3, padding=1)
+        self.gate = nn.Conv2d(features, features, 1)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.ones_(self.gate.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, features, H, W) -> the same shape."""
+        in_place = not torch.is_grad_enabled()
+        relu = relu_ if in_place else torch.relu
+        f: Tensor = self.third(relu(self.second(relu(self.first(x)))))
+        gate: Tensor = self.gate(f)
+        return f.add_(x).mul_(gate) if in_place else (x + f) * gate
+
+
+class GatedResNet(nn.Module):
+    """Normalised image (B, 3, H, W) -> features (B, 3 * features, H, W): the stem's, the first block's and the last block's.
+
+    `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution in a row.
+    `live_channels`: values per pixel that are in memory at once, at most.
+    """
+
+    safe_dtypes = frozenset({torch.float16, torch.bfloat16})  # 16-bit types in which it was measured to be safe
+
+    def __init__(self, features: int = 48, blocks: int = 6) -> None:
+        super().__init__()
+        self.out_channels = 3 * features
+        self.receptive_radius = 3 * blocks + 1
+        self.live_channels = 6 * features
+        self.stem = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks = nn.ModuleList(GatedBlock(features) for _ in range(blocks))
+
+    def shallow(self, image: Tensor) -> Tensor:
+        """What the blocks begin with, (B, features, H, W)."""
+        x: Tensor = self.stem(image)
+        return x
+
+    def deep(self, shallow: Tensor) -> Tensor:
+        """Features from `shallow`; under autocast the blocks compute and are added up in 16 bits."""
+        first, *others = self.blocks
+        if torch.is_autocast_enabled(shallow.device.type):
+            shallow = shallow.to(torch.get_autocast_dtype(shallow.device.type))
+        early: Tensor = first(shallow)
+        last = early
+        for block in others:
+            last = block(last)
+        return torch.cat([shallow, early, last], 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """All of it."""
+        return self.deep(self.shallow(image))

@@ -1,0 +1,82 @@
+"""The quantity that training minimises: the loss of a batch's queried colours (paper, section 5.1)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from liif_cli.models.model import SRModel
+
+
+def charbonnier(difference: Tensor) -> Tensor:
+    """sqrt(difference^2 + 1e-6): L1 that is smooth at zero."""
+    return (difference.square() + 1e-6).sqrt()
+
+
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square, "charbonnier": charbonnier}
+"""Of a difference, elementwise."""
+
+
+class Objective(nn.Module):
+    """Loss and squared error of a batch, as one module, so that DistributedDataParallel can wrap it.
+
+    The loss is of colours in the model's normalised space, as the paper's; forward and loss run in `precision` where torch's
+    autocast allows it, the loss itself always in float32.
+    """
+
+    def __init__(self, model: SRModel, loss: str = "l1", precision: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = LOSSES[loss]
+        self.precision = precision
+
+    def forward(self, lr: Tensor, rgb: Tensor, position: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """lr (B, 3, L, L) uint8, rgb (B, Q, 3) uint8, position and cell (B, Q, 2) float64 in LR pixels.
+
+        Returns the loss and the mean squared error in RGB (0 to 1), both scalars.
+        """
+        model = self.model
+        image = (lr.float() / 255).contiguous(memory_format=torch.channels_last)
+        wanted = (rgb.float() / 255 - model.mean) / model.std
+        with torch.autocast(lr.device.type, self.precision, enabled=self.precision != torch.float32):
+            predicted = model.decoder.query(model.encode(image), position, cell)
+        predicted = predicted.float()
+        with torch.no_grad():
+            error = ((predicted - wanted) * model.std).square().mean()
+        return self.loss(predicted - wanted).mean(), error
+
+
+class PatchObjective(Objective):
+    """The same of whole patches: the mean over each patch's own pixels, and over the patches, whatever their sizes.
+
+    fourier: weight of the mean magnitude of the difference's spectrum (orthonormal, zero beyond a patch's side).
+    """
+
+    def __init__(
+        self, model: SRModel, loss: str = "l1", precision: torch.dtype = torch.float32, fourier: float = 0.0
+    ) -> None:
+        super().__init__(model, loss, precision)
+        self.fourier = fourier
+
+    def forward(self, lr: Tensor, hr: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """lr (B, 3, L, L) uint8, hr (B, N, N, 3) uint8, side (B,) int64; see `Patches`. Returns as `Objective`."""
+        model, largest = self.model, hr.shape[1]
+        image = (lr.float() / 255).contiguous(memory_format=torch.channels_last)
+        wanted = (hr.float() / 255 - model.mean) / model.std
+        with torch.autocast(lr.device.type, self.precision, enabled=self.precision != torch.float32):
+            predicted = model.decoder.patches(model.encode(image), side, largest)
+        inside = torch.arange(largest, device=side.device) < side[:, None]
+        share = (inside[:, :, None] & inside[:, None, :]) / (3.0 * len(side) * side.double().square()).float()[
+            :, None, None
+        ]
+        difference = predicted.float() - wanted
+        with torch.no_grad():
+            error = ((difference * model.std).square().sum(-1) * share).sum()
+        loss = (self.loss(difference).sum(-1) * share).sum()
+        if self.fourier:
+            spectrum = torch.fft.rfft2((difference * (share > 0).unsqueeze(-1)).permute(0, 3, 1, 2), norm="ortho")
+            weight = (largest / side.float()).view(-1, 1, 1, 1)  # zeros beyond the side thin the spectrum out
+            loss = (
+                loss + self.fourier * ((spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt() * weight).mean()
+            )
+        return loss, error
