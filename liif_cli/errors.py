@@ -35,14 +35,18 @@ class ExitCode(IntEnum):
 class LiifError(Exception):
     """Base of all errors that liif raises on purpose.
 
-    `message` is one sentence for a person; `hint`, where there is one, says what would help.
+    message: one sentence for a person. hint: what would help, in words that hold for the command line and for Python.
+    argument: the argument (of `liif_cli.upscale`, say) whose value is refused; the message begins with the value. remedy: what
+    would help, as a key of `cli.explanations.REMEDIES`, for a caller that has options of its own to name.
     """
 
     exit_code = ExitCode.SOME_FAILED
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, argument: str | None = None, remedy: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint, self.argument, self.remedy = hint, argument, remedy
 
 
 class UsageError(LiifError):

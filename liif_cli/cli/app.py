@@ -20,6 +20,7 @@ from liif_cli.cli.compare import compare
 from liif_cli.cli.config import config
 from liif_cli.cli.doctor import doctor
 from liif_cli.cli.eval import eval_
+from liif_cli.cli.explanations import explained
 from liif_cli.cli.models import models
 from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams
 from liif_cli.cli.train import train
@@ -125,14 +126,14 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
     if os.environ.get("LIIF_DEBUG") == "1":
         traceback.print_exception(error)
     if isinstance(error, LiifError):
-        complain(str(error), error.hint)
+        complain(*explained(error))
         return error.exit_code
     if isinstance(error, typer.TyperException):
         return _explain_usage(error, arguments)
     if isinstance(error, MemoryError):
         complain("out of memory", "close other programs, or plan with less: --memory")
         return ExitCode.MEMORY
-    complain(f"{type(error).__name__}: {error}", STRAY)
+    complain(explained(error)[0], STRAY)
     return ExitCode.SOME_FAILED
 
 

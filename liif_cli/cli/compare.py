@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from liif_cli.cli.explanations import noted
 from liif_cli.cli.options import DEFAULT_MODEL, models, one_of, one_side, parse_targets, words
 from liif_cli.cli.progress import pixel_bar
 from liif_cli.cli.streams import result, say
@@ -70,7 +71,7 @@ def compare(
     from liif_cli.images.panels import draw_sheet, sheet_shape
     from liif_cli.images.write import SaveOptions, write
     from liif_cli.machine.files import check_target
-    from liif_cli.rendering.sizes import Region, check_pixels
+    from liif_cli.rendering.sizes import Cell, Region, check_pixels
     from liif_cli.upscaling.comparison import panels
     from liif_cli.upscaling.inputs import Source
     from liif_cli.upscaling.upscaler import Options, Upscaler
@@ -85,7 +86,7 @@ def compare(
     path = output or Path(image).with_name(f"{source.stem}_compared_{target.label}.png")
     check_target(path, overwrite)
     options = Options(
-        cell=cell,
+        cell=Cell.parse(cell),
         region=Region.parse(region) if region else None,
         self_ensemble=self_ensemble,
         device=device,
@@ -100,7 +101,7 @@ def compare(
     grid = upscalers[0].grids((original.picture.height, original.picture.width), [target])[0]
     check_pixels(sheet_shape(grid, len(upscalers) + 2, columns), max_pixels)
     for note in () if quiet else original.picture.notes:
-        say(f"Note: {note}")
+        say(f"Note: {noted(note)}")
     with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(upscalers), quiet) as progress:
         shown = list(panels(original.picture.pixels, grid, upscalers, progress))
     sheet = draw_sheet(shown, columns)

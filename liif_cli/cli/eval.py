@@ -109,6 +109,9 @@ def eval_(
     source = None if lr is None else one_of("--lr", lr, ("files", "matlab", "pillow"))
     baselines = [one_of("--baseline", name, ("bicubic", "x4-lanczos", "none")) for name in baseline.split(",")]
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    from liif_cli.rendering.sizes import Cell
+
+    shape = Cell.parse(cell)
     import torch
 
     from liif_cli.cli import streams
@@ -130,7 +133,7 @@ def eval_(
         models = networks(
             model or [DEFAULT_MODEL],
             device if world.size == 1 else _local(device, world.local),
-            cell=cell,
+            cell=shape,
             self_ensemble=self_ensemble,
             precision=arithmetic,
         )

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from liif_cli.cli.explanations import explained, noted
 from liif_cli.cli.streams import complain, one_line, result, say
-from liif_cli.errors import ExitCode, LiifError
+from liif_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -81,7 +82,8 @@ class Display:
         self._count()
         with self._aside():
             for note in () if self.quiet else done.notes:
-                say(f"Note: {one_line(f'{done.input}: {note}' if self.total > 1 else note)}")
+                text = noted(note)
+                say(f"Note: {one_line(f'{done.input}: {text}' if self.total > 1 else text)}")
             if self.verbose:
                 say(_account(done, timing, tally))
             if self.results:
@@ -97,11 +99,11 @@ class Display:
         self._count()
         if self.lone:
             return
-        message = str(error) if isinstance(error, LiifError) else f"{type(error).__name__}: {error}"
+        message, hint = explained(error)
         with self._aside():
             if os.environ.get("LIIF_DEBUG") == "1":
                 traceback.print_exception(error)
-            complain(message if name in message else f"{name}: {message}", getattr(error, "hint", None))
+            complain(message if name in message else f"{name}: {message}", hint)
 
     @property
     def lone(self) -> bool:

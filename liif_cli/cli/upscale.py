@@ -161,7 +161,7 @@ def upscale(
     from liif_cli.images.write import SaveOptions, parse_colour
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.models.store import find
-    from liif_cli.rendering.sizes import Region
+    from liif_cli.rendering.sizes import Cell, Region
     from liif_cli.upscaling.inputs import is_many
     from liif_cli.upscaling.jobs import Work
     from liif_cli.upscaling.output_names import Naming
@@ -175,6 +175,7 @@ def upscale(
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     targets = parse_targets(scale or [], size or [], fit)
     part = Region.parse(region) if region else None
+    shape = Cell.parse(cell)
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     planned_memory = parse_bytes(memory) if memory else None
     form = "png" if output == "-" and format is None else format
@@ -186,7 +187,7 @@ def upscale(
     from liif_cli.upscaling.upscaler import Options, Upscaler
 
     options = Options(
-        cell=cell,
+        cell=shape,
         region=part,
         self_ensemble=self_ensemble,
         device=device,

@@ -15,7 +15,7 @@ from liif_cli.machine.devices import Precision, choose_device
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import find
 from liif_cli.rendering.renderer import render_image
-from liif_cli.rendering.sizes import with_cell
+from liif_cli.rendering.sizes import RAW, Cell
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
@@ -48,17 +48,17 @@ def network(
     model: SRModel,
     name: str,
     *,
-    cell: str = "raw",
+    cell: Cell = RAW,
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> Method:
-    """A model on the device of its parameters. cell: see `sizes.with_cell`.
+    """A model on the device of its parameters. cell: of the pixels that it is asked for.
 
     A fixed-scale model supports that scale only.
     """
 
     def upscale(low: Bytes, height: int, width: int) -> Floats:
-        grid = with_cell(Grid.whole((low.shape[0], low.shape[1]), (height, width)), cell)
+        grid = cell.over(Grid.whole((low.shape[0], low.shape[1]), (height, width)))
         return render_image(model, low, grid, precision=precision, self_ensemble=self_ensemble)
 
     scale = getattr(model.decoder, "scale", None)
@@ -79,15 +79,14 @@ def networks(
     references: Sequence[str],
     device: str = "auto",
     *,
-    cell: str = "raw",
+    cell: Cell = RAW,
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> list[Method]:
     """Load models by name, file or Hub reference. Models with the same name are listed by reference.
 
-    Raises `ModelNotFound`, `CheckpointError`, `DeviceError`, and `UsageError` for an invalid cell.
+    Raises `ModelNotFound`, `CheckpointError`, `DeviceError`.
     """
-    with_cell(Grid.whole((1, 1), (1, 1)), cell)
     chosen = choose_device(device)
     checkpoints = [find(reference) for reference in dict.fromkeys(references)]
     seen = Counter(checkpoint.name for checkpoint in checkpoints)

@@ -16,7 +16,7 @@ from liif_cli.images import colour, icc
 from liif_cli.images.formats.base import Format, Loaded, within_memory
 from liif_cli.images.formats.table import ALL, HEAD_BYTES, listed, sniff
 from liif_cli.images.metadata import exif
-from liif_cli.images.picture import Header, Metadata, Picture, Timing
+from liif_cli.images.picture import Header, Metadata, Note, Picture, Timing
 from liif_cli.images.source import Source
 
 
@@ -41,7 +41,7 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
         pixels = loaded.decode()
     notes = loaded.notes
     if loaded.pages > 1 and page is None:
-        notes += (f"the first of {loaded.pages} pages is read; --page picks another",)
+        notes += (Note.on(f"the first of {loaded.pages} pages is read", "page"),)
     pixels = oriented(pixels, loaded.metadata.orientation)
     pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
     return Picture(pixels, metadata, form.name, notes + said, loaded.timing if frame is None else None)
@@ -124,7 +124,7 @@ def load(source: Source, form: Format, page: int | None, frame: int | None) -> L
     """Header of a picture of the format. page and frame count from 1."""
     if page is not None and not form.pages:
         paged = listed([each.label for each in ALL if each.pages])
-        raise InputError(f"{source.name} has no pages: only {paged} does", hint="--frame picks a frame of an animation")
+        raise InputError(f"{source.name} has no pages: only {paged} does", remedy="frame")
     with source.open() as file:
         loaded = form.load(source, file, (page or frame or 1) - 1)
     if frame is not None and not 1 <= frame <= loaded.frames:

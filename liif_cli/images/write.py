@@ -203,8 +203,8 @@ def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOption
     LimitError."""
     form = format_of(path if isinstance(path, Path) else None, options.format)
     if frames > 1 and not form.animation:
-        hint = f"--frame N picks one; {labels(animation=True)} hold all of them"
-        raise UsageError(f"{form.label} holds one picture, and the animation has {frames} frames", hint=hint)
+        message = f"{form.label} holds one image, and the animation has {frames} frames"
+        raise UsageError(message, hint=f"{labels(animation=True)} hold all of them", remedy="animation")
     check_limits(form, shape[1], shape[0])
     check_options(form, options)
     return form
@@ -213,13 +213,13 @@ def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOption
 def check_options(form: Format, options: SaveOptions) -> None:
     """UsageError where the options ask the format for what it does not do."""
     if options.quality is not None and not 1 <= options.quality <= 100:
-        raise UsageError(f"a quality of {options.quality} is not between 1 and 100")
+        raise UsageError(f"{options.quality} is not between 1 and 100", argument="quality")
     if options.quality is not None and form.quality is None:
-        raise UsageError(f"{form.label} has no quality", hint=f"--quality is for {labels(quality=True)}")
+        raise UsageError(f"{form.label} has no quality", hint=labels(quality=True), remedy="quality")
     if options.lossless and form.lossless == "never":
         raise UsageError(f"{form.label} is not lossless", hint=f"lossless are {labels(lossless=True)}")
     if options.lossless and options.quality is not None:
-        raise UsageError("a lossless file has no quality", hint="give --lossless or --quality")
+        raise UsageError("a lossless file has no quality", hint="choose one of the two", remedy="lossless or quality")
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
@@ -227,7 +227,9 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a colour", hint="write #rrggbb, or a name such as white") from error
+        raise UsageError(
+            f"{text!r} is not a colour", hint="#rrggbb, or a name such as white", argument="background"
+        ) from error
 
 
 def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:

@@ -24,10 +24,12 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"{name!r} is not a device", hint="auto, cpu, cuda, cuda:1 or mps") from None
+        raise DeviceError(
+            f"{name!r} is not a device", hint="auto, cpu, cuda, cuda:1 or mps", argument="device"
+        ) from None
     available_types = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available_types.get(device.type, False):
-        raise DeviceError(f"no {device.type} device is available", hint="--device cpu works everywhere")
+        raise DeviceError(f"no {device.type} device is available", hint="the CPU works everywhere", remedy="device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name} is not available: this machine has {torch.cuda.device_count()}")
     return device

@@ -15,9 +15,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="give the name of a file in it")
     if path.exists() and not path.is_file():
-        raise OutputError(f"{path} is a device or a pipe, not a file", hint="-o - writes to standard output")
+        raise OutputError(f"{path} is a device or a pipe, not a file", remedy="stream")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists", hint="--overwrite replaces it")
+        raise OutputError(f"{path} exists", remedy="overwrite")
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist", hint="create it first")
     if not os.access(path.parent, os.W_OK):

@@ -15,7 +15,7 @@ def parse_bytes(text: str) -> int:
     """Bytes of `2GiB`, `800MB`, `1.5g` or a plain number. Raises `UsageError`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if match is None or float(match[1]) == 0:
-        raise UsageError(f"--memory {text!r} is not an amount of memory", hint="for example 2GiB or 800MB")
+        raise UsageError(f"{text!r} is not an amount of memory", hint="for example 2GiB or 800MB", argument="memory")
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 

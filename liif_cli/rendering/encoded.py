@@ -20,7 +20,7 @@ from liif_cli.rendering.tiles import Tile
 from liif_cli.rendering.timing import Tally
 
 Image = NDArray[Any]
-NOT_FINITE = DeviceError("the model produced NaN or infinite values, even in fp32", hint="try --device cpu")
+NOT_FINITE = DeviceError("the model produced NaN or infinite values, even in fp32", hint="try the CPU", remedy="cpu")
 
 
 @dataclass
@@ -102,7 +102,11 @@ class Encoding:
                 rgb = or_none_without_memory(lambda part=part: self._finite(part), self.choices.device)  # type: ignore[misc]
             if rgb is None:
                 if step == 1:
-                    raise OutOfMemory("out of memory at a single row", hint="close other programs or use --device cpu")
+                    raise OutOfMemory(
+                        "out of memory at a single row",
+                        hint="close other programs, or use the CPU",
+                        remedy="device memory",
+                    )
                 step = -(-step // 2)
                 continue
             yield top, rgb

@@ -78,7 +78,8 @@ def make_plan(
         raise OutOfMemory(
             f"not even a tile of {side} pixels fits into memory: it needs {format_bytes(peak(side))}, and "
             f"{format_bytes(budget)} are available",
-            hint="close other programs, raise --memory, or render parts with --region",
+            hint="close other programs, allow more memory, or render parts of the image",
+            remedy="memory",
         )
     side = -(-longest // -(-longest // side))  # the smallest side with the same number of tiles
     return Plan(whole, side, peak(side))

@@ -80,7 +80,8 @@ class Renderer(Choices):
         if side <= SMALLEST:
             raise OutOfMemory(
                 f"out of memory at the smallest tile ({side} pixels)",
-                hint="close other programs, use --device cpu, or render parts with --region",
+                hint="close other programs, use the CPU, or render parts of the image",
+                remedy="device memory",
             )
         self.notes.append(f"out of memory with a tile of {side} pixels: continued with {-(-side // 2)}")
         return -(-side // 2)

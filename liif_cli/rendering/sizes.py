@@ -9,7 +9,6 @@ from liif_cli.coords import Axis, Grid
 from liif_cli.errors import LimitError, UsageError
 
 Fit = Literal["exact", "contain", "cover"]
-Cell = str
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
 LARGEST = Decimal(10**9)
@@ -31,7 +30,7 @@ class Scale:
         numbers = [_positive_decimal(part) for part in parts]
         if not 1 <= len(numbers) <= 2 or None in numbers:
             raise UsageError(
-                f"--scale {text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)"
+                f"{text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)", argument="scale"
             )
         x, y = numbers[0], numbers[-1]
         assert x is not None and y is not None
@@ -62,7 +61,7 @@ class Size:
         sides = [int(side) if side else None for side in match.groups()] if match else [None, None]
         if sides == [None, None] or 0 in sides:
             raise UsageError(
-                f"--size {text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080"
+                f"{text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080", argument="size"
             )
         return cls(sides[0], sides[1], fit)
 
@@ -105,7 +104,7 @@ class Region:
         region = cls(*map(int, match.groups())) if match else None
         if region is None or 0 in (region.width, region.height):
             raise UsageError(
-                f"--region {text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input"
+                f"{text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input", argument="region"
             )
         return region
 
@@ -113,8 +112,40 @@ class Region:
         """Raises `UsageError` unless the region is inside an image of `size` (height, width)."""
         if self.x + self.width > size[1] or self.y + self.height > size[0]:
             raise UsageError(
-                f"--region {self.x},{self.y},{self.width},{self.height} reaches beyond the image of {size[1]}x{size[0]}"
+                f"{self.x},{self.y},{self.width},{self.height} reaches beyond the image of {size[1]}x{size[0]}",
+                argument="region",
             )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The size of the pixels that the decoder is asked for (paper, figure 7).
+
+    `raw`: the size of the output pixel. `clip`: the same, but at least the ×4 cell. `1/k`: 1/k of an input pixel, in `part`.
+    """
+
+    text: str = "raw"
+    part: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Cell":
+        """Read a cell. Raises `UsageError` for anything but the three."""
+        if text in ("raw", "clip"):
+            return cls(text)
+        divisor = _positive_decimal(text.removeprefix("1/")) if text.startswith("1/") else None
+        if divisor is None:
+            raise UsageError(f"{text!r} is not a cell", hint="raw, clip, or 1/k with a positive k", argument="cell")
+        return cls(text, float(1 / divisor))
+
+    def over(self, grid: Grid) -> Grid:
+        """The same pixels with this cell."""
+        if self.text == "raw":
+            return grid
+        rows, columns = (self.part or max(axis.cell, CLIPPED_CELL) for axis in (grid.rows, grid.columns))
+        return Grid(grid.rows.with_cell(rows), grid.columns.with_cell(columns))
+
+
+RAW = Cell()
 
 
 def aspect_change(size: tuple[int, int], count: tuple[int, int]) -> float:
@@ -127,50 +158,35 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
     if count[0] * count[1] > max_pixels:
         raise LimitError(
             f"the output would have {count[1]}x{count[0]} pixels, more than the limit of {max_pixels:,}",
-            hint="--max-pixels raises the limit",
+            remedy="max_pixels",
         )
 
 
-def make_grid(size: tuple[int, int], target: Target, region: Region | None = None, cell: Cell = "raw") -> Grid:
+def make_grid(size: tuple[int, int], target: Target, region: Region | None = None, cell: Cell = RAW) -> Grid:
     """The grid of output pixels over an image of `size` (height, width).
 
     With a `Scale`, a region keeps the pixels of the whole image's grid whose centres are inside it. With a `Size`, it gets a
-    grid of its own. cell: see `with_cell`. Raises `UsageError` for a region outside the image or without pixel centres.
+    grid of its own. Raises `UsageError` for a region outside the image or without pixel centres.
     """
+    return cell.over(_grid(size, target, region))
+
+
+def _grid(size: tuple[int, int], target: Target, region: Region | None) -> Grid:
     if region is None:
-        return with_cell(Grid.whole(size, target.of(size)), cell)
+        return Grid.whole(size, target.of(size))
     region.check(size)
     if isinstance(target, Scale):
-        whole = with_cell(Grid.whole(size, target.of(size)), cell)
+        whole = Grid.whole(size, target.of(size))
         rows = whole.rows.within(region.y, region.y + region.height)
         columns = whole.columns.within(region.x, region.x + region.width)
         if not len(rows) or not len(columns):
             raise UsageError("the region contains no pixel centre of the output", hint="use a larger region or scale")
         return Grid(rows, columns)
     height, width = target.of((region.height, region.width))
-    return with_cell(
-        Grid(
-            Axis(size[0], height, 0, height, region.y, region.height),
-            Axis(size[1], width, 0, width, region.x, region.width),
-        ),
-        cell,
+    return Grid(
+        Axis(size[0], height, 0, height, region.y, region.height),
+        Axis(size[1], width, 0, width, region.x, region.width),
     )
-
-
-def with_cell(grid: Grid, cell: Cell) -> Grid:
-    """The same pixels with another cell (paper, figure 7).
-
-    `raw`: the size of the output pixel. `clip`: the same, but at least the ×4 cell. `1/k`: 1/k of an input pixel.
-    Raises `UsageError` for anything else.
-    """
-    if cell == "raw":
-        return grid
-    if cell == "clip":
-        return Grid(*(axis.with_cell(max(axis.cell, CLIPPED_CELL)) for axis in (grid.rows, grid.columns)))
-    part = _positive_decimal(cell.removeprefix("1/")) if cell.startswith("1/") else None
-    if part is None:
-        raise UsageError(f"--cell {cell!r} is not a cell", hint="raw, clip, or 1/k with a positive k")
-    return Grid(grid.rows.with_cell(float(1 / part)), grid.columns.with_cell(float(1 / part)))
 
 
 def _positive_decimal(text: str) -> Decimal | None:

@@ -28,7 +28,7 @@ def upscale(
     fit: Fit = "exact",
     model: str | Path | SRModel = DEFAULT,
     region: tuple[int, int, int, int] | None = None,
-    cell: Cell = "raw",
+    cell: str = "raw",
     self_ensemble: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
@@ -50,7 +50,7 @@ def upscale(
     text = size if isinstance(size, str) or size is None else f"{size[0]}x{size[1]}"
     target: Target = Size.parse(text, fit) if text is not None else Scale.parse(str(scale))
     part = None if region is None else Region.parse(",".join(map(str, region)))
-    options = Options(cell, part, self_ensemble, device, precision, max_pixels)
+    options = Options(Cell.parse(cell), part, self_ensemble, device, precision, max_pixels)
     if not isinstance(image, np.ndarray):
         return _upscale_pil(image, target, Upscaler(model, options))
     return _upscale_array(image, target, Upscaler(model, options))

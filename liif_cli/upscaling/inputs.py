@@ -42,7 +42,7 @@ class Source:
         if self.path is not None:
             return self.path
         if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("standard input is not a picture", hint="liif upscale - ... < in.png, or name a file")
+            raise UsageError("standard input is not a picture", hint="name a file, or send one: ... < in.png")
         return sys.stdin.buffer.read()
 
 
@@ -103,7 +103,7 @@ def _folder(folder: Path, recursive: bool, without: Path | None) -> Iterator[Sou
     files = list(_walk(folder, recursive, None if without is None else without.resolve()))
     if not files:
         deeper = not recursive and any(path.is_dir() for path in folder.iterdir())
-        raise InputError(f"no pictures in {folder}", hint="-r looks into its folders too" if deeper else None)
+        raise InputError(f"no pictures in {folder}", remedy="recursive" if deeper else None)
     yield from (Source(path, path.parent.relative_to(folder), found=True) for path in files)
 
 

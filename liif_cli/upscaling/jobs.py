@@ -58,7 +58,7 @@ class Work:
 
     def _piped(self, sources: Sequence[Source], targets: Sequence[Target], stream: Callable[[], BinaryIO]) -> list[Job]:
         if len(sources) + len(self.failures) > 1 or len(targets) > 1:
-            raise UsageError("-o - takes one output", hint="-o a folder, or a template such as {stem}_{scale}x.png")
+            raise UsageError("- takes one output", argument="output", remedy="output folder")
         check_options(format_of(None, self.save.format), self.save)
         return [Job(source, ((targets[0], stream()),)) for source in sources]
 
@@ -109,7 +109,8 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
             if isinstance(path, Path) and (other := origin.setdefault(_key(path), job.source)) is not job.source:
                 raise UsageError(
                     f"{other.name} and {job.source.name} would both be written to {path}",
-                    hint="give -o a folder, which keeps the tree, or a template that tells them apart",
+                    hint="name a folder, which keeps the tree, or a template that tells them apart",
+                    remedy="output tree",
                 )
         own = [_key(path) for _, path in job.outputs if isinstance(path, Path)]
         if len(set(own)) < len(own):
@@ -136,7 +137,7 @@ def check_outputs(jobs: Iterable[Job], overwrite: bool, *, make_folders: bool) -
     if len(there) > 1:
         raise OutputError(
             f"{there[0]} and {len(there) - 1} more outputs exist",
-            hint="--overwrite replaces and --skip-existing keeps them",
+            remedy="overwrite or skip",
         )
     for path in paths:
         if make_folders and not path.parent.exists():

@@ -56,9 +56,7 @@ class Naming:
         if path.is_dir() or self.output.endswith(("/", os.sep)):
             return "folder"
         if self.many and path.suffix.lower() in OUTPUT_SUFFIXES:
-            raise UsageError(
-                f"several outputs would all go to {path}", hint="-o a folder, or a template such as {stem}_{scale}x.png"
-            )
+            raise UsageError(f"several outputs would all go to {path}", remedy="output folder")
         return "folder" if self.many else "file"
 
     @property
@@ -82,8 +80,9 @@ class Naming:
         if self.output is not None and self.kind == "file":
             if self.format is None and not Path(self.output).suffix:
                 raise UsageError(
-                    f"-o {self.output} is neither a folder nor a file with a suffix",
+                    f"{self.output} is neither a folder nor a file with a suffix",
                     hint=f"{self.output}.png, or {self.output}/ for a folder that is to be made",
+                    argument="output",
                 )
             return Path(self.output)
         if self.output is not None and self.kind == "template":
@@ -92,7 +91,7 @@ class Naming:
         if self.folder is not None:
             return self.folder / source.inside / name
         if source.path is None:
-            raise UsageError("standard input has no name to call the output by", hint="-o - writes to standard output")
+            raise UsageError("standard input has no name to call the output by", remedy="stream")
         return source.path.with_name(name)
 
     def _label(self, target: Target, size: Callable[[], tuple[int, int]]) -> str:
@@ -130,11 +129,15 @@ def _fields(template: str) -> set[str]:
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise UsageError(f"-o {template!r} is not a template: {error}", hint="{{ and }} stand for braces") from None
+        raise UsageError(
+            f"{template!r} is not a template: {error}", hint="{{ and }} stand for braces", argument="output"
+        ) from None
 
 
 def _check_fields(template: str) -> None:
     unknown = sorted(_fields(template) - set(FIELDS))
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in FIELDS)
-        raise UsageError(f"-o has the unknown field {{{unknown[0]}}}", hint=f"there are {known}")
+        raise UsageError(
+            f"{template!r} has the unknown field {{{unknown[0]}}}", hint=f"there are {known}", argument="output"
+        )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from liif_cli.coords import Grid
-from liif_cli.images.picture import Picture
+from liif_cli.images.picture import Note, Picture
 from liif_cli.images.write import Writer
 from liif_cli.rendering.shrink import is_reduced
 from liif_cli.rendering.sizes import (
@@ -85,7 +85,7 @@ def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[st
     extent = (grid.rows.extent, grid.columns.extent)
     if isinstance(target, Size) and aspect_change(extent, grid.shape) > ASPECT_TOLERANCE:
         height, width = grid.shape
-        yield f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}; --fit contain or cover keeps it"
+        yield Note.on(f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}", "fit")
     shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]
     if shrunk:
         yield f"the {' and the '.join(shrunk)} shrank: reduced by an antialiased bicubic filter, not by the network"

@@ -25,6 +25,7 @@ from liif_cli.rendering.renderer import Renderer
 from liif_cli.rendering.rows import Progress, Store, render_rows
 from liif_cli.rendering.sizes import (
     MAX_PIXELS,
+    RAW,
     Cell,
     Region,
     Target,
@@ -43,7 +44,7 @@ class Options:
     planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and frame: which one of
     a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
 
-    cell: Cell = "raw"
+    cell: Cell = RAW
     region: Region | None = None
     self_ensemble: bool = False
     device: str = "auto"

@@ -26,6 +26,7 @@ from liif_cli.evaluation.protocols import PROTOCOLS
 from liif_cli.images.resize import resample
 from liif_cli.models.checkpoints import save_model
 from liif_cli.rendering.renderer import render_image
+from liif_cli.rendering.sizes import Cell
 
 BENCHMARK, DIV2K = PROTOCOLS["benchmark"], PROTOCOLS["div2k"]
 BLACK = Method("black", lambda low, height, width: np.zeros((height, width, 3), np.float32))
@@ -160,7 +161,7 @@ class TestMethods:
         low = noise(12, 18)
         raw, clipped, ensemble = (
             network(tiny, "tiny", **options).upscale(low, 96, 144)
-            for options in ({}, {"cell": "clip"}, {"self_ensemble": True})
+            for options in ({}, {"cell": Cell.parse("clip")}, {"self_ensemble": True})
         )
         assert np.abs(raw - clipped).max() > 1e-4 and np.abs(raw - ensemble).max() > 1e-4
 

@@ -9,6 +9,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageSequence
 
+from liif_cli.cli.explanations import explained
 from liif_cli.errors import InputError, UsageError
 from liif_cli.images import read as images
 from liif_cli.images.picture import Metadata, Timing
@@ -106,7 +107,8 @@ def test_neighbours_do_not_bleed(tiny: SRModel, tmp_path: Path, name: str) -> No
 def test_a_format_without_frames_is_refused_and_frame_named(tiny: SRModel, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="3 frames") as caught:
         upscaled(tiny, tmp_path, animation("GIF"), name)
-    assert caught.value.hint and "--frame" in caught.value.hint
+    assert caught.value.hint == "PNG, WebP and GIF hold all of them"
+    assert explained(caught.value)[1] == "--frame N picks one frame; PNG, WebP and GIF hold all of them"
     assert not (tmp_path / name).exists()
     path, _ = upscaled(tiny, tmp_path, animation("GIF"), name, frame=2)
     assert images.read(path).pixels[0, 0].shape[0] in (3, 4)

@@ -211,7 +211,7 @@ class TestTargets:
         path = written(tmp_path, "a.png")
         with pytest.raises(OutputError, match="exists") as caught:
             Writer(path, 60, 80, 3, np.uint8)
-        assert caught.value.exit_code == 4 and "--overwrite" in str(caught.value.hint)
+        assert caught.value.exit_code == 4 and caught.value.remedy == "overwrite"
         written(tmp_path, "a.png", RGB[:9], overwrite=True)
         assert decoded(path).shape == (9, 80, 3)
 

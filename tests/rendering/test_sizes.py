@@ -4,7 +4,7 @@ import pytest
 
 from liif_cli.coords import Grid
 from liif_cli.errors import LimitError, UsageError
-from liif_cli.rendering.sizes import Region, Scale, Size, aspect_change, check_pixels, make_grid, with_cell
+from liif_cli.rendering.sizes import Cell, Region, Scale, Size, aspect_change, check_pixels, make_grid
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,10 @@ def test_region_with_scale_and_with_size() -> None:
 
 def test_cells() -> None:
     grid = Grid.whole((10, 10), (100, 20))
-    assert (with_cell(grid, "clip").rows.cell, with_cell(grid, "clip").columns.cell) == (0.25, 0.5)
-    assert with_cell(grid, "1/8").rows.cell == 0.125
-    assert with_cell(grid, "raw") is grid
+    clipped = Cell.parse("clip").over(grid)
+    assert (clipped.rows.cell, clipped.columns.cell) == (0.25, 0.5)
+    assert Cell.parse("1/8").over(grid).rows.cell == 0.125
+    assert Cell.parse("raw").over(grid) is grid
     for wrong in ("1/0", "2/3", "1/x", "big", "1/nan"):
         with pytest.raises(UsageError):
-            with_cell(grid, wrong)
+            Cell.parse(wrong)

@@ -80,7 +80,7 @@ def test_what_is_not_there_is_told_apart_and_stops_nothing(tree: Path) -> None:
         ("empty", "no pictures in empty"),
     ]
     assert all(isinstance(error, InputError) for _, error in failures)
-    assert failures[2][1].hint is not None and "-r" in failures[2][1].hint
+    assert failures[2][1].remedy == "recursive"
 
 
 def test_a_loop_of_links_ends(tree: Path) -> None:

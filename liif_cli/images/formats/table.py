@@ -57,14 +57,14 @@ def format_of(path: Path | None, name: str | None = None) -> Format:
     if suffix in OUTPUT_SUFFIXES:
         return OUTPUT_SUFFIXES[suffix]
     said = f"the suffix {suffix!r} stands for no output format" if suffix else "the output's name has no suffix"
-    raise UsageError(said, hint=f"use --format with one of {', '.join(FORMATS)}")
+    raise UsageError(said, hint=", ".join(FORMATS), remedy="format")
 
 
 def _format_named(name: str) -> Format:
     for form in FORMATS.values():
         if name in (form.name, *form.aliases):
             return form
-    raise UsageError(f"no output format is called {name!r}", hint=f"there are {', '.join(FORMATS)}")
+    raise UsageError(f"{name!r} is not an output format", hint=f"there are {', '.join(FORMATS)}", argument="format")
 
 
 def check_limits(form: Format, width: int, height: int) -> None:

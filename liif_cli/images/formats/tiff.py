@@ -198,7 +198,7 @@ def load_tiff(source: Source, file: BinaryIO, page: int) -> Loaded:
 FORMAT = Format(
     name="tiff",
     label="TIFF",
-    variants="8 and 16 bits, float, CMYK, Lab, strips and tiles; pages with `--page`",
+    variants="8 and 16 bits, float, CMYK, Lab, strips and tiles, several pages",
     aliases=("tif",),
     suffixes=(".tif", ".tiff"),
     sniff=lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),

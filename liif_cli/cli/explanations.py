@@ -1,0 +1,48 @@
+"""What the library's errors mean at the command line: the option whose value was refused, and the option that would help.
+
+The library speaks of values and reasons (`errors.LiifError`: argument, remedy) and knows no option.
+"""
+
+from liif_cli.errors import LiifError
+
+OPTIONS = {"output": "-o"}
+"""Options that are said in another form than as `--` and the argument."""
+
+REMEDIES = {
+    "animation": "--frame N picks one frame; {}",
+    "cpu": "try --device cpu",
+    "device": "--device cpu works everywhere",
+    "device memory": "close other programs, use --device cpu, or render parts with --region",
+    "format": "use --format with one of {}",
+    "frame": "--frame picks a frame of an animation",
+    "lossless or quality": "give --lossless or --quality",
+    "max_pixels": "--max-pixels raises the limit",
+    "memory": "close other programs, raise --memory, or render parts with --region",
+    "output folder": "-o a folder, or a template such as {{stem}}_{{scale}}x.png",
+    "output tree": "give -o a folder, which keeps the tree, or a template that tells them apart",
+    "fit": "--fit contain or cover keeps it",
+    "overwrite": "--overwrite replaces it",
+    "overwrite or skip": "--overwrite replaces and --skip-existing keeps them",
+    "page": "--page picks another",
+    "quality": "--quality is for {}",
+    "recursive": "-r looks into its folders too",
+    "stream": "-o - writes to standard output",
+}
+"""What helps, by `LiifError.remedy`; {} is the library's own hint."""
+
+
+def noted(note: str) -> str:
+    """A note with the option that would help."""
+    remedy = REMEDIES.get(getattr(note, "remedy", None) or "")
+    return note if remedy is None else f"{note}; {remedy}"
+
+
+def explained(error: Exception) -> tuple[str, str | None]:
+    """The message and the hint of an error, with the options that they are about."""
+    if not isinstance(error, LiifError):
+        return f"{type(error).__name__}: {error}", None
+    message = str(error)
+    if error.argument is not None:
+        message = f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {message}"
+    remedy = REMEDIES.get(error.remedy or "")
+    return message, error.hint if remedy is None else remedy.format(error.hint)
