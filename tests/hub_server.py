@@ -9,9 +9,13 @@
 
 Files of `LFS_SUFFIXES` are served as the Hub serves LFS files: the ETag is their sha256 and the download is a
 redirect to another origin; the others carry their git blob id. `hub.corrupt(...)` serves wrong bytes of the right
-length under the right hash.
+length under the right hash, `hub.truncate(...)` half of them, `hub.refuse(...)` a status.
+
+Repositories are created and committed to with the token `WRITER`, by the user `who`; `READER` may only read, and private
+repositories are read with either. Large files arrive as the Hub takes them by LFS (the client's HF_HUB_DISABLE_XET=1).
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -21,9 +25,13 @@ from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 LFS_SUFFIXES = (".gz", ".zip", ".safetensors", ".pth", ".tar")
-_API = re.compile(r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+))?(?:/(.*))?$")
+_API = re.compile(
+    r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit)/([^/]+))?(?:/(.*))?$"
+)
 _RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 _STORE = re.compile(r"/store/([0-9a-f]{64})$")
+_LFS = re.compile(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch$")
+READER, WRITER = "hf_reader", "hf_writer"
 
 
 class Repo:
@@ -49,6 +57,9 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.requests: list[str] = []
         self.store: dict[str, bytes] = {}
+        self.truncated: set[str] = set()
+        self.refusals: dict[str, tuple[int, dict[str, str]]] = {}
+        self.commits: list[dict[str, object]] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in ("the Hub", "its content network")]
         self._threads = [Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in self._servers]
@@ -65,12 +76,12 @@ class HubServer:
             server.server_close()
             thread.join()
 
-    def add(self, kind: str, repo_id: str, files: dict[str, bytes] | Path) -> Repo:
+    def add(self, kind: str, repo_id: str, files: dict[str, bytes] | Path, private: bool = False) -> Repo:
         """Serve `files` (names to bytes, or a folder) as the repository of kind "model" or "dataset"."""
         if isinstance(files, Path):
             found = [file for file in sorted(files.rglob("*")) if file.is_file()]
             files = {file.relative_to(files).as_posix(): file.read_bytes() for file in found}
-        repo = self.repos[kind, repo_id] = Repo(files)
+        repo = self.repos[kind, repo_id] = Repo(files, private)
         self.store |= {hashlib.sha256(data).hexdigest(): data for data in repo.files.values()}
         return repo
 
@@ -78,6 +89,15 @@ class HubServer:
         """From now on send other bytes of the same length for `name`, under the hash of the right ones."""
         data = self.repos[kind, repo_id].files[name]
         self.store[hashlib.sha256(data).hexdigest()] = bytes([data[0] ^ 1]) + data[1:]
+
+    def truncate(self, kind: str, repo_id: str, name: str) -> None:
+        """From now on end the connection after half of `name`."""
+        self.truncated.add(hashlib.sha256(self.repos[kind, repo_id].files[name]).hexdigest())
+
+    def refuse(self, path: str, status: int, code: str = "", message: str = "", **headers: str) -> None:
+        """From now on answer every request whose path contains `path` with `status`."""
+        errors = {"X-Error-Code": code, "X-Error-Message": message} if code or message else {}
+        self.refusals[path] = status, errors | {key.replace("_", "-"): value for key, value in headers.items()}
 
     def environment(self, cache: Path) -> dict[str, str]:
         """What another process needs in its environment to ask this server and to keep its caches in `cache`."""
@@ -94,6 +114,9 @@ class HubServer:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(cache / "assets"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
 
 
 def blob_id(data: bytes) -> str:
@@ -123,12 +146,44 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
+    def _body(self) -> bytes:
+        """What was sent, in one piece or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    @property
+    def _token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if match := _STORE.match(path):
+        body = self._body()
+        refusal = next((refusal for part, refusal in self.hub.refusals.items() if part in path), None)
+        if refusal is not None:
+            self._send(refusal[0], b"", refusal[1])
+        elif self.command == "PUT" and (match := _STORE.match(path)):
+            self.hub.store[match[1]] = body
+            self._send(200, b"", {})
+        elif match := _STORE.match(path):
             self._send_file(self.hub.store[match[1]], {"ETag": f'"{match[1]}"'})
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            self._send_json({"errors": [], "warnings": []})
+        elif match := _LFS.match(path):
+            self._batch(json.loads(body))
+        elif (match := _API.match(path)) and match[3] in ("preupload", "commit"):
+            self._write(match[2], match[3], body)
         elif match := _API.match(path):
             self._api(match[1], match[2], match[3] or "revision", match[4] or "main", body)
         elif match := _RESOLVE.match(path):
@@ -138,7 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repo(self, kind: str, repo_id: str, revision: str) -> Repo | None:
         repo = self.hub.repos.get((kind, repo_id))
-        if repo is None:  # as the Hub: whether it is private or absent is not said
+        if repo is None or (
+            repo.private and self._token not in (READER, WRITER)
+        ):  # as the Hub: whether it is private or absent is not said
             self._refuse(401, "RepoNotFound", "Repository not found")
         elif revision not in ("main", repo.commit):
             self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -175,26 +232,82 @@ class _Handler(BaseHTTPRequestHandler):
         linked = {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest}"', "ETag": f'"{digest}"'}
         self._send(302, b"", headers | linked | {"Location": f"{self.hub.store_url}/store/{digest}"})
 
+    def _may_write(self, repo_id: str) -> bool:
+        if self._token not in (READER, WRITER):
+            self._refuse(401, "", "Invalid username or password.")
+        elif self._token == READER or not repo_id.startswith("who/"):
+            self._refuse(403, "", "You don't have the rights to write here")
+        else:
+            return True
+        return False
+
+    def _create(self, asked: dict[str, str]) -> None:
+        repo_id = f"{asked.get('organization') or 'who'}/{asked['name']}"
+        if not self._may_write(repo_id):
+            return
+        if ("model", repo_id) in self.hub.repos:
+            self._send(
+                409,
+                json.dumps(
+                    {"error": "You already created this model repo", "url": f"{self.hub.url}/{repo_id}"}
+                ).encode(),
+                {},
+            )
+            return
+        self.hub.add("model", repo_id, {}, private=asked.get("visibility") == "private")
+        self._send_json({"url": f"{self.hub.url}/{repo_id}"})
+
+    def _batch(self, asked: dict[str, list[dict[str, object]]]) -> None:
+        """Where large files are to be sent; nowhere if they are here."""
+        answers = []
+        for each in asked["objects"]:
+            upload = {"upload": {"href": f"{self.hub.store_url}/store/{each['oid']}"}}
+            answers.append(each | ({} if each["oid"] in self.hub.store else {"actions": upload}))
+        self._send_json({"transfer": "basic", "objects": answers})
+
+    def _write(self, repo_id: str, question: str, body: bytes) -> None:
+        if not self._may_write(repo_id) or (repo := self._repo("model", repo_id, "main")) is None:
+            return
+        if question == "preupload":
+            names = [str(file["path"]) for file in json.loads(body)["files"]]
+            modes = [{"path": n, "uploadMode": "lfs" if n.endswith(LFS_SUFFIXES) else "regular"} for n in names]
+            self._send_json({"files": [mode | {"shouldIgnore": False} for mode in modes]})
+            return
+        files = dict(repo.files)
+        lines = [json.loads(line) for line in body.splitlines()]
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.store[value["oid"]]
+        commit = self.hub.add("model", repo_id, files, private=repo.private).commit
+        self.hub.commits.append({"repo": repo_id, "files": [line["value"].get("path") for line in lines[1:]]})
+        self._send_json({"commitUrl": f"{self.hub.url}/{repo_id}/commit/{commit}", "commitOid": commit})
+
     def _send_json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send_file(self, data: bytes, headers: dict[str, str]) -> None:
         """The whole file, or what a Range header asks for."""
+        end = len(data) // 2 if headers.get("ETag", "").strip('"') in self.hub.truncated else None
         wanted = re.match(r"bytes=(\d+)-(\d*)$", self.headers.get("Range") or "")
         if not wanted:
-            self._send(200, data, headers)
+            self._send(200, data, headers, end)
             return
         first, last = int(wanted[1]), int(wanted[2] or len(data) - 1)
         span = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
-        self._send(206, data[first : last + 1], headers | span)
+        self._send(206, data[first : last + 1], headers | span, None if end is None else max(end - first, 0))
 
     def _refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": message} | (headers or {}))
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: int, body: bytes, headers: dict[str, str], sent: int | None = None) -> None:
         self.send_response(status)
         for key, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
+        if sent is not None:
+            self.close_connection = True

@@ -22,7 +22,7 @@ from liif_cli.cli.doctor import doctor
 from liif_cli.cli.eval import eval_
 from liif_cli.cli.explanations import explained
 from liif_cli.cli.models import models
-from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams
+from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, show_warnings
 from liif_cli.cli.train import train
 from liif_cli.cli.upscale import upscale
 from liif_cli.errors import ClosedPipe, ExitCode, LiifError
@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code."""
     prepare_streams()
+    show_warnings()
     if not sys.stderr.isatty():
         hide_downloads()
     with heard():

@@ -267,3 +267,51 @@ def _pull_repository(reference: str) -> dict[str, Any]:
     found = find(reference)
     commit = {"name": reference, "revision": found.revision, "licence": found.header.licence}
     return commit | {"path": str(found.path), "source": reference}
+
+
+@models.command()
+def push(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint of liif, or the name of one.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/REPO", help="The repository on the Hub; it is created if needed.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Create it private; refuse if it is public.")] = False,
+    card: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Markdown for the card. Default: made from the checkpoint.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the card and what would be sent; send nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a checkpoint on the Hugging Face Hub: model, config and card in one commit.
+
+    The token is the Hub client's own: HF_TOKEN, or what hf auth login stored.
+
+    Examples:
+
+      liif models push run/edsr-baseline-liif.safetensors owner/repo --dry-run
+
+      liif models push run/edsr-baseline-liif.safetensors owner/repo --private
+    """
+    from liif_cli.models import publish
+
+    prepared = publish.prepare(file, repository, text=_read_card(card))
+    commit = None if dry_run else publish.push(prepared, private=private)
+    if as_json:
+        result(json.dumps({"repository": repository, "commit": commit, "files": prepared.sizes, "card": prepared.card}))
+    elif commit:
+        result(commit)
+    else:
+        for name, size in prepared.sizes.items():
+            say(f"Note: would send {name}, {size:,} bytes")
+        result(prepared.card)
+
+
+def _read_card(path: Path | None) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--card {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+        ) from None

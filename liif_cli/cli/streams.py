@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import errno
+import logging
 import os
 import sys
 from typing import BinaryIO, TextIO, cast
@@ -35,6 +36,21 @@ def prepare_streams() -> None:
 def hide_downloads() -> None:
     """Let the Hub's client show no progress; to be called before it is first imported."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+class _Warnings(logging.Handler):
+    """What the library logs as a warning, as a line for the user."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it; never raises."""
+        say(f"Warning: {one_line(record.getMessage())}")
+
+
+def show_warnings() -> None:
+    """Print the warnings that liif's own modules log."""
+    logger = logging.getLogger("liif_cli")
+    if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
+        logger.addHandler(_Warnings(logging.WARNING))
 
 
 def finish_streams() -> None:

@@ -107,14 +107,21 @@ def check_file(path: Path) -> None:
         raise ModelNotFound(f"{path} leads to no file: {reason}") from None
 
 
-def read_header(path: Path) -> Header:
-    """The header of a checkpoint file. Raises `CheckpointError` when the file is not a whole checkpoint of liif."""
+def read_header(path: Path, reference: str | None = None) -> Header:
+    """The header of a checkpoint file. Raises `CheckpointError` when the file is not a whole checkpoint of liif.
+
+    reference: what the user called the file, for the hint; default: its path.
+    """
     from safetensors import SafetensorError, safe_open
+
+    named = (
+        reference if reference and reference.endswith(path.name) else f"{reference}/{path.name}" if reference else path
+    )
 
     if is_pickle(path):
         raise CheckpointError(
             f"{path.name} is a PyTorch pickle, which liif loads for no model",
-            hint=f"convert it once: liif models convert {path} -o {path.with_suffix('.safetensors').name}",
+            hint=f"convert it once: liif models convert {named} -o {path.with_suffix('.safetensors').name}",
         )
     try:
         with safe_open(path, framework="np") as file:
@@ -124,7 +131,7 @@ def read_header(path: Path) -> Header:
     if HEADER not in metadata:
         raise CheckpointError(
             f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry",
-            hint=f"if it holds a LIIF model: liif models convert {path} -o {path.stem}-liif.safetensors",
+            hint=f"if it holds a LIIF model: liif models convert {named} -o {path.stem}-liif.safetensors",
         )
     return _parse_header(path, metadata[HEADER])
 

@@ -3,16 +3,24 @@
 The client (huggingface_hub) does the rest: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, resuming, locks, progress.
 """
 
+import errno
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from liif_cli.errors import CheckpointError, ModelNotFound
+from liif_cli.errors import CheckpointError, LiifError, ModelNotFound, OutputError
 
 Kind = Literal["model", "dataset"]
 _OFFLINE_HINT = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
+log = logging.getLogger(__name__)
+
+
+class FileMissing(ModelNotFound):
+    """The repository is there, and has no such file."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +35,62 @@ class HubFile:
 def fetch(repo: str, name: str, *, kind: Kind = "model", revision: str | None = None) -> HubFile:
     """The file `name` of a repository, from the cache or the network, its hash checked.
 
-    Large files are checked by SHA-256, small ones by git's SHA-1. Raises `ModelNotFound` where it is not cached and
-    cannot be had, and `CheckpointError` where the bytes are not those that the Hub states.
+    Large files are checked by SHA-256, small ones by git's SHA-1; a file with another hash is deleted. If the Hub cannot be
+    reached, a cached file is taken, and a warning is logged. Raises `ModelNotFound` (not cached and not to be had),
+    `CheckpointError` (the bytes are not those that the Hub states) and `OutputError` (the cache cannot be written).
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as client_logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # its warning for each try is said once, by our own error
+    client_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our own error says it once, not each try
     try:
-        path = Path(hf_hub_download(repo, name, repo_type=kind, revision=revision))
+        path = _fall_back(repo, name, kind, revision) or Path(
+            hf_hub_download(repo, name, repo_type=kind, revision=revision)
+        )
         etag = _cached_etag(path) or _ask_etag(repo, name, kind, _commit(path))
     except Exception as error:
         raise _refusal(repo, name, kind, error) from error
     _check(path, etag)
     return HubFile(path, _commit(path), etag)
+
+
+def _fall_back(repo: str, name: str, kind: Kind, revision: str | None) -> Path | None:
+    """The cached file if the Hub cannot be reached, said in a warning; None if the client is to go on.
+
+    The client itself would take a cached file without a word whatever the Hub answers: no network, a wrong token, a repository
+    that is gone. Here the Hub is asked first, so that each of these is an error or is said.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.constants import is_offline_mode
+
+    if is_offline_mode() or re.fullmatch("[0-9a-f]{40}", revision or ""):
+        return None
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, name, repo_type=kind, revision=revision))
+    except Exception as error:
+        cached = try_to_load_from_cache(repo, name, revision=revision, repo_type=kind) if _is_away(error) else None
+        if not isinstance(cached, str):
+            raise
+        log.warning(
+            "the Hub cannot be reached: %s of %s is the cached one of commit %s", name, repo, _commit(Path(cached))[:12]
+        )
+        return Path(cached)
+    return None
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether nobody answered, or only that the Hub is down."""
+    return is_network(error) or status(error) in (500, 502, 503, 504)
+
+
+def is_network(error: Exception) -> bool:
+    module = type(error).__module__.partition(".")[0]
+    return module in ("httpx", "httpx2", "httpcore", "httpcore2") and status(error) is None
+
+
+def status(error: Exception) -> int | None:
+    """The HTTP status behind an error."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def list_files(repo: str, *, kind: Kind = "model", revision: str | None = None) -> list[str]:
@@ -98,28 +148,62 @@ def _check(path: Path, etag: str) -> None:
         else:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != etag:
+        blob = path.parent / path.readlink() if path.is_symlink() else path
+        for each in {path, blob, path.resolve()}:
+            each.unlink(missing_ok=True)
         raise CheckpointError(
-            f"{path.name} from the Hub does not have the hash that the Hub states",
-            hint=f"delete {path.resolve()} and try again",
+            f"checksum mismatch for {path.name} downloaded from the Hub: it was deleted",
+            hint="try again to fetch it anew",
         )
 
 
-def _refusal(repo: str, name: str, kind: Kind, error: Exception) -> Exception:
-    """What the client's error means to a user; any other error as it is."""
+def explain(repo: str, kind: Kind, error: Exception) -> LiifError | None:
+    """What an answer of the Hub about a repository means to a user; None if `error` is no such answer."""
     from huggingface_hub import errors
 
     what = f"the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub"
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        return ModelNotFound(f"{name} of {what} is not in the cache and the Hub cannot be reached", hint=_OFFLINE_HINT)
+    if isinstance(error, errors.HFValidationError):
+        return ModelNotFound(f"{repo} is not a place on the Hub: {error}")
+    if isinstance(error, errors.GatedRepoError):
+        return ModelNotFound(
+            f"{what} is gated: its owner asks users to accept its terms",
+            hint="accept them on its page, then set HF_TOKEN to a token of yours",
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
         return ModelNotFound(f"{what} does not exist or is private", hint="for a private one set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFound(f"{what} has no such revision")
+    if status(error) == 401:
+        return ModelNotFound("the Hub does not accept the token", hint="renew HF_TOKEN, or unset it")
+    if status(error) == 403:
+        return ModelNotFound(f"the Hub refuses access to {what}", hint="the token may lack the right")
+    if status(error) == 429:
+        wait = re.search(r"Retry after (\d+) seconds", str(error))
+        when = f"in {wait[1]} seconds" if wait else "later"
+        return ModelNotFound(
+            f"the Hub limits requests, and refused {what}", hint=f"try again {when}; HF_TOKEN raises the limit"
+        )
+    return None
+
+
+def _refusal(repo: str, name: str, kind: Kind, error: Exception) -> Exception:
+    """What the client's error means to a user who asked for a file; any other error as it is."""
+    from huggingface_hub import errors
+
+    what = f"{name} of the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub"
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        return ModelNotFound(f"{what} is not in the cache and the Hub cannot be reached", hint=_OFFLINE_HINT)
+    if (explained := explain(repo, kind, error)) is not None:
+        return explained
     if isinstance(error, errors.EntryNotFoundError):
-        return ModelNotFound(f"{what} has no file {name}")
-    if isinstance(error, errors.HFValidationError):
-        return ModelNotFound(f"{repo} is not a place on the Hub: {error}")
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore"):
+        return FileMissing(f"the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub has no file {name}")
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return OutputError(
+            f"the Hub's cache cannot be written: {error.strerror}", hint="free some space, or move it: HF_HOME"
+        )
+    if type(error).__name__ == "RemoteProtocolError" or "Consistency check failed" in str(error):
+        return ModelNotFound(f"{what} came incomplete", hint="try again: what came is gone on with")
+    if isinstance(error, OSError) or is_network(error):
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return ModelNotFound(f"{name} of {what} cannot be had: {reason}", hint=_OFFLINE_HINT)
+        return ModelNotFound(f"{what} cannot be had: {reason}", hint=_OFFLINE_HINT)
     return error

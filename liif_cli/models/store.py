@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from liif_cli.errors import CheckpointError, ModelNotFound
 from liif_cli.models.checkpoints import Checkpoint, check_file, count_parameters, is_ours, read_header
-from liif_cli.models.hub import HubFile, fetch
+from liif_cli.models.hub import FileMissing, HubFile, fetch, list_files
 from liif_cli.models.known import KNOWN, by_name
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def find(model: str | Path = DEFAULT) -> Checkpoint:
     if found is not None:
         return _open(*found)
     file = fetch_reference(str(model))
-    return _open(hub_parts(str(model))["repo"] or "", file.path, file.commit)
+    return _open(hub_parts(str(model))["repo"] or "", file.path, file.commit, str(model))
 
 
 def find_here(model: str | Path) -> tuple[str, Path] | None:
@@ -73,9 +73,23 @@ def hub_parts(reference: str) -> Mapping[str, str | None]:
 
 
 def fetch_reference(reference: str) -> HubFile:
-    """The file of a Hub reference, whatever it holds. Raises `ModelNotFound` and `CheckpointError`."""
+    """The file of a Hub reference, whatever it holds. Raises `ModelNotFound`, `CheckpointError` and `OutputError`."""
     parts = hub_parts(reference)
-    return fetch(parts["repo"] or "", parts["path"] or HUB_FILE, revision=parts["revision"])
+    repo, revision, path = parts["repo"] or "", parts["revision"], parts["path"]
+    try:
+        return fetch(repo, path or HUB_FILE, revision=revision)
+    except FileMissing as error:
+        raise ModelNotFound(str(error), hint=_other_files(repo, revision, path)) from None
+
+
+def _other_files(repo: str, revision: str | None, path: str | None) -> str | None:
+    """What a repository has in place of the file that was asked for, and what to do with it."""
+    files = [name for name in list_files(repo, revision=revision) if name.endswith((".safetensors", ".pth", ".pt"))]
+    if len(files) != 1:
+        return f"it has {', '.join(files[:5])}" if files else "it has no file of weights"
+    place = f"hf://{repo}{f'@{revision}' if revision else ''}/{files[0]}"
+    convert = f"liif models convert {place} -o {Path(files[0]).stem}.safetensors"
+    return convert if files[0].endswith((".pth", ".pt")) else f"--model {place} or, if it is not liif's, {convert}"
 
 
 def shipped() -> dict[str, Path]:
@@ -108,8 +122,8 @@ def _unknown(reference: str) -> ModelNotFound:
     )
 
 
-def _open(name: str, path: Path, revision: str | None = None) -> Checkpoint:
-    return Checkpoint(name, path, read_header(path), revision)
+def _open(name: str, path: Path, revision: str | None = None, reference: str | None = None) -> Checkpoint:
+    return Checkpoint(name, path, read_header(path, reference), revision)
 
 
 @dataclass(frozen=True)

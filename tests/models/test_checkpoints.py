@@ -248,7 +248,7 @@ class TestHub:
 
     def test_wrong_bytes_of_the_right_length(self, hub: HubServer) -> None:
         hub.corrupt("model", "someone/tiny", "model.safetensors")
-        with pytest.raises(CheckpointError, match="hash"):
+        with pytest.raises(CheckpointError, match="checksum"):
             find("someone/tiny")
 
 

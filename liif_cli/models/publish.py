@@ -1,0 +1,191 @@
+"""A checkpoint to the Hugging Face Hub: model, config and card in one commit."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from liif_cli.errors import LiifError, ModelNotFound, OutputError, UsageError
+from liif_cli.models import hub
+from liif_cli.models.checkpoints import Header, count_parameters
+from liif_cli.models.describe import what_licence_means
+from liif_cli.models.schema import to_dict
+from liif_cli.models.store import HUB_FILE, find, published_scores
+
+HUB_LICENCES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "gpl-3.0", "lgpl-3.0"} | {
+    f"cc-by{kind}-4.0" for kind in ("", "-sa", "-nc", "-nc-sa", "-nd", "-nc-nd")
+}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is sent to `repo`: name in the repository -> contents, or the file on this machine."""
+
+    repo: str
+    files: Mapping[str, bytes | Path]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {n: len(f) if isinstance(f, bytes) else f.stat().st_size for n, f in self.files.items()}
+
+    @property
+    def card(self) -> str:
+        """The card, Markdown."""
+        card = self.files["README.md"]
+        return card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+
+
+def prepare(model: str | Path, repo: str, *, text: str | None = None) -> Publication:
+    """What `push` would send of a checkpoint, which is read whole first; asks no network.
+
+    repo: owner/name. text: Markdown that stands in the card in place of the one made from the checkpoint's provenance.
+    Raises `UsageError`, `ModelNotFound` and `CheckpointError`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise UsageError(f"{repo!r} is no repository", hint="owner/name")
+    found = find(model)
+    found.load()
+    parameters = count_parameters(found.path)
+    front = _front_matter(found.header, repo)
+    body = text or "\n".join(_body(found.header, repo, parameters))
+    config = {
+        "library_name": "liif",
+        "schema": found.header.schema,
+        "parameters": parameters,
+        "licence": found.header.licence,
+    }
+    config["model"] = to_dict(found.header.model)
+    return Publication(
+        repo,
+        {
+            "README.md": f"{front}\n{body}".encode(),
+            "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+            HUB_FILE: found.path,
+        },
+    )
+
+
+def _front_matter(header: Header, repo: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    licence = header.licence.lower()
+    listed = licence in HUB_LICENCES
+    parts = [header.model.encoder.name, header.model.decoder.name]
+    results = [
+        EvalResult(
+            "image-to-image",
+            _slug(what),
+            what,
+            "psnr",
+            psnr,
+            dataset_config=f"x{scale}",
+            metric_name=f"PSNR x{scale}, dB",
+        )
+        for what, scores in published_scores(header.provenance).items()
+        for scale, psnr in scores.items()
+    ]
+    data = ModelCardData(
+        library_name="liif",
+        pipeline_tag="image-to-image",
+        tags=[
+            "super-resolution",
+            "image-upscaling",
+            "arbitrary-scale",
+            "liif",
+            *(part for part in parts if part != "liif"),
+        ],
+        model_name=repo.split("/")[1],
+        eval_results=results or None,
+        license=licence if listed else "other",
+        license_name=None if listed else _slug(licence),
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-") or "unknown"
+
+
+def _body(header: Header, repo: str, parameters: int) -> Iterable[str]:
+    """The card from what the checkpoint says of itself."""
+    encoder, decoder = header.model.encoder.name.upper(), header.model.decoder.name.upper()
+    yield from [
+        f"# {repo.split('/')[1]}",
+        "",
+        f"{encoder} encoder and {decoder} decoder, {parameters:,} parameters.",
+        "",
+    ]
+    yield "Upscales images by any factor with [LIIF](https://arxiv.org/abs/2012.09161), a local implicit image function."
+    yield from ["", "## Use", "", "```sh", f"liif upscale photo.jpg --scale 4 --model hf://{repo}", "```", ""]
+    yield from _score_table(published_scores(header.provenance))
+    made = {key: value for key, value in header.provenance.items() if key not in ("validation_psnr", "published_psnr")}
+    yield from ["## How it was made", "", "```json", json.dumps(made, indent=2), "```", ""]
+    yield from ["## Licence", "", f"{header.licence}. {what_licence_means(header.licence)}"]
+    if header.provenance.get("notice"):
+        yield from ["", f"Note: {header.provenance['notice']}."]
+    yield ""
+
+
+def _score_table(scores: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
+    yield from ["## Scores", ""]
+    if not scores:
+        yield from ["Not measured.", ""]
+        return
+    scales = sorted({scale for values in scores.values() for scale in values}, key=float)
+    yield from ["PSNR in dB.", "", f"| | {' | '.join(f'×{s}' for s in scales)} |", "|---" + "|--:" * len(scales) + "|"]
+    for what, values in scores.items():
+        yield f"| {what} | {' | '.join(f'{values[s]:.2f}' if s in values else '' for s in scales)} |"
+    yield ""
+
+
+def push(publication: Publication, *, private: bool = False) -> str:
+    """Send it in one commit, creating the repository where there is none; returns the commit's address.
+
+    Raises `ModelNotFound` (no token, no right, no network) and `OutputError` (private was asked for, and it is public).
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(publication.repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(publication.repo).private:
+            raise OutputError(
+                f"the model {publication.repo} on the Hub exists and is public: nothing was sent",
+                hint="make it private on its page, or choose another name",
+            )
+        added = [CommitOperationAdd(name, content) for name, content in publication.files.items()]
+        return str(
+            api.create_commit(publication.repo, added, commit_message="Model, config and card by liif").commit_url
+        )
+    except LiifError:
+        raise
+    except Exception as error:
+        raise _refusal(publication.repo, error) from error
+
+
+def _refusal(repo: str, error: Exception) -> Exception:
+    """What the Hub's refusal of a commit means; any other error as it is."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = hub.status(error)
+    if status == 401:
+        return ModelNotFound(
+            "the Hub does not know who you are: nothing was sent", hint="set HF_TOKEN to a token that may write"
+        )
+    if status == 403:
+        return ModelNotFound(
+            f"the token may not write to {repo}: nothing was sent", hint="use a token with write access"
+        )
+    if (explained := hub.explain(repo, "model", error)) is not None:
+        return explained
+    if isinstance(error, OfflineModeIsEnabled):
+        return ModelNotFound("HF_HUB_OFFLINE is set: nothing was sent", hint="unset it to publish")
+    if isinstance(error, OSError | RuntimeError) or hub.is_network(error):
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        return ModelNotFound(
+            f"the commit to {repo} failed, and the repository is as it was: {reason}", hint="try again"
+        )
+    return error
