@@ -1,0 +1,67 @@
+"""The wheel: what it states of itself, and what is in it."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of this tree, by its own build backend."""
+    build = pytest.importorskip("hatchling.build", reason="hatchling builds the wheel: pip install 'liif[test]'")
+    folder = tmp_path_factory.mktemp("wheel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return zipfile.ZipFile(folder / build.build_wheel(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    """What `pip show` reads."""
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def test_both_licences_are_stated_and_enclosed(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    assert metadata["License-Expression"] == "MIT AND CC-BY-SA-4.0"
+    assert metadata.get_all("License-File") == ["LICENSE", "weights/LICENSE"]
+    texts = {name.partition("/licenses/")[2]: wheel.read(name) for name in wheel.namelist() if "/licenses/" in name}
+    assert texts == {name: (ROOT / name).read_bytes() for name in ("LICENSE", "weights/LICENSE")}
+    assert b"MIT License" in texts["LICENSE"] and b"Attribution-ShareAlike 4.0" in texts["weights/LICENSE"]
+
+
+def test_the_project_s_addresses(metadata: Message) -> None:
+    urls = dict(line.split(", ") for line in metadata.get_all("Project-URL", []))
+    assert urls["Paper"] == "https://arxiv.org/abs/2012.09161" and len(urls) >= 2
+
+
+def test_the_weights_and_their_card_are_inside(wheel: zipfile.ZipFile) -> None:
+    inside = set(wheel.namelist())
+    assert {"liif_cli/weights/README.md", "liif_cli/weights/LICENSE"} <= inside
+    assert {f"liif_cli/weights/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")} <= inside
+    assert not [name for name in inside if name.split("/")[0] in ("tests", "docs", "weights")]
+
+
+@pytest.mark.weights
+def test_an_installed_model_is_held_against_the_package_s_record(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    model = tmp_path / "liif_cli" / "weights" / "edsr-baseline-liif.safetensors"
+    if not model.exists():
+        pytest.skip("no weights are shipped here")
+    recorded = hashlib.sha256(model.read_bytes()).hexdigest()
+    data = bytearray(model.read_bytes())
+    data[-2] ^= 1  # the last bit of the last bias: still a number
+    model.write_bytes(data)
+    call = [sys.executable, "-m", "liif_cli", "models", "verify", "edsr-baseline-liif"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "LIIF_NO_CONFIG": "1"}
+    done = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 6 and f"and {recorded} was expected" in done.stderr
