@@ -1,6 +1,6 @@
 """Put a trained checkpoint in its place in `weights/`, in float16: `python tests/tools/make_weights.py RUN/NAME.safetensors`.
 
-The decoder's layers behind the first are rounded to what bf16 holds too, so that the renderer's fast path computes with the
+A LIIF decoder's layers behind the first are rounded to what bf16 holds too, so that the renderer's fast path computes with the
 very weights of the file. The header keeps how it was trained; where it goes on from the weights that it replaces, their
 header's account stays with it, under `before`. The tables of the card and of the README are then made anew by
 `tests/tools/make_tables.py`.
@@ -26,8 +26,9 @@ def main() -> None:
     new = find(str(chosen.checkpoint))
     target = WEIGHTS / chosen.checkpoint.name
     model = new.load(torch.device("cpu"))
-    for linear in model.decoder.imnet.linears[1:]:
-        linear.bfloat16().float()
+    if new.header.model.decoder.name == "liif":
+        for linear in model.decoder.imnet.linears[1:]:
+            linear.bfloat16().float()
     provenance = dict(new.header.provenance)
     if chosen.trained:
         provenance["trained_here"] = chosen.trained
