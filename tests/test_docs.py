@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from make_tables import placed, rows_of, summary
+from make_tables import merged, placed, rows_of, summary
 
 from liif_cli.evaluation.scores import Row, Score, to_json
 
@@ -89,7 +89,9 @@ def test_the_summary_has_a_row_for_each_method_and_a_column_for_each_scale() -> 
     def row(scale: float, method: str, *psnr: float) -> Row:
         return Row("set5", scale, method, "benchmark", True, tuple(Score("a", value, 0.9, 1.0) for value in psnr))
 
-    rows = [row(2, "bicubic", 30.0, 31.0), row(2, "light", 33.456), row(2.5, "bicubic", math.inf), row(2.5, "light")]
+    first = [row(2, "bicubic", 30.0, 31.0), row(2.5, "bicubic", math.inf)]
+    rows = merged([first, [row(2, "light", 33.456), row(2.5, "light")]])
+    assert [(row.scale, row.method) for row in rows][1:3] == [(2, "light"), (2.5, "bicubic")]
     assert rows_of(to_json(rows, per_image=True)) == rows
     assert json.loads(to_json(rows, per_image=True))["rows"][2]["psnr"] is None
     assert summary(rows).splitlines() == [

@@ -1,12 +1,13 @@
 """Regenerate the score tables of README.md, docs/evaluation.md and the model card with `liif eval`.
 
-    python tests/tools/make_tables.py [DIR] [--precision fp32] [--keep FOLDER]
+    python tests/tools/make_tables.py [DIR] [--model NAME ...] [--precision fp32] [--keep FOLDER]
 
-DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they are downloaded from the Hub. All models in `weights/` are
-measured, the default model first. The text between the markers `<!-- scores -->` and `<!-- end -->` is replaced: in the
-README by a summary with one row per method, elsewhere by the tables of `liif eval --markdown`. On one CPU core with bf16
-instructions this takes eleven minutes per model, nearly half of it for the baseline x4-lanczos at x2 and x3. On a busy
-machine, set OMP_NUM_THREADS=1. With --keep, finished parts are stored in FOLDER, by the hash of the models, and reused.
+DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they are downloaded from the Hub. The models (default: all in
+`weights/`) are measured one by one, the default model first and with the baselines. The text between the markers
+`<!-- scores -->` and `<!-- end -->` is replaced: in the README by a summary with one row per method, elsewhere by the tables
+of `liif eval --markdown`. On one CPU core with bf16 instructions, the default model takes eleven minutes, nearly half of it
+for the baseline x4-lanczos at x2 and x3. On a busy machine, set OMP_NUM_THREADS=1. With --keep, finished parts are stored in
+FOLDER, by the hash of the model, and reused.
 """
 
 import argparse
@@ -24,7 +25,10 @@ from liif_cli.evaluation.scores import Row, Score, number, to_markdown
 from liif_cli.models.store import DEFAULT
 
 ROOT = Path(__file__).parents[2]
-MODELS = sorted((ROOT / "weights").glob("*.safetensors"), key=lambda file: (file.stem != DEFAULT, file.stem))
+MODELS = [
+    file.stem
+    for file in sorted((ROOT / "weights").glob("*.safetensors"), key=lambda file: (file.stem != DEFAULT, file.stem))
+]
 MARKED = re.compile(r"(<!-- scores -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = {  # the options for each protocol
     "benchmark": (),
@@ -32,13 +36,32 @@ PARTS = {  # the options for each protocol
 }
 
 
-def measure(dataset: str, protocol: str, options: list[str], keep: Path | None) -> list[Row]:
-    """The rows of one evaluation of all models, from `keep` if they are there."""
+def measured(models: Sequence[str], dataset: str, protocol: str, options: list[str], keep: Path | None) -> list[Row]:
+    """The rows of all models, and of the baselines with the first one."""
+    return merged([measure(model, dataset, protocol, options, keep, alone=model != models[0]) for model in models])
+
+
+def merged(parts: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of several evaluations of one set, by scale and then in the given order."""
+    return sorted((row for part in parts for row in part), key=lambda row: row.scale)
+
+
+def measure(
+    model: str, dataset: str, protocol: str, options: list[str], keep: Path | None, *, alone: bool = False
+) -> list[Row]:
+    """The rows of one evaluation, with the baselines or `alone`, from `keep` if they are there."""
     command = [sys.executable, "-m", "liif_cli", "eval", "--dataset", dataset, "--protocol", protocol]
-    command += ["--json", "--per-image", *PARTS[protocol], *options]
-    command += [word for model in MODELS for word in ("--model", model.stem)]
-    digest = hashlib.sha256(b"".join(model.read_bytes() for model in MODELS)).hexdigest()[:12]
-    file = keep / f"{dataset}-{protocol}-{digest}.json" if keep else None
+    command += [
+        "--json",
+        "--per-image",
+        "--model",
+        model,
+        *PARTS[protocol],
+        *options,
+        *(["--baseline", "none"] * alone),
+    ]
+    digest = hashlib.sha256((ROOT / "weights" / f"{model}.safetensors").read_bytes()).hexdigest()[:12]
+    file = keep / f"{dataset}-{protocol}-{digest}{'-alone' * alone}.json" if keep else None
     if file and file.exists():
         return rows_of(file.read_text(encoding="utf-8"))
     text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
@@ -88,6 +111,7 @@ def insert(file: Path, tables: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", nargs="?", type=Path, metavar="DIR", help="the folder of Set5 and Set14")
+    parser.add_argument("--model", action="append", metavar="NAME", choices=MODELS, help="default: all shipped models")
     parser.add_argument("--precision", default="auto", help="as for liif eval; auto moves PSNR by less than 0.001 dB")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="store finished parts there")
     chosen = parser.parse_args()
@@ -95,8 +119,11 @@ def main() -> None:
         chosen.keep.mkdir(parents=True, exist_ok=True)
     options = ["--precision", chosen.precision]
     options += ["--data-dir", str(chosen.data_dir.resolve())] if chosen.data_dir else []
+    models = sorted(chosen.model or MODELS, key=MODELS.index)
     found = {
-        protocol: [row for dataset in ("set5", "set14") for row in measure(dataset, protocol, options, chosen.keep)]
+        protocol: [
+            row for dataset in ("set5", "set14") for row in measured(models, dataset, protocol, options, chosen.keep)
+        ]
         for protocol in PARTS
     }
     insert(ROOT / "README.md", summary(found["benchmark"]))
