@@ -52,7 +52,7 @@ class Artifacts:
     def prepare(self, dataset: Benchmark) -> None:
         """Choose the image and scale of the figure. Raises UsageError and OutputError for what cannot be written later."""
         if self.save_images is not None and not self.overwrite and _is_not_empty(self.save_images):
-            raise OutputError(f"{self.save_images} is not empty", hint="--overwrite replaces its contents")
+            raise OutputError(f"{self.save_images} is not empty", remedy="overwrite")
         for target, suffixes in ((self.figure, _FIGURES), (self.plot, _CHARTS)):
             if target is not None:
                 check_target(target, self.overwrite)
@@ -65,12 +65,18 @@ class Artifacts:
         named = [image for image in dataset.images if self.figure_image in (None, image.name, image.stem)]
         if not named:
             raise UsageError(
-                f"{dataset.name} has no image {self.figure_image}", hint="--figure-image takes a name from the set"
+                f"{self.figure_image} is not an image of {dataset.name}",
+                hint="use the name of an image in the set",
+                argument="figure_image",
             )
         self._image = named[0]
         self.figure_scale = self.figure_scale or (4.0 if 4.0 in dataset.scales else dataset.scales[0])
         if self.figure_scale not in dataset.scales:
-            raise UsageError(f"×{self.figure_scale:g} is not scored", hint="--figure-scale must be one of --scale")
+            raise UsageError(
+                f"{self.figure_scale:g} is not one of the scales to score",
+                hint="use one of " + ", ".join(f"{scale:g}" for scale in dataset.scales),
+                argument="figure_scale",
+            )
 
     def add(self, shown: Shown) -> None:
         """Save a result, or keep it for the figure."""

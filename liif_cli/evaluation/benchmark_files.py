@@ -99,8 +99,8 @@ def ensure(folder: Path, key: str, part: str) -> None:
     except ModelNotFound as error:
         raise ModelNotFound(
             f"cannot find the set {key} on this machine: {error}",
-            hint=f"with network access, `liif eval --dataset {key}` downloads it; without, pass its folder: "
-            f"`liif eval --dataset {key} --data-dir DIR` with DIR/{source.folders[0]}/{source.high[0]}/*.png",
+            hint=f"expected: DIR/{source.folders[0]}/{source.high[0]}/*.png",
+            remedy="network or folder of the set",
         ) from error
     unpack_images(file.path, folder)
 

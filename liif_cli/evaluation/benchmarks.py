@@ -68,7 +68,11 @@ class Benchmark:
             if file.is_file():
                 return read_rgb(file)
         where = f"there is no {names[0]}" if names else "the set has no LR_bicubic folder"
-        raise InputError(f"{self.name} has no x{scale:g} file for {image.name}: {where}", hint="--lr matlab makes one")
+        raise InputError(
+            f"{self.name} has no x{scale:g} file for {image.name}: {where}",
+            hint="one can be made from the HR image",
+            remedy="lr",
+        )
 
 
 def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float] = ()) -> list[Benchmark]:
@@ -88,7 +92,7 @@ def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float]
     elif Path(name).is_file():
         found = Benchmark(Path(name).stem, (Path(name),), origin=name)
     else:
-        raise UsageError(f"{name!r} is not a set, folder or file", hint=f"sets: {', '.join(NAMES)}")
+        raise UsageError(f"{name!r} is not a set, folder or file", hint=f"sets: {', '.join(NAMES)}", argument="dataset")
     return [found]
 
 
@@ -114,7 +118,8 @@ def _in_folder(key: str, data_dir: Path) -> Benchmark:
     wanted = data_dir / source.folders[0] / source.high[0]
     raise ModelNotFound(
         f"cannot find the set {key} in {data_dir}: there are no images in {wanted}",
-        hint=f"put them there, or omit --data-dir to download the set: liif eval --dataset {key}",
+        hint="put them there, or download the set",
+        remedy="data_dir",
     )
 
 
@@ -148,11 +153,12 @@ def _faces(data_dir: Path | None) -> list[Benchmark]:
     if data_dir is None:
         raise ModelNotFound(
             "cannot download the set celebahq: the Hub has it only in other forms",
-            hint="liif eval --dataset celebahq --data-dir DIR, with DIR/64, DIR/128, DIR/32 and DIR/256, or large faces",
+            hint="expected: DIR/64, DIR/128, DIR/32 and DIR/256, or a folder of larger faces",
+            remedy="folder of the set",
         )
     homes = [home for home in (data_dir / "celebAHQ", data_dir / "celebahq", data_dir) if home.is_dir()]
     if not homes:
-        raise ModelNotFound(f"the folder {data_dir} does not exist", hint="--data-dir takes the folder of faces")
+        raise ModelNotFound(f"{data_dir} does not exist", hint="it must be the folder of faces", argument="data_dir")
     pairs = [_face_pair(homes[0], low, high) for low, high in FACES]
     found = [pair for pair in pairs if pair.images]
     if not found:

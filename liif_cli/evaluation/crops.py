@@ -32,14 +32,17 @@ class Box:
         """Read `X,Y,W,H`. Raises UsageError for anything else."""
         parts = text.replace(" ", "").split(",")
         if len(parts) != 4 or not all(part.isdecimal() for part in parts) or "0" in (parts[2], parts[3]):
-            raise UsageError(f"{text!r} is not a crop", hint="X,Y,WIDTH,HEIGHT in pixels, for example 40,60,64,64")
+            raise UsageError(
+                f"{text!r} is not a crop", hint="X,Y,WIDTH,HEIGHT in pixels, for example 40,60,64,64", argument="crop"
+            )
         return cls(*map(int, parts))
 
     def check(self, height: int, width: int) -> None:
         """Raises UsageError unless the box is inside an image of `height` x `width`."""
         if self.left + self.width > width or self.top + self.height > height:
             raise UsageError(
-                f"the crop {self.left},{self.top},{self.width},{self.height} reaches beyond the image of {width}x{height}"
+                f"{self.left},{self.top},{self.width},{self.height} reaches beyond the image of {width}x{height}",
+                argument="crop",
             )
 
     def of(self, image: NDArray[Any]) -> NDArray[Any]:

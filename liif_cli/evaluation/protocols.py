@@ -134,5 +134,5 @@ PROTOCOLS = {
 def protocol_named(name: str) -> Protocol:
     """The protocol of that name. Raises UsageError, with the known names, if there is none."""
     if name not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {name!r}", hint=f"use one of {', '.join(PROTOCOLS)}")
+        raise UsageError(f"{name!r} is not a protocol", hint=f"use one of {', '.join(PROTOCOLS)}", argument="protocol")
     return PROTOCOLS[name]

@@ -16,7 +16,7 @@ from liif_cli.images.picture import Note
 
 PACKAGE = Path(__file__).parents[2] / "liif_cli"
 FLAG = re.compile(r"(?<![\w-])(?:--[a-z][a-z-]*|-[a-z])\b")
-ROOMS = ("images", "machine", "rendering", "upscaling")
+ROOMS = ("evaluation", "images", "machine", "rendering", "upscaling")
 LIBRARY = [file for room in ROOMS for file in (PACKAGE / room).rglob("*.py")]
 
 

@@ -93,7 +93,7 @@ class TestFolders:
     def test_absent_sets(self, tmp_path):
         with pytest.raises(ModelNotFound, match="cannot find the set set5 in") as caught:
             find("set5", tmp_path)
-        assert "liif eval --dataset set5" in caught.value.hint
+        assert caught.value.hint == "put them there, or download the set" and caught.value.remedy == "data_dir"
         with pytest.raises(UsageError, match="'set6' is not a set, folder or file"):
             find("set6")
         (tmp_path / "empty").mkdir()
@@ -163,7 +163,8 @@ class TestHub:
         with pytest.raises(ModelNotFound, match="cannot find the set set5 on this machine") as caught:
             find("set5")
         assert caught.value.exit_code == 5
-        assert "`liif eval --dataset set5`" in caught.value.hint and "--data-dir DIR" in caught.value.hint
+        assert caught.value.hint == "expected: DIR/Set5/HR/*.png"
+        assert caught.value.remedy == "network or folder of the set"
 
     def test_a_corrupt_archive_is_refused_and_nothing_unpacked(self, hub, tmp_path):
         hub.corrupt("dataset", "eugenesiow/Set5", "data/Set5_HR.tar.gz")

@@ -288,19 +288,27 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "code", "message"),
         [
-            (("-d", "set6"), 2, "'set6' is not a set, folder or file"),
+            (("-d", "set6"), 2, "--dataset 'set6' is not a set, folder or file"),
             (("-d", "set5", "--data-dir", "."), 5, "cannot find the set set5 in"),
             (("-d", "{pictures}", "-s", "0.5"), 2, "is no list of scales"),
             (("-d", "{pictures}", "-s", "2,two"), 2, "is no list of scales"),
-            (("-d", "{pictures}", "--protocol", "best"), 2, "unknown protocol 'best'"),
+            (("-d", "{pictures}", "--protocol", "best"), 2, "--protocol 'best' is not a protocol"),
             (("-d", "{pictures}", "--lr", "opencv"), 2, "--lr 'opencv' is none of"),
             (("-d", "{pictures}", "--baseline", "nearest"), 2, "--baseline 'nearest' is none of"),
             (("-d", "{pictures}", "--json", "--csv"), 2, "exclude each other"),
             (("-d", "{pictures}", "--cell", "round"), 2, "is not a cell"),
             (("-d", "{pictures}", "--model", "nothing"), 5, "no model or file 'nothing'"),
             (("-d", "{pictures}", "--figure", "sheet.txt"), 2, "cannot write the format of"),
-            (("-d", "{pictures}", "--figure", "f.png", "--figure-image", "9"), 2, "has no image 9"),
-            (("-d", "{pictures}", "--figure", "f.png", "-s", "2", "--figure-scale", "3"), 2, "is not scored"),
+            (
+                ("-d", "{pictures}", "--figure", "f.png", "--figure-image", "9"),
+                2,
+                "--figure-image 9 is not an image of",
+            ),
+            (
+                ("-d", "{pictures}", "--figure", "f.png", "-s", "2", "--figure-scale", "3"),
+                2,
+                "--figure-scale 3 is not one of the scales",
+            ),
         ],
     )
     def test_refusals(self, capsys, monkeypatch, tmp_path, pictures, checkpoint, options, code, message):
@@ -318,7 +326,8 @@ class TestCommand:
         monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
         code, out, err = run(capsys, "--dataset", "set14")
         assert (code, out) == (5, "") and "cannot find the set set14 on this machine" in err
-        assert "Hint:" in err and "liif eval --dataset set14 --data-dir DIR" in err
+        assert "Hint: with network access the set is downloaded; otherwise add --data-dir DIR;" in err
+        assert "expected: DIR/Set14/HR/*.png" in err
 
 
 def test_two_processes_share_the_pictures_and_print_one_table(capsys, pictures, checkpoint, tmp_path):

@@ -102,7 +102,7 @@ def test_the_baseline_is_matlabs_or_pillows():
 def test_names():
     assert protocol_named("div2k") is DIV2K
     assert str(DIV2K) == "div2k (rgb, shave scale + 6)" and "8-bit" in str(MMEDITING)
-    with pytest.raises(UsageError, match="unknown protocol 'ntire'"):
+    with pytest.raises(UsageError, match="'ntire' is not a protocol"):
         protocol_named("ntire")
 
 
