@@ -74,7 +74,8 @@ def compare(
     from liif_cli.rendering.sizes import Cell, Region, check_pixels
     from liif_cli.upscaling.comparison import panels
     from liif_cli.upscaling.inputs import Source
-    from liif_cli.upscaling.upscaler import Options, Upscaler
+    from liif_cli.upscaling.options import Options
+    from liif_cli.upscaling.upscaler import Upscaler
 
     scale, size = one_side(context, "scale", scale, "size", size)
     if scale is not None and size is not None:
@@ -95,10 +96,8 @@ def compare(
         to_srgb=True,
     )
     upscalers = [Upscaler(name, options) for name in model or [DEFAULT_MODEL]]
-    for upscaler in upscalers:
-        upscaler.checkpoint  # noqa: B018 (a property that finds the model: a wrong name is said at once)
-    original = upscalers[0].read(source.content, source.name)
-    grid = upscalers[0].grids((original.picture.height, original.picture.width), [target])[0]
+    original = upscalers[0].read(source)
+    grid = options.grid((original.picture.height, original.picture.width), target)
     check_pixels(sheet_shape(grid, len(upscalers) + 2, columns), max_pixels)
     for note in () if quiet else original.picture.notes:
         say(f"Note: {noted(note)}")

@@ -18,21 +18,18 @@ if TYPE_CHECKING:
 
     from liif_cli.rendering.timing import Tally
     from liif_cli.upscaling.batch import Timing
-    from liif_cli.upscaling.output_names import Job
-    from liif_cli.upscaling.results import Original, Result
-    from liif_cli.upscaling.upscaler import Upscaler
+    from liif_cli.upscaling.jobs import Task, Work
+    from liif_cli.upscaling.results import Result
 
 
 NARROW = 64
 
 
 class Display:
-    """A `batch.Watcher` that prints. total: pictures. results: whether paths (or JSON) go to standard output."""
+    """A `batch.Watcher` that prints. results: whether paths (or JSON) go to standard output. errors: of all that failed."""
 
-    def __init__(
-        self, total: int, *, as_json: bool, verbose: bool, quiet: bool, results: bool = True, skipped: int = 0
-    ) -> None:
-        self.total, self.skipped = total, skipped
+    def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
+        self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
         self.written, self.errors = 0, list[Exception]()
         self._begun, self._bar = time.perf_counter(), None if quiet else make_bar()
@@ -54,17 +51,14 @@ class Display:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self._summary(interrupted=kind is not None)
 
-    def started(self, job: "Job", upscaler: "Upscaler", original: "Original", tally: "Tally") -> None:
-        """Show a new picture's bar."""
+    def started(self, task: "Task", tally: "Tally") -> None:
+        """Show a new image's bar."""
         if self._bar is None:
             return
-        size = (original.picture.height, original.picture.width)
-        shapes = [grid.shape for grid in upscaler.grids(size, [target for target, _ in job.outputs])]
         if self._current is not None:
             self._bar.remove_task(self._current)
-        name = "stdin" if job.source.path is None else job.source.path.name
-        total = original.frames * sum(height * width for height, width in shapes)
-        self._current = self._bar.add_task(one_line(name), total=total, detail="")
+        name = "stdin" if task.source.path is None else task.source.path.name
+        self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="")
         self._since, self._tally = time.perf_counter(), tally
 
     def advanced(self, pixels: int) -> None:
@@ -89,32 +83,23 @@ class Display:
             if self.results:
                 result(json.dumps(done.as_dict()) if self.as_json else done.output)
 
-    def failed(self, job: "Job", error: Exception) -> None:
-        """Report a picture that was not made; a lone one's error is the command's own."""
-        self.reject(job.source.name, error)
+    def failed(self, task: "Task", error: Exception) -> None:
+        """Report an image that was not made."""
+        self.reject(task.source.name, error)
 
     def reject(self, name: str, error: Exception) -> None:
-        """As `failed`, for what never became a job."""
+        """Report an input that failed. The error of a lone one is left to the command, which raises it."""
         self.errors.append(error)
         self._count()
-        if self.lone:
-            return
-        message, hint = explained(error)
         with self._aside():
+            if self.results and self.as_json:
+                result(failure(name, error))
+            if self._lone:
+                return
             if os.environ.get("LIIF_DEBUG") == "1":
                 traceback.print_exception(error)
+            message, hint = explained(error)
             complain(message if name in message else f"{name}: {message}", hint)
-
-    @property
-    def lone(self) -> bool:
-        """Whether one picture is all there is; those that were skipped count."""
-        return self.total + self.skipped == 1
-
-    def code(self) -> ExitCode:
-        """What the command returns. Raises the error of a lone picture."""
-        if self.errors and self.lone:
-            raise self.errors[0]
-        return ExitCode.SOME_FAILED if self.errors else ExitCode.OK
 
     def _count(self) -> None:
         if self._bar is not None and self._files is not None:
@@ -138,6 +123,12 @@ class Display:
         yield
         if self._bar is not None:
             self._bar.start()
+
+
+def failure(name: str, error: Exception) -> str:
+    """The JSON line of an input that failed: the message, and the exit code that it has when it is alone."""
+    code = ExitCode.MEMORY if isinstance(error, MemoryError) else getattr(error, "exit_code", ExitCode.SOME_FAILED)
+    return json.dumps({"input": name, "error": explained(error)[0], "code": int(code)})
 
 
 def make_bar() -> "Progress | None":

@@ -1,22 +1,22 @@
 """`liif upscale`: show pictures at another size."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from liif_cli.cli.options import DEFAULT_MODEL, exclusive, models, one_of, one_side, parse_targets, words
+from liif_cli.cli.progress import failure
 from liif_cli.cli.streams import binary_output, hide_downloads, result
 from liif_cli.errors import ExitCode, UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
-    from liif_cli.rendering.sizes import Target
-    from liif_cli.upscaling.inputs import Source
-    from liif_cli.upscaling.jobs import Work
-    from liif_cli.upscaling.output_names import Output
+    from liif_cli.models.checkpoints import Checkpoint
+    from liif_cli.upscaling.jobs import Task, Work
+    from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.upscaler import Upscaler
 
 
@@ -162,8 +162,9 @@ def upscale(
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.models.store import find
     from liif_cli.rendering.sizes import Cell, Region
-    from liif_cli.upscaling.inputs import is_many
-    from liif_cli.upscaling.jobs import Work
+    from liif_cli.upscaling.inputs import expand, is_many
+    from liif_cli.upscaling.jobs import resolve
+    from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.output_names import Naming
 
     scale, size = one_side(context, "scale", scale, "size", size)
@@ -174,77 +175,81 @@ def upscale(
     if as_json and output == "-":
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     targets = parse_targets(scale or [], size or [], fit)
-    part = Region.parse(region) if region else None
-    shape = Cell.parse(cell)
-    arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
-    planned_memory = parse_bytes(memory) if memory else None
     form = "png" if output == "-" and format is None else format
-    save = SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite)
-    many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
-    naming = Naming(output, many, form, part, cache(lambda: find(model).name), page, frame)
-    work = Work(images, targets, naming, save, stream=binary_output, recursive=recursive, skip_existing=skip_existing)
-
-    from liif_cli.upscaling.upscaler import Options, Upscaler
-
     options = Options(
-        cell=shape,
-        region=part,
+        cell=Cell.parse(cell),
+        region=Region.parse(region) if region else None,
         self_ensemble=self_ensemble,
         device=device,
-        precision=arithmetic,
+        precision=one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16")),
         max_pixels=max_pixels,
-        memory=planned_memory,
+        memory=parse_bytes(memory) if memory else None,
         tile=tile,
         chunk=chunk,
         page=page,
         frame=frame,
         to_srgb=to_srgb,
-        save=save,
+        save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite),
     )
-    upscaler = Upscaler(model, options)
+    found = cache(lambda: find(model))
+    many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
+    naming = Naming.parse(output, many, form, lambda: found().name)
+    sources, unknown = expand(images, recursive, naming.folder)
+    stream = binary_output() if naming.kind == "stream" else None
+    work = resolve(sources, targets, naming, options, stream=stream, skip_existing=skip_existing, failures=unknown)
     if dry_run:
-        return show_plan(work, upscaler, as_json)
-    return run(work, upscaler, as_json=as_json, verbose=verbose, quiet=quiet)
+        return show_plan(work, found, options, as_json)
+    return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
 
 
-def show_plan(work: "Work", upscaler: "Upscaler", as_json: bool) -> int:
+def show_plan(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", as_json: bool) -> int:
     """What `--dry-run` prints; the first failure is the command's."""
+    for name, error in work.failures:
+        if as_json:
+            result(failure(name, error))
     for _, error in work.failures:
         raise error
-    for job in work.jobs:
-        print_plan(upscaler, job.source, job.outputs, as_json)
+    if work.tasks:
+        from liif_cli.upscaling.upscaler import Upscaler
+
+        upscaler = Upscaler(found(), options)
+        for task in work.tasks:
+            print_plan(upscaler, task, as_json)
     return ExitCode.OK
 
 
-def run(work: "Work", upscaler: "Upscaler", *, as_json: bool, verbose: bool, quiet: bool) -> int:
-    """Do it, and return the exit code."""
+def run(
+    work: "Work",
+    found: "Callable[[], Checkpoint]",
+    options: "Options",
+    *,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+    results: bool,
+) -> int:
+    """Do it, and return the exit code. Raises the error of a lone image, which is the command's own."""
     from liif_cli.cli.progress import Display
-    from liif_cli.upscaling.batch import Batch
 
-    display = Display(
-        work.total,
-        as_json=as_json,
-        verbose=verbose,
-        quiet=quiet,
-        results=not work.piped,
-        skipped=len(work.skipped),
-    )
-    with display:
+    with Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=results) as display:
         for name, error in work.failures:
             display.reject(name, error)
-        if work.jobs:
-            Batch(upscaler, display, make_folders=work.make_folders).run(work.jobs)
-    return display.code()
+        if work.tasks:
+            from liif_cli.upscaling.batch import Batch
+            from liif_cli.upscaling.upscaler import Upscaler
+
+            Batch(Upscaler(found(), options), display, make_folders=work.make_folders).run(work.tasks)
+    if work.lone and display.errors:
+        raise display.errors[0]
+    return ExitCode.SOME_FAILED if display.errors else ExitCode.OK
 
 
-def print_plan(
-    upscaler: "Upscaler", source: "Source", outputs: "Sequence[tuple[Target, Output]]", as_json: bool = False
-) -> None:
-    """Print what each of `outputs`, (target, path), would take; as a line of text or of JSON."""
+def print_plan(upscaler: "Upscaler", task: "Task", as_json: bool = False) -> None:
+    """Print what each output of a task would take, as a line of text or of JSON."""
     from liif_cli.machine.memory import format_bytes
     from liif_cli.upscaling.estimate import estimate
 
-    for found in estimate(upscaler, source.content, outputs, source.name):
+    for found in estimate(upscaler, task):
         if as_json:
             result(json.dumps(found.as_dict()))
             continue

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from liif_cli.coords import Grid
 from liif_cli.evaluation.protocols import Protocol
 from liif_cli.images.resize import resample
-from liif_cli.machine.devices import Precision, choose_device
+from liif_cli.machine.devices import choose_device
+from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import find
 from liif_cli.rendering.renderer import render_image

@@ -44,19 +44,21 @@ class SaveOptions:
 class Writer:
     """Takes an image's rows from the top; `commit` makes them a finished file, `abort` leaves nothing behind.
 
-    path: where to, or a binary stream to write to (then `options.format` is needed). height, width, channels: of the
-    rows, 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`).
-    metadata: the input's; orientation and dimensions in it are brought up to date. timing: makes it an animation, whose
-    frames, each of `height` rows, are taken one after the other.
+    place: the file, or a binary stream to write to; that it may be written, and that the image and the options suit the
+    format, is the caller's to check (`open_writer` does). height, width, channels: of the rows, 1 gray, 2 gray + alpha,
+    3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`). metadata: the input's; orientation and
+    dimensions in it are brought up to date. timing: makes it an animation, whose frames, each of `height` rows, are taken
+    one after the other.
 
-    Raises UsageError, OutputError or LimitError at once where the file cannot be written. Whatever goes wrong leaves nothing
-    behind and an existing output as it was. `notes` says, after `commit`, what the format could not keep. As a context
-    manager it commits on a clean exit and aborts on any other.
+    Raises OutputError at once if the disk has no room for the file. Whatever goes wrong leaves nothing behind and an
+    existing output as it was. `notes` says, after `commit`, what the format could not keep. As a context manager it commits
+    on a clean exit and aborts on any other.
     """
 
     def __init__(
         self,
-        path: Path | BinaryIO,
+        place: Path | BinaryIO,
+        form: Format,
         height: int,
         width: int,
         channels: int,
@@ -65,18 +67,16 @@ class Writer:
         options: SaveOptions | None = None,
         timing: Timing | None = None,
     ) -> None:
-        self.path, self.timing = path, timing
+        self.place, self.format, self.timing = place, form, timing
         self.options = options or SaveOptions()
         self.metadata = metadata or Metadata()
-        self.format = format_of(path if isinstance(path, Path) else None, self.options.format)
         self.notes: list[str] = []
         self.channels = channels
-        check_output(path, (height, width), self.options, timing.frames if timing else 1)
         self._stored, self._top = self._depth(np.dtype(dtype))
         self._flat = channels in (2, 4) and not self.format.alpha
         self._to_srgb = self._gray_to_srgb() if channels < 3 else None
         self._transparent = False
-        folder = path.parent if isinstance(path, Path) else Path(tempfile.gettempdir())
+        folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
         kept = channels - 1 if self._flat else channels
         rows = height * (timing.frames if timing else 1)
         room = file_bytes(self.format, rows, width, kept, self._stored)
@@ -174,9 +174,9 @@ class Writer:
             self.notes += encode(image, temporary, self.format, coding, metadata)
 
     def _target(self) -> contextlib.AbstractContextManager[Path]:
-        if isinstance(self.path, Path):
-            return OutputFile(self.path, self.options.overwrite)
-        return _through_file(self.path, self.format)
+        if isinstance(self.place, Path):
+            return OutputFile(self.place, self.options.overwrite)
+        return _through_file(self.place, self.format)
 
 
 @contextlib.contextmanager
@@ -190,24 +190,35 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
         stream.flush()
 
 
-def check_output(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> None:
-    """What can be known before any work: UsageError, OutputError, or LimitError where a picture of `shape` (height, width)
-    and so many frames cannot go to `path` with the options."""
-    check_fit(path, shape, options, frames)
+def open_writer(
+    path: Path | BinaryIO,
+    height: int,
+    width: int,
+    channels: int,
+    dtype: DTypeLike,
+    metadata: Metadata | None = None,
+    options: SaveOptions | None = None,
+    timing: Timing | None = None,
+) -> Writer:
+    """A `Writer` of the format that the options or the suffix of `path` ask for (a stream has none), after all checks.
+
+    Raises UsageError, OutputError or LimitError if the image cannot be written there with these options.
+    """
+    options = options or SaveOptions()
+    form = format_of(path if isinstance(path, Path) else None, options.format)
+    check_fit(form, (height, width), timing.frames if timing else 1)
+    check_options(form, options)
     if isinstance(path, Path):
         check_target(path, options.overwrite)
+    return Writer(path, form, height, width, channels, dtype, metadata, options, timing)
 
 
-def check_fit(path: Path | BinaryIO, shape: tuple[int, int], options: SaveOptions, frames: int = 1) -> Format:
-    """The format, where it can hold a picture of `shape` (height, width) and so many frames with the options: UsageError,
-    LimitError."""
-    form = format_of(path if isinstance(path, Path) else None, options.format)
+def check_fit(form: Format, shape: tuple[int, int], frames: int = 1) -> None:
+    """UsageError or LimitError if the format does not hold an image of `shape` (height, width) and so many frames."""
     if frames > 1 and not form.animation:
         message = f"{form.label} holds one image, and the animation has {frames} frames"
         raise UsageError(message, hint=f"{labels(animation=True)} hold all of them", remedy="animation")
     check_limits(form, shape[1], shape[0])
-    check_options(form, options)
-    return form
 
 
 def check_options(form: Format, options: SaveOptions) -> None:
@@ -245,7 +256,7 @@ def write(
     """Write a whole picture, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
     height, width, channels = pixels.shape
     dtype = np.uint8 if pixels.dtype.kind == "f" else pixels.dtype
-    with Writer(path, height, width, channels, dtype, metadata, replace(options or SaveOptions())) as writer:
+    with open_writer(path, height, width, channels, dtype, metadata, options) as writer:
         writer.write(pixels)
     return tuple(writer.notes)
 

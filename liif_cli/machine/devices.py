@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from liif_cli.errors import DeviceError
 from liif_cli.machine.memory import available
-from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
+from liif_cli.machine.precision import Precision, fast_bf16_cpu, fast_fp16_cpu
 
 T = TypeVar("T")
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -51,7 +51,6 @@ class OutputFile:
         self.temporary = path.parent / f".liif-{secrets.token_hex(6)}{path.suffix}"
 
     def __enter__(self) -> Path:
-        check_target(self.path, self.overwrite)
         try:
             self.temporary.open("xb").close()  # not mkstemp: only the owner may read its files
         except OSError as error:

@@ -6,8 +6,10 @@ certain to be fast. fp16 is eight times finer than bf16 and preferred if AMX mul
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""What can be asked for; `devices.choose_precision` decides."""
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16")
 NATIVE_FP16 = ("amx_fp16",)  # AVX512-FP16 is left out: where there is no AMX-FP16, AMX-BF16 is eight times faster
 CPU_FLAGS = Path("/proc/cpuinfo")

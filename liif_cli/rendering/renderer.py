@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
 from liif_cli.errors import OutOfMemory
-from liif_cli.machine.devices import Precision, choose_precision, free_memory, or_none_without_memory
+from liif_cli.machine.devices import choose_precision, free_memory, or_none_without_memory
 from liif_cli.machine.memory import give_back
+from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours, Piece
 from liif_cli.rendering.encoded import Choices, Encoding

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.errors import InputError, UsageError
-from liif_cli.machine.devices import Precision
+from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import DEFAULT
 from liif_cli.rendering.sizes import MAX_PIXELS, Cell, Fit, Region, Scale, Size, Target
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -80,7 +81,7 @@ def _upscale_array(image: Pixels, target: Target, upscaler: Upscaler) -> Pixels:
         pixels = pixels.astype(np.float32)
         if not np.isfinite(pixels).all():
             raise InputError("the image holds NaN or infinite values")
-    grid = upscaler.grids((pixels.shape[0], pixels.shape[1]), [target])[0]
+    grid = upscaler.options.grid((pixels.shape[0], pixels.shape[1]), target)
     renderer = upscaler.renderer(8 if image.dtype == np.uint8 else 16)
     rows = np.concatenate([rows for _, rows in upscaler.rows(renderer, pixels, [grid])]).astype(image.dtype, copy=False)
     return rows[..., 0] if image.ndim == 2 else rows

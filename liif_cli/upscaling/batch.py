@@ -6,7 +6,7 @@ The main thread renders, and is the only one that talks; a bad picture stops not
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from liif_cli.errors import ClosedPipe, OutputError
 from liif_cli.machine.signals import held
 from liif_cli.rendering.timing import Tally
-from liif_cli.upscaling.output_names import Job
+from liif_cli.upscaling.jobs import Task
 from liif_cli.upscaling.results import Draft, Original, Result
 from liif_cli.upscaling.upscaler import Upscaler
 
@@ -42,7 +42,7 @@ class Timing:
 class Watcher(Protocol):
     """Who is told what happens, in the main thread."""
 
-    def started(self, job: Job, upscaler: Upscaler, original: Original, tally: Tally) -> None:
+    def started(self, task: Task, tally: Tally) -> None:
         """A picture was read and is about to be rendered; `tally` fills."""
 
     def advanced(self, pixels: int) -> None:
@@ -51,13 +51,13 @@ class Watcher(Protocol):
     def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
         """An output is a file."""
 
-    def failed(self, job: Job, error: Exception) -> None:
+    def failed(self, task: Task, error: Exception) -> None:
         """A picture, or one of its outputs, was not made."""
 
 
 @dataclass(frozen=True)
 class _Saving:
-    job: Job
+    task: Task
     draft: Draft
     tally: Tally
     read: float
@@ -66,22 +66,22 @@ class _Saving:
 
 
 class Batch:
-    """One run over some jobs. make_folders: create the outputs' folders where they are missing."""
+    """One run over some tasks. make_folders: create the outputs' folders where they are missing."""
 
     def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
         self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
         self._saving: deque[_Saving] = deque()
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, tasks: Sequence[Task]) -> None:
         """Do them all. Whatever a picture raises goes to `watcher.failed`; what loading the model raises ends the run.
 
         On Ctrl-C (KeyboardInterrupt) nothing new is begun, what is unfinished is removed, and it is raised again.
         """
         readers = ThreadPoolExecutor(min(2, AHEAD), "liif-read")
         try:
-            for job, read in self._in_turn(readers, jobs):
-                self._one(job, read)
+            for task, ahead in self._in_turn(readers, tasks):
+                self._one(task, ahead)
             self._report(wait_for_all=True)
         except BaseException:
             self._abandon()
@@ -91,55 +91,53 @@ class Batch:
             self._savers.shutdown()
 
     def _in_turn(
-        self, readers: ThreadPoolExecutor, jobs: Sequence[Job]
-    ) -> Iterator[tuple[Job, Callable[[], Original]]]:
-        """Each job with what gives its picture; the next ones are being read meanwhile, and the model is loaded first."""
-        todo, ahead = iter(jobs), deque[tuple[Job, Future[Original | None]]]()
+        self, readers: ThreadPoolExecutor, tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Future[Original | None]]]:
+        """Each task with its image if that is read ahead; the next ones are being read meanwhile, and the model is loaded
+        first."""
+        todo, ahead = iter(tasks), deque[tuple[Task, Future[Original | None]]]()
 
         def fill() -> None:
-            while len(ahead) < AHEAD and (job := next(todo, None)) is not None:
-                ahead.append((job, readers.submit(self._read_small, job)))
+            while len(ahead) < AHEAD and (task := next(todo, None)) is not None:
+                ahead.append((task, readers.submit(self._read_small, task)))
 
         fill()
-        self.upscaler.loaded  # noqa: B018 (a property that loads, while the first pictures are read)
+        self.upscaler.load()
         while ahead:
-            job, future = ahead.popleft()
+            task, future = ahead.popleft()
             fill()
-            yield job, lambda job=job, future=future: patiently(future) or self._read(job)  # type: ignore[misc]
+            yield task, future
 
-    def _read(self, job: Job) -> Original:
-        return self.upscaler.read(job.source.content, job.source.name)
-
-    def _read_small(self, job: Job) -> Original | None:
-        """The picture, or None when it is large; raises what can be known to be wrong with its outputs."""
+    def _read_small(self, task: Task) -> Original | None:
+        """The image, or None if it is large."""
         if self.make_folders:
-            make_folders(job)
-        header = self.upscaler.check(job.source.content, job.outputs)
+            make_folders(task)
+        header = task.header
         small = header.width * header.height * header.channels * header.bits <= 8 * self._limit(LARGE)
-        return self._read(job) if small else None
+        return self.upscaler.read(task.source) if small else None
 
     def _limit(self, usual: int) -> int:
         """`usual` bytes, or less where the process may hold little."""
         memory = self.upscaler.options.memory
         return usual if memory is None else min(usual, memory // 16)
 
-    def _one(self, job: Job, read: Callable[[], Original]) -> None:
+    def _one(self, task: Task, ahead: Future[Original | None]) -> None:
         try:
-            original, tally = read(), Tally()
-            self.watcher.started(job, self.upscaler, original, tally)
+            original, tally = patiently(ahead) or self.upscaler.read(task.source), Tally()
+            self.watcher.started(task, tally)
             started = time.perf_counter()
-            drafts = self.upscaler.render(original, job.outputs, self._advanced, tally)
+            drafts = self.upscaler.render(task, original, self._advanced, tally)
         except ClosedPipe:  # of the watcher, which is told of other outputs meanwhile
             raise
         except Exception as error:
-            self.watcher.failed(job, error)
+            self.watcher.failed(task, error)
             return
         seconds = time.perf_counter() - started
         for draft in drafts:
             self._make_room(draft)
             with held():  # or a file might be made that nobody hears of
                 future = self._savers.submit(_save, draft)
-                self._saving.append(_Saving(job, draft, tally, original.seconds, seconds, future))
+                self._saving.append(_Saving(task, draft, tally, original.seconds, seconds, future))
         self._report()
 
     def _advanced(self, pixels: int) -> None:
@@ -152,7 +150,7 @@ class Batch:
             self._report()
 
     def _report(self, *, wait_for_all: bool = False) -> None:
-        """Tell of the outputs that are done, in the order of the jobs."""
+        """Tell of the outputs that are done, in the order of the tasks."""
         while self._saving and (wait_for_all or self._saving[0].future.done()):
             patiently_done(self._saving[0].future)
             with held():
@@ -161,7 +159,7 @@ class Batch:
     def _tell(self, done: _Saving) -> None:
         error = done.future.exception()
         if isinstance(error, Exception):
-            self.watcher.failed(done.job, error)
+            self.watcher.failed(done.task, error)
         elif error is None:
             result, seconds = done.future.result()
             rest = max(0.0, done.render - done.tally.encode - done.tally.decode)
@@ -189,14 +187,13 @@ def _save(draft: Draft) -> tuple[Result, float]:
     return result, time.perf_counter() - started
 
 
-def make_folders(job: Job) -> None:
-    """Create the folders of a job's outputs. Raises `OutputError`."""
-    for _, path in job.outputs:
-        if isinstance(path, Path):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"the folder {path.parent} cannot be created: {error.strerror}") from error
+def make_folders(task: Task) -> None:
+    """Create the folders of a task's outputs. Raises `OutputError`."""
+    for folder in {output.place.parent for output in task.outputs if isinstance(output.place, Path)}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {folder} cannot be created: {error.strerror}") from error
 
 
 def patiently(future: Future[T]) -> T:

@@ -4,8 +4,7 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from liif_cli.errors import InputError, UsageError
@@ -25,6 +24,7 @@ class Source:
     path: Path | None
     inside: Path = Path()
     found: bool = False
+    _kept: bytes | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -36,14 +36,16 @@ class Source:
         """For the names of outputs."""
         return "stdin" if self.path is None else self.path.stem
 
-    @cached_property
-    def content(self) -> Path | bytes:
-        """The file, or all that standard input gave. Raises `UsageError` when standard input is a terminal or closed."""
+    def read(self) -> Path | bytes:
+        """The file, or all that standard input gave, which is kept. Raises `UsageError` if that is a terminal or closed."""
         if self.path is not None:
             return self.path
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("standard input is not a picture", hint="name a file, or send one: ... < in.png")
-        return sys.stdin.buffer.read()
+        if self._kept is None:
+            if sys.stdin is None or sys.stdin.isatty():
+                raise UsageError("standard input is not an image", hint="name a file, or send one: ... < in.png")
+            object.__setattr__(self, "_kept", sys.stdin.buffer.read())
+        assert self._kept is not None
+        return self._kept
 
 
 def expand(

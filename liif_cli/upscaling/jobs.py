@@ -1,127 +1,216 @@
-"""What a call of `liif upscale` is to do, found out before anything is done and before torch is loaded."""
+"""What a call is to do, decided once: before anything is done, and before torch is loaded.
+
+A `Task` carries all that was decided of one image; whoever works on it asks nothing again.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
+from liif_cli.coords import Grid
 from liif_cli.errors import LiifError, OutputError, UsageError
 from liif_cli.images import read
+from liif_cli.images.formats.base import Format
 from liif_cli.images.formats.table import format_of
-from liif_cli.images.write import SaveOptions, check_options
+from liif_cli.images.picture import Header
+from liif_cli.images.write import check_fit, check_options
 from liif_cli.machine.files import check_target
 from liif_cli.rendering.sizes import Target
-from liif_cli.upscaling.inputs import Source, expand
-from liif_cli.upscaling.output_names import Job, Naming
+from liif_cli.upscaling.inputs import Source
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.output_names import STREAM, Naming
+
+PROBES = 4
+"""Headers that are read at once."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """One output of an image: the size that was asked for, the grid that follows, the file format, and where it goes."""
+
+    target: Target
+    grid: Grid
+    format: Format
+    place: Path | BinaryIO
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return str(self.place) if isinstance(self.place, Path) else STREAM
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image and what is to be made of it, from one encoding. frames: how many are rendered, 1 of a still."""
+
+    source: Source
+    header: Header
+    frames: int
+    outputs: tuple[Output, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all its outputs together."""
+        return self.frames * sum(output.grid.shape[0] * output.grid.shape[1] for output in self.outputs)
+
+
+@dataclass(frozen=True)
 class Work:
-    """The jobs, and what cannot be done. Raises what concerns all of it.
+    """All that a call is to do.
 
-    jobs: with an output at least each. failures: (input, error) of pictures that cannot be done. skipped: outputs that are
-    there already. piped: whether the output is standard output, which `stream` gives.
+    tasks: each with an output at least. failures: (input, error) of images that cannot be done. skipped: outputs that are
+    there already. make_folders: whether missing folders of outputs are to be created.
     """
 
-    def __init__(
-        self,
-        arguments: Sequence[str],
-        targets: Sequence[Target],
-        naming: Naming,
-        save: SaveOptions,
-        *,
-        stream: Callable[[], BinaryIO],
-        recursive: bool = False,
-        skip_existing: bool = False,
-    ) -> None:
-        self.naming, self.save = naming, save
-        self.piped = naming.output == "-"
-        self.skipped: list[Path] = []
-        sources, unknown = expand(arguments, recursive, None if self.piped else naming.folder)
-        self.failures: list[tuple[str, LiifError]] = [*unknown]
-        if self.piped:
-            self.jobs = self._piped(sources, targets, stream)
-        else:
-            self.jobs = self._named(sources, targets, skip_existing)
-        if self.total == 1 and not self.skipped:
-            self._look_at_the_only_one()
+    tasks: tuple[Task, ...]
+    failures: tuple[tuple[str, Exception], ...] = ()
+    skipped: tuple[Path, ...] = ()
+    make_folders: bool = False
 
     @property
     def total(self) -> int:
-        """Pictures, those included that cannot be done."""
-        return len(self.jobs) + len(self.failures)
+        """Images, those included that cannot be done."""
+        return len(self.tasks) + len(self.failures)
 
     @property
-    def make_folders(self) -> bool:
-        """Whether missing folders of outputs are to be created."""
-        return not self.piped and self.naming.kind in ("folder", "template")
-
-    def _piped(self, sources: Sequence[Source], targets: Sequence[Target], stream: Callable[[], BinaryIO]) -> list[Job]:
-        if len(sources) + len(self.failures) > 1 or len(targets) > 1:
-            raise UsageError("- takes one output", argument="output", remedy="output folder")
-        check_options(format_of(None, self.save.format), self.save)
-        return [Job(source, ((targets[0], stream()),)) for source in sources]
-
-    def _named(self, sources: Sequence[Source], targets: Sequence[Target], skip_existing: bool) -> list[Job]:
-        jobs, unplanned = plan(self.naming, sources, targets)
-        self.failures += unplanned
-        one_of_each = {path.suffix: path for job in jobs for _, path in job.outputs if isinstance(path, Path)}
-        for path in one_of_each.values():  # what is wrong with a format is said once, not for every picture
-            check_options(format_of(path, self.save.format), self.save)
-        if skip_existing:
-            jobs, self.skipped = without_existing(jobs)
-        check_outputs(jobs, self.save.overwrite, make_folders=self.make_folders)
-        return jobs
-
-    def _look_at_the_only_one(self) -> None:
-        """A lone picture's error is the command's own: say it at once."""
-        for _, error in self.failures:
-            raise error
-        read.probe(self.jobs[0].source.content, page=self.naming.page, frame=self.naming.frame)
+    def lone(self) -> bool:
+        """Whether one image is all there is; those that were skipped count."""
+        return self.total + len(self.skipped) == 1
 
 
-def plan(
-    naming: Naming, sources: Iterable[Source], targets: Sequence[Target]
-) -> tuple[list[Job], list[tuple[str, LiifError]]]:
-    """A job for each picture, and which pictures could not be planned, with the reason.
+def resolve(
+    sources: Sequence[Source],
+    targets: Sequence[Target],
+    naming: Naming,
+    options: Options,
+    *,
+    stream: BinaryIO | None = None,
+    skip_existing: bool = False,
+    failures: Sequence[tuple[str, LiifError]] = (),
+) -> Work:
+    """Decide everything about every image: its header, and of each output the grid, the format and the place.
 
-    Pictures that were found, not named, and are outputs of this very run are left out. Raises `UsageError` when two outputs
-    would be one file, or an output the input of another job.
+    stream: where the output goes if `naming` says so. failures: inputs that are known to be none, for `Work.failures`.
+    Each header is read once, and none if all outputs of an image are skipped. Outputs that cannot be made stop only their
+    image. Raises what concerns the whole call: `UsageError` when two outputs would be one file, an output the input of
+    another image, or the options do not suit a format; `OutputError` when an output exists or its folder cannot be written.
     """
-    jobs, failures = [], []
+    named, unnamed = _named(sources, targets, naming, options, stream)
+    make_folders = naming.kind in ("folder", "template")
+    _check_formats(named, options)
+    skipped: list[Path] = []
+    if skip_existing:
+        named, skipped = _without_existing(named)
+    check_places(
+        [place for image in named for place in image.places()], options.save.overwrite, make_folders=make_folders
+    )
+    found = _each(_task, named)
+    tasks = tuple(each for each in found if isinstance(each, Task))
+    broken = [
+        (image.source.name, each) for image, each in zip(named, found, strict=True) if isinstance(each, Exception)
+    ]
+    return Work(tasks, (*failures, *unnamed, *broken), tuple(skipped), make_folders)
+
+
+def task_for(source: Source, outputs: Sequence[tuple[Target, Path]], options: Options) -> Task:
+    """The task of one image to each (target, path). Raises what `resolve` raises, and what is wrong with the image."""
+    image = _image(source, options)
+    image = replace(
+        image, outputs=tuple((target, path, format_of(path, options.save.format)) for target, path in outputs)
+    )
+    _check_formats([image], options)
+    check_places(image.places(), options.save.overwrite)
+    return image.task()
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A source on its way to a task. header and grid: what is found out about it, once, when it is first needed."""
+
+    source: Source
+    options: Options
+    header: Callable[[], Header]
+    grid: Callable[[Target], Grid]
+    outputs: tuple[tuple[Target, Path | BinaryIO, Format], ...] = ()
+
+    def places(self) -> list[Path]:
+        """The files among its outputs."""
+        return [place for _, place, _ in self.outputs if isinstance(place, Path)]
+
+    def task(self) -> Task:
+        """All that is left to find out. Raises `InputError`, `UsageError`, `LimitError`."""
+        header = self.header()
+        frames = header.frames if self.options.frame is None else 1
+        outputs = [Output(target, self.grid(target), form, place) for target, place, form in self.outputs]
+        for output in outputs:
+            check_fit(output.format, output.grid.shape, frames)
+        return Task(self.source, header, frames, tuple(outputs))
+
+
+def _image(source: Source, options: Options) -> _Image:
+    @cache
+    def header() -> Header:
+        return read.probe(source.read(), page=options.page, frame=options.frame)
+
+    @cache
+    def grid(target: Target) -> Grid:
+        return options.grid((header().height, header().width), target)
+
+    return _Image(source, options, header, grid)
+
+
+def _named(
+    sources: Iterable[Source], targets: Sequence[Target], naming: Naming, options: Options, stream: BinaryIO | None
+) -> tuple[list[_Image], list[tuple[str, LiifError]]]:
+    """The images with their outputs' places and formats, and those that could not be named, with the reason.
+
+    Images that were found, not named by the user, and are outputs of this very call are left out.
+    """
+    images, failures = [], []
     for source in sources:
+        image = _image(source, options)
         try:
-            jobs.append(naming.job(source, targets))
+            places = [stream or naming.path(source, target, partial(image.grid, target)) for target in targets]
         except LiifError as error:
-            if naming.output is None and source.path is None:
+            if naming.kind == "beside" and source.path is None:
                 raise
             failures.append((source.name, error))
-    outputs = {_key(path) for job in jobs for _, path in job.outputs if isinstance(path, Path)}
-    jobs = [job for job in jobs if not (job.source.found and job.source.path and _key(job.source.path) in outputs)]
-    _check_distinct(jobs)
-    return jobs, failures
+            continue
+        forms = [format_of(place if isinstance(place, Path) else None, options.save.format) for place in places]
+        images.append(replace(image, outputs=tuple(zip(targets, places, forms, strict=True))))
+    made = {_key(place) for image in images for place in image.places()}
+    images = [
+        each for each in images if not (each.source.found and each.source.path and _key(each.source.path) in made)
+    ]
+    _check_distinct(images)
+    return images, failures
 
 
-def _check_distinct(jobs: Sequence[Job]) -> None:
+def _check_distinct(images: Sequence[_Image]) -> None:
     origin: dict[str, Source] = {}
-    for job in jobs:
-        for _, path in job.outputs:
-            if isinstance(path, Path) and (other := origin.setdefault(_key(path), job.source)) is not job.source:
+    for image in images:
+        own = [_key(place) for place in image.places()]
+        for key, place in zip(own, image.places(), strict=True):
+            if (other := origin.setdefault(key, image.source)) is not image.source:
                 raise UsageError(
-                    f"{other.name} and {job.source.name} would both be written to {path}",
+                    f"{other.name} and {image.source.name} would both be written to {place}",
                     hint="name a folder, which keeps the tree, or a template that tells them apart",
                     remedy="output tree",
                 )
-        own = [_key(path) for _, path in job.outputs if isinstance(path, Path)]
         if len(set(own)) < len(own):
             raise UsageError(
-                f"several sizes of {job.source.name} would be written to {job.outputs[0][1]}",
+                f"several sizes of {image.source.name} would be written to {image.places()[0]}",
                 hint="put {scale}, {width} or {height} into the name",
             )
-    for job in jobs:
-        writer = origin.get(_key(job.source.path)) if job.source.path else None
-        if writer is not None and writer is not job.source:
-            raise UsageError(f"the output of {writer.name} would replace {job.source.name}, which is an input")
+    for image in images:
+        writer = origin.get(_key(image.source.path)) if image.source.path else None
+        if writer is not None and writer is not image.source:
+            raise UsageError(f"the output of {writer.name} would replace {image.source.name}, which is an input")
 
 
 def _key(path: Path) -> str:
@@ -130,15 +219,29 @@ def _key(path: Path) -> str:
     return name.casefold() if sys.platform == "darwin" else name
 
 
-def check_outputs(jobs: Iterable[Job], overwrite: bool, *, make_folders: bool) -> None:
+def _check_formats(images: Iterable[_Image], options: Options) -> None:
+    """Options that a format does not have are refused once, not for every image. Raises `UsageError`."""
+    for form in {form.name: form for image in images for _, _, form in image.outputs}.values():
+        check_options(form, options.save)
+
+
+def _without_existing(images: Iterable[_Image]) -> tuple[list[_Image], list[Path]]:
+    """The images less the outputs that are there already, and those outputs."""
+    skipped: list[Path] = []
+    left = []
+    for image in images:
+        there = {place for place in image.places() if place.exists()}
+        skipped += [place for place in image.places() if place in there]
+        if missing := tuple(output for output in image.outputs if output[1] not in there):
+            left.append(replace(image, outputs=missing))
+    return left, skipped
+
+
+def check_places(paths: Sequence[Path], overwrite: bool, *, make_folders: bool = False) -> None:
     """Before any work: `OutputError` when an output is there and may not be replaced, or its folder cannot be written."""
-    paths = [path for job in jobs for _, path in job.outputs if isinstance(path, Path)]
     there = [path for path in paths if path.exists() and not overwrite]
     if len(there) > 1:
-        raise OutputError(
-            f"{there[0]} and {len(there) - 1} more outputs exist",
-            remedy="overwrite or skip",
-        )
+        raise OutputError(f"{there[0]} and {len(there) - 1} more outputs exist", remedy="overwrite or skip")
     for path in paths:
         if make_folders and not path.parent.exists():
             _check_creatable(path.parent)
@@ -152,13 +255,18 @@ def _check_creatable(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be created: {above} cannot be written to")
 
 
-def without_existing(jobs: Iterable[Job]) -> tuple[list[Job], list[Path]]:
-    """The jobs less the outputs that are there already, and those outputs."""
-    skipped: list[Path] = []
-    left = []
-    for job in jobs:
-        missing = tuple(each for each in job.outputs if not (isinstance(each[1], Path) and each[1].exists()))
-        skipped += [path for _, path in job.outputs if isinstance(path, Path) and path.exists()]
-        if missing:
-            left.append(Job(job.source, missing))
-    return left, skipped
+def _task(image: _Image) -> Task | Exception:
+    """The image's task, or why there is none."""
+    try:
+        return image.task()
+    except Exception as error:  # whatever a decoder raises stops only its image
+        return error
+
+
+def _each(find: Callable[[_Image], Task | Exception], images: Sequence[_Image]) -> list[Task | Exception]:
+    """`find` of every image, in order, several at a time."""
+    pool = ThreadPoolExecutor(PROBES, "liif-probe")
+    try:
+        return list(pool.map(find, images))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -40,17 +40,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Original:
-    """A picture that was read. name: what to call it. seconds: that reading took. later: gives an animation's other frames."""
+    """An image that was read. seconds: that reading took. later: gives an animation's other frames."""
 
-    name: str
     picture: Picture
     seconds: float
     later: Callable[[], Iterable[Picture]] = tuple
-
-    @property
-    def frames(self) -> int:
-        """Frames of an animation, 1 for a still."""
-        return self.picture.timing.frames if self.picture.timing else 1
 
 
 @dataclass(frozen=True)
@@ -80,8 +74,8 @@ class Draft:
         self.writer.cancel()
 
 
-def grid_notes(size: tuple[int, int], target: Target, grid: Grid) -> Iterator[str]:
-    """What a user may not expect of a grid over a picture of `size` (height, width)."""
+def grid_notes(target: Target, grid: Grid) -> Iterator[str]:
+    """What a user may not expect of a grid."""
     extent = (grid.rows.extent, grid.columns.extent)
     if isinstance(target, Size) and aspect_change(extent, grid.shape) > ASPECT_TOLERANCE:
         height, width = grid.shape

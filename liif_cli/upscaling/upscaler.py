@@ -2,174 +2,156 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
+from liif_cli.errors import InputError
 from liif_cli.images import read
-from liif_cli.images.picture import Header, Picture
-from liif_cli.images.write import SaveOptions, Writer, check_output
-from liif_cli.machine.devices import Precision, choose_device, choose_precision
+from liif_cli.images.picture import Picture
+from liif_cli.images.write import Writer
+from liif_cli.machine.devices import choose_device, choose_precision
 from liif_cli.machine.memory import resident
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import DEFAULT, find
 from liif_cli.rendering.renderer import Renderer
 from liif_cli.rendering.rows import Progress, Store, render_rows
-from liif_cli.rendering.sizes import (
-    MAX_PIXELS,
-    RAW,
-    Cell,
-    Region,
-    Target,
-    check_pixels,
-    make_grid,
-)
+from liif_cli.rendering.sizes import Target
 from liif_cli.rendering.timing import Tally
+from liif_cli.upscaling.inputs import Source
+from liif_cli.upscaling.jobs import Output, Task, task_for
+from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.results import Draft, Original, Result, grid_notes
 
 Pixels = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to render. memory: bytes that the process may hold (None: what is free). tile: side in input pixels (None:
-    planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and frame: which one of
-    a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
-
-    cell: Cell = RAW
-    region: Region | None = None
-    self_ensemble: bool = False
-    device: str = "auto"
-    precision: Precision = "auto"
-    max_pixels: int = MAX_PIXELS
-    memory: int | None = None
-    tile: int | None = None
-    chunk: int | None = None
-    page: int | None = None
-    frame: int | None = None
-    to_srgb: bool = False
-    save: SaveOptions = field(default_factory=SaveOptions)
-
-
-@dataclass
 class Upscaler:
-    """A model, found once and loaded when the first picture needs it, with the options for all pictures."""
+    """A model, found at once and loaded when the first image needs it, with the options for all images.
 
-    model: str | Path | SRModel = DEFAULT
-    options: Options = field(default_factory=Options)
+    model: a name, a file, a Hub reference, a checkpoint or a loaded model. Raises what `store.find` raises.
+    checkpoint: where the model comes from, None for a loaded one. name: for people and file names.
+    """
 
-    @cached_property
-    def checkpoint(self) -> Checkpoint | None:
-        """Where the model comes from; None for a model that was given as such."""
-        return None if isinstance(self.model, SRModel) else find(self.model)
+    def __init__(self, model: str | Path | Checkpoint | SRModel = DEFAULT, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self._model = model if isinstance(model, SRModel) else None
+        self.checkpoint = (
+            find(model) if isinstance(model, str | Path) else None if isinstance(model, SRModel) else model
+        )
+        self.name = self.checkpoint.name if self.checkpoint else type(model).__name__
 
-    @cached_property
-    def loaded(self) -> SRModel:
-        """The model on its device."""
-        if isinstance(self.model, SRModel):
-            return self.model
-        device = choose_device(self.options.device)
-        assert self.checkpoint is not None
-        return self.checkpoint.load(device)
-
-    @property
-    def name(self) -> str:
-        """The model's name, for people and file names."""
-        return self.checkpoint.name if self.checkpoint else type(self.model).__name__
+    def load(self) -> SRModel:
+        """The model on its device. Raises `DeviceError`, `CheckpointError`, the first time."""
+        if self._model is None:
+            assert self.checkpoint is not None
+            self._model = self.checkpoint.load(choose_device(self.options.device))
+        return self._model
 
     def renderer(self, bits: int) -> Renderer:
-        """A renderer for outputs of so many bits a sample."""
-        device = next(self.loaded.parameters()).device
+        """A renderer for outputs with `bits` bits per sample."""
+        model = self.load()
+        device = next(model.parameters()).device
         precision = choose_precision(self.options.precision, device, bits)
-        return Renderer(self.loaded, device, precision, self.options.self_ensemble, self.options.chunk)
-
-    def grids(self, size: tuple[int, int], targets: Sequence[Target]) -> list[Grid]:
-        """The grids over a picture of `size` (height, width). Raises `UsageError`, `LimitError`."""
-        grids = [make_grid(size, target, self.options.region, self.options.cell) for target in targets]
-        for grid in grids:
-            check_pixels(grid.shape, self.options.max_pixels)
-        return grids
+        return Renderer(model, device, precision, self.options.self_ensemble, self.options.chunk)
 
     def file(
         self, source: Path, outputs: Sequence[tuple[Target, Path]], progress: Progress = lambda pixels: None
     ) -> list[Result]:
-        """Upscale the picture in `source` to each (target, path), all from one encoding; a result for each file.
+        """Upscale the image in `source` to each (target, path), all from one encoding; a result for each file.
 
         progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
-        `LimitError`, `UsageError` before any work, and what finding the model and rendering may raise.
+        `LimitError`, `UsageError` before any work, and what rendering may raise.
         """
-        self.check(source, outputs)
-        drafts = self.render(self.read(source), outputs, progress)
-        with ExitStack() as unsaved:
-            for draft in drafts:
-                unsaved.callback(draft.discard)
+        task = task_for(Source(source), outputs, self.options)
+        drafts = self.render(task, self.read(task.source), progress)
+        try:
             return [draft.save() for draft in drafts]
+        finally:
+            for draft in drafts:
+                draft.discard()
 
-    def check(self, source: Path | bytes, outputs: Sequence[tuple[Target, Path | BinaryIO]]) -> Header:
-        """The picture's header, where its outputs can be made as far as that tells. Raises as `file` before any work."""
-        header = read.probe(source, page=self.options.page, frame=self.options.frame)
-        grids = self.grids((header.height, header.width), [target for target, _ in outputs])
-        for (_, path), grid in zip(outputs, grids, strict=True):
-            check_output(path, grid.shape, self.options.save, header.frames if self.options.frame is None else 1)
-        return header
-
-    def read(self, source: Path | bytes, name: str | None = None) -> "Original":
-        """Decode one picture, a file or a file's bytes, by these options; of an animation the first frame, the others when
-        their turn comes. Raises `InputError`."""
+    def read(self, source: Source) -> Original:
+        """Decode one image by these options; of an animation the first frame, the others when their turn comes.
+        Raises `InputError`."""
         started, options = time.perf_counter(), self.options
-        to_srgb = options.to_srgb or options.save.strip  # without its profile a picture is taken for sRGB
-        picture = read.read(source, page=options.page, frame=options.frame, to_srgb=to_srgb)
-        later = partial(read.later_frames, source, picture.timing, to_srgb=to_srgb)
-        return Original(name or str(source), picture, time.perf_counter() - started, later)
+        to_srgb = options.to_srgb or options.save.strip  # without its profile an image is taken for sRGB
+        content = source.read()
+        picture = read.read(content, page=options.page, frame=options.frame, to_srgb=to_srgb)
+        later = partial(read.later_frames, content, picture.timing, to_srgb=to_srgb)
+        return Original(picture, time.perf_counter() - started, later)
 
     def render(
         self,
-        original: "Original",
-        outputs: Sequence[tuple[Target, Path | BinaryIO]],
+        task: Task,
+        original: Original,
         progress: Progress = lambda pixels: None,
         tally: Tally | None = None,
-    ) -> list["Draft"]:
-        """Render a picture for each (target, path or stream). The drafts are whole; the caller saves or discards each.
+    ) -> list[Draft]:
+        """Render an image for each output of its task. The drafts are whole; the caller saves or discards each.
 
-        tally: takes what was planned and how long it took. Raises as `file` does, and then leaves nothing behind.
+        tally: takes what was planned and how long it took. Raises `InputError` if the file changed since the task was
+        made, and what rendering raises; then nothing is left behind.
         """
-        started = time.perf_counter()
-        picture, size = original.picture, (original.picture.height, original.picture.width)
-        grids = self.grids(size, [target for target, _ in outputs])
+        started, picture = time.perf_counter(), original.picture
+        _check_unchanged(task, picture)
         renderer = self.renderer(16 if picture.depth == np.uint16 else 8)
         renderer.tally = tally or renderer.tally
-        with ExitStack() as files:
-            writers = [
-                files.enter_context(self._writer(path, grid, picture))
-                for (_, path), grid in zip(outputs, grids, strict=True)
-            ]
-            stores = [writer.finish for writer in writers]
-            for frame in chain([picture], original.later()):
-                for index, rows in self.rows(renderer, frame.pixels, grids, progress, stores):
-                    writers[index].append(rows)
-            files.pop_all()  # from here on they are the caller's
+        writers: list[Writer] = []
+        try:
+            writers += (self._writer(output, picture) for output in task.outputs)
+            self._write(task, original, renderer, writers, progress)
+        except BaseException:
+            for writer in writers:
+                writer.abort()
+            raise
         seconds = original.seconds + time.perf_counter() - started
-        sample = picture.channels * np.dtype(picture.depth).itemsize
         return [
-            Draft(
-                writer,
-                self._result(original, path, grid, renderer, seconds, list(grid_notes(size, target, grid))),
-                grid.shape[0] * grid.shape[1] * sample * original.frames,
-            )
-            for (target, path), grid, writer in zip(outputs, grids, writers, strict=True)
+            self._draft(task, original, output, writer, renderer, seconds)
+            for output, writer in zip(task.outputs, writers, strict=True)
         ]
 
-    def _writer(self, path: Path | BinaryIO, grid: Grid, picture: Picture) -> Writer:
-        save, timing = self.options.save, picture.timing
-        return Writer(path, *grid.shape, picture.channels, picture.depth, picture.metadata, save, timing)
+    def _write(
+        self, task: Task, original: Original, renderer: Renderer, writers: Sequence[Writer], progress: Progress
+    ) -> None:
+        """Send the rows of all frames to the writers."""
+        grids, stores = [output.grid for output in task.outputs], [writer.finish for writer in writers]
+        for frame in chain([original.picture], original.later()):
+            for index, rows in self.rows(renderer, frame.pixels, grids, progress, stores):
+                writers[index].append(rows)
+
+    def _writer(self, output: Output, picture: Picture) -> Writer:
+        shape, save = output.grid.shape, self.options.save
+        return Writer(
+            output.place, output.format, *shape, picture.channels, picture.depth, picture.metadata, save, picture.timing
+        )
+
+    def _draft(
+        self, task: Task, original: Original, output: Output, writer: Writer, renderer: Renderer, seconds: float
+    ) -> Draft:
+        picture, grid = original.picture, output.grid
+        height, width = grid.shape
+        result = Result(
+            input=task.source.name,
+            output=output.name,
+            width=width,
+            height=height,
+            scale=(grid.columns.count / grid.columns.extent, grid.rows.count / grid.rows.extent),
+            model=self.name,
+            revision=self.checkpoint.revision if self.checkpoint else None,
+            device=str(renderer.device),
+            precision=renderer.precision,
+            seconds=seconds,
+            notes=(*picture.notes, *grid_notes(output.target, grid), *renderer.notes),
+        )
+        sample = picture.channels * np.dtype(picture.depth).itemsize
+        return Draft(writer, result, task.frames * height * width * sample)
 
     def rows(
         self,
@@ -184,31 +166,15 @@ class Upscaler:
         return render_rows(renderer, pixels, grids, budget=budget, side=side, progress=progress, stores=stores)
 
     def budget(self, more: int = 0) -> int | None:
-        """Bytes that rendering may take where `--memory` limits the process, `more` being what else it will hold."""
+        """Bytes that rendering may take where the options limit the process, `more` being what else it will hold."""
         if self.options.memory is None:
             return None
         return max(0, self.options.memory - resident() - more)
 
-    def _result(
-        self,
-        original: "Original",
-        path: Path | BinaryIO,
-        grid: Grid,
-        renderer: Renderer,
-        seconds: float,
-        notes: Sequence[str],
-    ) -> Result:
-        height, width = grid.shape
-        return Result(
-            input=original.name,
-            output=str(path) if isinstance(path, Path) else "-",
-            width=width,
-            height=height,
-            scale=(grid.columns.count / grid.columns.extent, grid.rows.count / grid.rows.extent),
-            model=self.name,
-            revision=self.checkpoint.revision if self.checkpoint else None,
-            device=str(renderer.device),
-            precision=renderer.precision,
-            seconds=seconds,
-            notes=(*original.picture.notes, *notes, *renderer.notes),
-        )
+
+def _check_unchanged(task: Task, picture: Picture) -> None:
+    """What was decided from the header must hold for the pixels, which were read later."""
+    header = task.header
+    if (picture.height, picture.width) != (header.height, header.width):
+        was, now = f"{header.width}x{header.height}", f"{picture.width}x{picture.height}"
+        raise InputError(f"{task.source.name} changed while it waited: it had {was} pixels and has {now}")

@@ -23,9 +23,10 @@ from liif_cli.images.write import SaveOptions
 from liif_cli.rendering.sizes import Scale
 from liif_cli.upscaling.batch import Batch
 from liif_cli.upscaling.inputs import Source
-from liif_cli.upscaling.output_names import Job
+from liif_cli.upscaling.jobs import Task, task_for
+from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.results import Original
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.upscaler import Upscaler
 
 PROMISE = 1.15
 
@@ -37,7 +38,7 @@ def main() -> None:
         folder = Path(name)
         paths = [_picture(folder / f"{index:03}.png", options.size, index) for index in range(options.pictures)]
         upscaler = Upscaler(options.model, Options(device=options.device, save=SaveOptions(overwrite=True)))
-        originals, target = [upscaler.read(path) for path in paths], Scale.parse(options.scale)
+        originals, target = [upscaler.read(Source(path)) for path in paths], Scale.parse(options.scale)
         _render(upscaler, originals[:1], target)  # warms up
         rounds = [
             (_timed(lambda: _render(upscaler, originals, target)), _timed(lambda: _batch(upscaler, paths, target)))
@@ -81,15 +82,16 @@ def _render(upscaler: Upscaler, originals: list[Original], target: Scale) -> Non
     """From pixels in memory to finished rows in memory."""
     for original in originals:
         pixels = original.picture.pixels
-        grids = upscaler.grids((pixels.shape[0], pixels.shape[1]), [target])
-        for _ in upscaler.rows(upscaler.renderer(8), pixels, grids):
+        grid = upscaler.options.grid((pixels.shape[0], pixels.shape[1]), target)
+        for _ in upscaler.rows(upscaler.renderer(8), pixels, [grid]):
             pass
 
 
 def _batch(upscaler: Upscaler, paths: list[Path], target: Scale) -> None:
     """From files to files."""
-    jobs = [Job(Source(path), ((target, path.with_name(f"{path.stem}_out.png")),)) for path in paths]
-    Batch(upscaler, _Silent()).run(jobs)
+    outputs = [[(target, path.with_name(f"{path.stem}_out.png"))] for path in paths]
+    tasks = [task_for(Source(path), made, upscaler.options) for path, made in zip(paths, outputs, strict=True)]
+    Batch(upscaler, _Silent()).run(tasks)
 
 
 class _Silent:
@@ -104,9 +106,9 @@ class _Silent:
     def finished(self, *_: Any) -> None:
         """Nothing."""
 
-    def failed(self, job: Job, error: Exception) -> None:
+    def failed(self, task: Task, error: Exception) -> None:
         """Ends the run."""
-        raise SystemExit(f"{job.source.name}: {error}")
+        raise SystemExit(f"{task.source.name}: {error}")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ def write_one(path: Path, width: int, height: int) -> dict[str, float]:
     """Write a picture of soft structure and noise to `path`; peak memory in MiB above the start, and seconds."""
     import numpy as np
 
-    from liif_cli.images.write import SaveOptions, Writer
+    from liif_cli.images.write import SaveOptions, open_writer
 
     before = peak()
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 8, (ROWS, width, 3), dtype=np.uint8)
     started = time.perf_counter()
-    with Writer(path, height, width, 3, np.uint8, None, SaveOptions()) as writer:
+    with open_writer(path, height, width, 3, np.uint8, None, SaveOptions()) as writer:
         for top in range(0, height, ROWS):
             rows = noise[: min(ROWS, height - top)] + np.uint8(top // ROWS % 200)
             writer.write(rows)

@@ -32,12 +32,12 @@ def make_picture(path: Path, width: int, height: int) -> None:
     """A TIFF of waves and noise, written by bands."""
     import numpy as np
 
-    from liif_cli.images.write import Writer
+    from liif_cli.images.write import open_writer
 
     generator = np.random.default_rng(0)
     noise = generator.normal(0, 0.02, (64, width, 3)).astype(np.float32)
     columns = np.sin(np.arange(width, dtype=np.float32) / 37)[None, :, None] * [0.3, 0.2, 0.1]
-    with Writer(path, height, width, 3, np.uint8) as writer:
+    with open_writer(path, height, width, 3, np.uint8) as writer:
         for top in range(0, height, 64):
             rows = np.cos(np.arange(top, min(top + 64, height), dtype=np.float32) / 53)[:, None, None]
             writer.write((0.5 + columns * rows + noise[: len(rows)]).astype(np.float32))

@@ -13,10 +13,11 @@ from liif_cli.cli.explanations import explained
 from liif_cli.errors import InputError, UsageError
 from liif_cli.images import read as images
 from liif_cli.images.picture import Metadata, Timing
-from liif_cli.images.write import SaveOptions, Writer
+from liif_cli.images.write import SaveOptions, open_writer
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.sizes import Scale
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 DURATIONS = [100, 250, 60]
 COLOURS = [(255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 0)]
@@ -132,7 +133,7 @@ def test_apng_stores_what_changed(tmp_path: Path) -> None:
     for index, frame in enumerate(shown):
         frame[10:20, 5 + index : 12 + index] = 255
     timing = Timing((50,) * 4, 0)
-    with Writer(tmp_path / "a.png", 64, 64, 3, np.uint8, Metadata(dpi=(72, 72)), None, timing) as writer:
+    with open_writer(tmp_path / "a.png", 64, 64, 3, np.uint8, Metadata(dpi=(72, 72)), None, timing) as writer:
         for frame in shown:
             writer.write(frame[:30])
             writer.write(frame[30:])
@@ -145,7 +146,7 @@ def test_apng_stores_what_changed(tmp_path: Path) -> None:
 
 def test_apng_keeps_sixteen_bits_and_frames_that_do_not_change(tmp_path: Path) -> None:
     deep = np.random.default_rng(1).integers(0, 65536, (9, 8, 3), np.uint16)
-    with Writer(tmp_path / "a.png", 9, 8, 3, np.uint16, None, None, Timing((10, 20))) as writer:
+    with open_writer(tmp_path / "a.png", 9, 8, 3, np.uint16, None, None, Timing((10, 20))) as writer:
         writer.write(deep)
         writer.write(deep)
     assert (tmp_path / "a.png").read_bytes()[24] == 16
@@ -159,7 +160,7 @@ def test_a_large_animation_goes_through_the_disk(tmp_path: Path, monkeypatch: py
     shown = [np.full((5, 6, 3), value, np.uint8) for value in (10, 200, 90)]
     for name in ("a.png", "a.webp"):
         options = SaveOptions(lossless=name == "a.webp")
-        with Writer(tmp_path / name, 5, 6, 3, np.uint8, None, options, Timing((40, 40, 40))) as writer:
+        with open_writer(tmp_path / name, 5, 6, 3, np.uint8, None, options, Timing((40, 40, 40))) as writer:
             for frame in shown:
                 writer.write(frame)
         assert [int(p[0, 0, 0]) for p in seen(tmp_path / name)[0]] == [10, 200, 90]

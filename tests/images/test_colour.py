@@ -11,10 +11,11 @@ from PIL import Image, ImageCms
 
 from liif_cli.images import colour, icc, read, write
 from liif_cli.images.levels import as_floats, quantize
-from liif_cli.images.write import SaveOptions, Writer
+from liif_cli.images.write import SaveOptions, open_writer
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.sizes import Scale
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 Y, X = np.mgrid[0:24, 0:36]
 RGB = np.stack([X * 7, Y * 10, (X + Y) * 4], axis=2).astype(np.uint8)
@@ -119,7 +120,7 @@ class TestTravelling:
     def test_linear_light_comes_back_linear(self, tmp_path: Path) -> None:
         picture = read.read(saved(RGB, "PNG", icc_profile=LINEAR))
         write.write(tmp_path / "out.png", picture.pixels, picture.metadata)
-        with Writer(tmp_path / "8.png", 24, 36, 3, picture.depth, picture.metadata) as writer:
+        with open_writer(tmp_path / "8.png", 24, 36, 3, picture.depth, picture.metadata) as writer:
             writer.write(as_floats(picture.pixels))
         assert np.abs(decoded(tmp_path / "8.png").astype(int) - RGB).max() <= 1
 
@@ -192,7 +193,7 @@ class TestDepth:
 
     def test_twelve_bit_avif_is_rounded_once(self, tmp_path: Path) -> None:
         ramp = np.repeat(np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64, 1), 3, axis=2)
-        with Writer(tmp_path / "a.avif", 64, 64, 3, np.uint16, None, SaveOptions(lossless=True)) as writer:
+        with open_writer(tmp_path / "a.avif", 64, 64, 3, np.uint16, None, SaveOptions(lossless=True)) as writer:
             writer.write(ramp)
         levels = pyvips.Image.new_from_file(str(tmp_path / "a.avif")).numpy()[..., 1] >> 4
         assert np.abs(levels.astype(int).reshape(-1) - np.arange(4096)).max() <= 1
@@ -224,7 +225,7 @@ class TestGray:
 
     def test_a_gray_profile_travels_where_gray_does(self, tmp_path: Path) -> None:
         picture = read.read(saved(RGB[..., 0], "PNG", icc_profile=GRAY_LINEAR))
-        with Writer(tmp_path / "a.png", 24, 36, 1, picture.depth, picture.metadata) as writer:
+        with open_writer(tmp_path / "a.png", 24, 36, 1, picture.depth, picture.metadata) as writer:
             writer.write(picture.pixels)
         with Image.open(tmp_path / "a.png") as image:
             assert image.info["icc_profile"] == GRAY_LINEAR
@@ -233,7 +234,7 @@ class TestGray:
     def test_elsewhere_it_becomes_srgb_and_that_is_said(self, tmp_path: Path) -> None:
         picture = read.read(saved(RGB[..., 0], "PNG", icc_profile=GRAY_LINEAR))
         options = SaveOptions(lossless=True)
-        with Writer(tmp_path / "a.webp", 24, 36, 1, picture.depth, picture.metadata, options) as writer:
+        with open_writer(tmp_path / "a.webp", 24, 36, 1, picture.depth, picture.metadata, options) as writer:
             writer.write(picture.pixels)
         assert any("gray profile" in note for note in writer.notes)
         with Image.open(tmp_path / "a.webp") as image:

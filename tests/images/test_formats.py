@@ -15,7 +15,7 @@ from liif_cli.images import read, write
 from liif_cli.images.formats.base import Format
 from liif_cli.images.formats.table import ALL, FORMATS, SUFFIXES, format_of, sniff
 from liif_cli.images.picture import Timing
-from liif_cli.images.write import SaveOptions, Writer
+from liif_cli.images.write import SaveOptions, open_writer
 
 DATA = Path(__file__).parents[1] / "data"
 Y, X = np.mgrid[0:32, 0:48]
@@ -86,9 +86,9 @@ class TestEveryOutput:
         path, timing = tmp_path / f"moves{form.suffixes[0]}", Timing((40, 60), 0)
         if not form.animation:
             with pytest.raises(UsageError, match="holds one"):
-                Writer(path, 32, 48, 3, np.uint8, timing=timing)
+                open_writer(path, 32, 48, 3, np.uint8, timing=timing)
             return
-        with Writer(path, 32, 48, 3, np.uint8, timing=timing) as writer:
+        with open_writer(path, 32, 48, 3, np.uint8, timing=timing) as writer:
             writer.write(RGB)
             writer.write(255 - RGB)
         assert read.read(path).timing == timing

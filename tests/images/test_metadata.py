@@ -22,7 +22,8 @@ from liif_cli.images.picture import Metadata
 from liif_cli.images.write import SaveOptions
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.sizes import Scale
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 Y, X = np.mgrid[0:24, 0:36]
 RGB = np.stack([X * 7, Y * 10, (X + Y) * 4], axis=2).astype(np.uint8)

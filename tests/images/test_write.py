@@ -20,7 +20,7 @@ from liif_cli.errors import LimitError, OutputError, UsageError
 from liif_cli.images import read, spool, write
 from liif_cli.images.formats.table import FORMATS
 from liif_cli.images.picture import Metadata
-from liif_cli.images.write import SaveOptions, Writer
+from liif_cli.images.write import SaveOptions, open_writer
 from liif_cli.machine import files
 
 Y, X = np.mgrid[0:60, 0:80]
@@ -55,7 +55,7 @@ class TestRows:
     def test_come_back_exactly(self, tmp_path: Path, name: str, channels: int, dtype: Any) -> None:
         top = int(np.iinfo(dtype).max)
         pixels = np.random.default_rng(0).integers(0, top + 1, (61, 47, channels)).astype(dtype)
-        with Writer(tmp_path / name, 61, 47, channels, dtype) as writer:
+        with open_writer(tmp_path / name, 61, 47, channels, dtype) as writer:
             for start, stop in ((0, 1), (1, 16), (16, 33), (33, 61)):
                 writer.write(pixels[start:stop])
         seen = pyvips.Image.new_from_file(str(tmp_path / name)).numpy().reshape(pixels.shape)
@@ -123,7 +123,7 @@ class TestFormats:
         path = tmp_path / f"a{form.suffixes[0]}"
         for height, width in ((1, most + 1), (most + 1, 1)):
             with pytest.raises(LimitError, match=f"{most:,}") as caught:
-                Writer(path, height, width, 3, np.uint8)
+                open_writer(path, height, width, 3, np.uint8)
             assert caught.value.exit_code == 9
         assert not list(tmp_path.iterdir())
         write.write(path, np.zeros((2 if name == "avif" else 1, most, 3), np.uint8))
@@ -152,7 +152,7 @@ class TestStreams:
         stream = io.BytesIO()
         with (
             pytest.raises(RuntimeError),
-            Writer(stream, 60, 80, 3, np.uint8, None, SaveOptions(format="png")) as writer,
+            open_writer(stream, 60, 80, 3, np.uint8, None, SaveOptions(format="png")) as writer,
         ):
             writer.write(RGB[:30])
             raise RuntimeError
@@ -165,20 +165,26 @@ class TestFailures:
     def test_an_existing_output_is_left_and_nothing_else(self, tmp_path: Path, error: type[BaseException]) -> None:
         path = written(tmp_path, "a.png")
         before = path.read_bytes()
-        with pytest.raises(error), Writer(path, 60, 80, 3, np.uint8, None, SaveOptions(overwrite=True)) as writer:
+        with pytest.raises(error), open_writer(path, 60, 80, 3, np.uint8, None, SaveOptions(overwrite=True)) as writer:
             writer.write(RGB[:40])
             raise error
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
     def test_missing_rows_make_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="59 of 60"), Writer(tmp_path / "a.png", 60, 80, 3, np.uint8) as writer:
+        with (
+            pytest.raises(ValueError, match="59 of 60"),
+            open_writer(tmp_path / "a.png", 60, 80, 3, np.uint8) as writer,
+        ):
             writer.write(RGB[:59])
         assert not list(tmp_path.iterdir())
 
     def test_rows_of_another_shape_are_refused(self, tmp_path: Path) -> None:
         for rows in (RGB[:, :70], np.zeros((61, 80, 3), np.uint8), RGB[..., 0]):
-            with pytest.raises(ValueError, match="rows"), Writer(tmp_path / "a.png", 60, 80, 3, np.uint8) as writer:
+            with (
+                pytest.raises(ValueError, match="rows"),
+                open_writer(tmp_path / "a.png", 60, 80, 3, np.uint8) as writer,
+            ):
                 writer.write(rows)
         assert not list(tmp_path.iterdir())
 
@@ -210,14 +216,14 @@ class TestTargets:
     def test_an_existing_file_is_refused_before_work(self, tmp_path: Path) -> None:
         path = written(tmp_path, "a.png")
         with pytest.raises(OutputError, match="exists") as caught:
-            Writer(path, 60, 80, 3, np.uint8)
+            open_writer(path, 60, 80, 3, np.uint8)
         assert caught.value.exit_code == 4 and caught.value.remedy == "overwrite"
         written(tmp_path, "a.png", RGB[:9], overwrite=True)
         assert decoded(path).shape == (9, 80, 3)
 
     def test_one_that_appears_meanwhile_is_left(self, tmp_path: Path) -> None:
         path = tmp_path / "a.png"
-        with pytest.raises(OutputError, match="exists"), Writer(path, 60, 80, 3, np.uint8) as writer:
+        with pytest.raises(OutputError, match="exists"), open_writer(path, 60, 80, 3, np.uint8) as writer:
             writer.write(RGB)
             path.write_bytes(b"somebody else's")
         assert path.read_bytes() == b"somebody else's"
@@ -225,17 +231,17 @@ class TestTargets:
 
     def test_folders(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="does not exist"):
-            Writer(tmp_path / "no" / "a.png", 1, 1, 3, np.uint8)
+            open_writer(tmp_path / "no" / "a.png", 1, 1, 3, np.uint8)
         (tmp_path / "d.png").mkdir()
         with pytest.raises(OutputError, match="is a folder"):
-            Writer(tmp_path / "d.png", 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True))
+            open_writer(tmp_path / "d.png", 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True))
 
     @pytest.mark.skipif(os.name != "posix", reason="devices and links are POSIX's")
     def test_devices_are_refused_and_links_followed(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.png")
         for path in (tmp_path / "pipe.png", Path("/dev/null")):
             with pytest.raises(OutputError, match="not a file"):
-                Writer(path, 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True, format="png"))
+                open_writer(path, 1, 1, 3, np.uint8, None, SaveOptions(overwrite=True, format="png"))
         (tmp_path / "elsewhere").mkdir()
         real = written(tmp_path / "elsewhere", "real.png", RGB[:5])
         (tmp_path / "link.png").symlink_to(real)
@@ -248,8 +254,8 @@ class TestTargets:
 
         monkeypatch.setattr(files.shutil, "disk_usage", lambda _: Usage)
         with pytest.raises(OutputError, match="10 MiB are free"):
-            Writer(tmp_path / "a.png", 8000, 8000, 3, np.uint8)
-        Writer(tmp_path / "a.png", 800, 800, 3, np.uint8).abort()
+            open_writer(tmp_path / "a.png", 8000, 8000, 3, np.uint8)
+        open_writer(tmp_path / "a.png", 800, 800, 3, np.uint8).abort()
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -269,10 +275,10 @@ SCRIPT = """
 import sys, time, numpy as np
 from pathlib import Path
 from liif_cli.images import spool
-from liif_cli.images.write import Writer
+from liif_cli.images.write import open_writer
 spool.IN_MEMORY = 0
 rows = np.random.default_rng(0).integers(0, 256, (100, 4000, 3), np.uint8)
-with Writer(Path(sys.argv[1]), 10_000, 4000, 3, np.uint8) as writer:
+with open_writer(Path(sys.argv[1]), 10_000, 4000, 3, np.uint8) as writer:
     for _ in range(100):
         writer.write(rows)
     print("saving", flush=True)
@@ -323,7 +329,7 @@ def test_writers_of_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
 def test_every_strip_of_a_picture_of_gigabytes_is_in_its_place(tmp_path: Path) -> None:
     """libvips takes no offset beyond 1 GB in one file, and would give the first rows again without an error."""
     height, width = 30_000, 15_000
-    with Writer(tmp_path / "a.jpg", height, width, 3, np.uint8) as writer:
+    with open_writer(tmp_path / "a.jpg", height, width, 3, np.uint8) as writer:
         for top in range(0, height, 100):
             writer.write(np.full((100, width, 3), top // 1000 * 8, np.uint8))
     seen = (

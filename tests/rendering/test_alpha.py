@@ -16,7 +16,8 @@ from liif_cli.models.model import SRModel
 from liif_cli.rendering.alpha import ScaledAlpha, bled
 from liif_cli.rendering.channels import network_input, network_output
 from liif_cli.rendering.sizes import Scale
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 Y, X = np.mgrid[0:48, 0:64]
 DISC = (Y - 23.5) ** 2 + (X - 30) ** 2 < 15**2
@@ -180,7 +181,7 @@ class TestSoftMasks:
         seen = []
         for tile in (None, 11):
             upscaler = Upscaler(tiny, Options(precision="fp32", tile=tile, self_ensemble=self_ensemble))
-            grid = upscaler.grids((48, 64), [Scale.parse("2.3")])[0]
+            grid = upscaler.options.grid((48, 64), Scale.parse("2.3"))
             seen.append(np.concatenate([rows for _, rows in upscaler.rows(upscaler.renderer(8), pixels, [grid])]))
         assert np.abs(seen[0].astype(int) - seen[1]).max() <= 1
 

@@ -15,8 +15,9 @@ from liif_cli.images.resize import resample
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.renderer import Renderer, render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
+from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.results import grid_notes
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.upscaler import Upscaler
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -159,10 +160,10 @@ class TestAxesThatShrink:
         assert np.abs(liif_cli.upscale(PIXELS, scale=0.37, model=tiny).astype(int) - whole).max() <= 1
 
     def test_a_note_says_so(self) -> None:
-        notes = list(grid_notes((20, 30), Size.parse("14x60"), make_grid((20, 30), Size.parse("14x60"))))
+        notes = list(grid_notes(Size.parse("14x60"), make_grid((20, 30), Size.parse("14x60"))))
         assert any("aspect" in note for note in notes)
         assert any("width shrank" in note for note in notes)
-        assert not list(grid_notes((20, 30), Scale.parse("2"), make_grid((20, 30), Scale.parse("2"))))
+        assert not list(grid_notes(Scale.parse("2"), make_grid((20, 30), Scale.parse("2"))))
 
 
 def test_a_picture_from_file_to_file(tiny: SRModel, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -16,16 +18,19 @@ from PIL import Image
 from liif_cli.errors import InputError, OutputError
 from liif_cli.images import read as images
 from liif_cli.images import vips, write
+from liif_cli.images.formats.table import format_of
+from liif_cli.machine.files import check_target
 from liif_cli.machine.signals import heard
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import find
-from liif_cli.rendering.sizes import Scale
+from liif_cli.rendering.sizes import Scale, check_pixels, make_grid
 from liif_cli.upscaling import batch
 from liif_cli.upscaling.batch import Batch
 from liif_cli.upscaling.inputs import Source
-from liif_cli.upscaling.output_names import Job
+from liif_cli.upscaling.jobs import Task, task_for
+from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.results import Draft
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.upscaler import Upscaler
 
 RNG = np.random.default_rng(9)
 X2 = Scale.parse("2")
@@ -177,6 +182,63 @@ def test_json_has_one_object_per_output(up: Callable[..., Any], tiny_file: Path)
     assert any("aspect" in note for note in second["notes"])
 
 
+def test_json_has_a_line_for_each_input_that_failed(up: Callable[..., Any]) -> None:
+    picture("a.png"), picture("c.png")
+    Path("b.png").write_bytes(Path("a.png").read_bytes()[:60])
+    ran = up("a.png", "b.png", "gone.png", "c.png", "-s", 2, "--json", "--max-pixels", "400")
+    lines = [json.loads(line) for line in ran.out]
+    assert ran.code == 1 and [line["input"] for line in lines] == ["gone.png", "b.png", "a.png", "c.png"]
+    assert [line.get("code") for line in lines] == [3, 3, None, None] and set(lines[0]) == {"input", "error", "code"}
+    assert lines[0]["error"] == "gone.png does not exist" and "b.png" in lines[1]["error"]
+    lone = up("a.png", "-s", 4, "--json", "--max-pixels", "400")
+    assert lone.code == 9 == json.loads(lone.out[0])["code"] and json.loads(lone.out[0])["error"] in lone.err[0]
+    plan = up("gone.png", "-s", 4, "--json", "--dry-run")
+    assert plan.code == 3 == json.loads(plan.out[0])["code"]
+
+
+@pytest.mark.parametrize("name", ["x.png", "{stem}_{width}_{scale}.png", "new/"])
+def test_everything_is_decided_once(up: Callable[..., Any], name: str) -> None:
+    """Of one image and one output: one look at the header, one grid, one format; permission before the work and at the end."""
+    picture("a.png")
+    counted = {f.__code__: f.__name__ for f in (images.probe, make_grid, format_of, check_target, check_pixels, find)}
+    calls: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code in counted:
+            calls[counted[frame.f_code]] += 1
+
+    threading.setprofile(count)
+    sys.setprofile(count)
+    try:
+        ran = up("a.png", "--size", "30x", "-o", name, "-v")
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert ran.code == 0
+    # a folder that is yet to be made is looked at before the work in another way: whether it can be
+    permissions = 1 if name == "new/" else 2
+    formats = 2 if name == "new/" else 1  # the suffix of a name that is made up is a format's, too
+    expected = {
+        "probe": 1,
+        "make_grid": 1,
+        "check_pixels": 1,
+        "format_of": formats,
+        "check_target": permissions,
+        "find": 1,
+    }
+    assert dict(calls) == expected
+
+
+def test_a_file_that_changes_while_it_waits_is_refused(desk: Path, tiny: SRModel) -> None:
+    picture("a.png"), picture("b.png")
+    tasks = [task("a.png"), task("b.png")]
+    picture("a.png", 9, 9)
+    watcher = Notes()
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run(tasks)
+    assert [str(error) for error in watcher.errors] == ["a.png changed while it waited: it had 12x8 pixels and has 9x9"]
+    assert files() == ["a.png", "b.png", "b_2x.png"]
+
+
 def test_dry_run_shows_every_output_and_writes_nothing(up: Callable[..., Any]) -> None:
     picture("a.png"), picture("b.png", 20, 10)
     ran = up("a.png", "b.png", "-s", 2, "-o", "new/", "--dry-run", "--json")
@@ -222,7 +284,7 @@ def test_the_times_of_verbose_are_those_of_the_parts(
     monkeypatch.setattr(tiny, "render", slow(tiny.render, 0.3))
     monkeypatch.setattr(write, "encode", slow(write.encode, 0.4))
     watcher = Notes()
-    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job("a.png")])
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task("a.png")])
     (timing,) = watcher.timings
     for seconds, least in ((timing.read, 0.1), (timing.encode, 0.2), (timing.decode, 0.3), (timing.file, 0.4)):
         assert least <= seconds < least + 0.09
@@ -239,8 +301,8 @@ class Notes:
         self.rendering: list[str] = []
         self.pixels, self.interrupt_after = 0, interrupt_after
 
-    def started(self, job: Any, *_: Any) -> None:
-        self.rendering.append(job.source.name)
+    def started(self, task: Task, *_: Any) -> None:
+        self.rendering.append(task.source.name)
         if len(self.rendering) > self.interrupt_after:
             raise KeyboardInterrupt
 
@@ -252,12 +314,12 @@ class Notes:
         self.results.append(result)
         self.timings.append(timing)
 
-    def failed(self, job: Any, error: Exception) -> None:
+    def failed(self, task: Task, error: Exception) -> None:
         self.errors.append(error)
 
 
-def job(name: str, output: str | None = None) -> Job:
-    return Job(Source(Path(name)), ((X2, Path(output or f"{Path(name).stem}_2x.png")),))
+def task(name: str) -> Task:
+    return task_for(Source(Path(name)), [(X2, Path(f"{Path(name).stem}_2x.png"))], Options())
 
 
 def test_reading_and_writing_happen_beside_rendering(
@@ -285,7 +347,7 @@ def test_reading_and_writing_happen_beside_rendering(
     monkeypatch.setattr(tiny, "render", render)
     watcher = Notes()
     started = time.perf_counter()
-    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job(name) for name in names])
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task(name) for name in names])
     taken = time.perf_counter() - started
     assert [result.input for result in watcher.results] == names and watcher.pixels == 10 * 24 * 16
     assert taken < 2 * 10 * seconds < 3 * 10 * seconds
@@ -302,7 +364,7 @@ def test_large_pictures_are_not_read_ahead(desk: Path, tiny: SRModel, monkeypatc
 
     monkeypatch.setattr(images, "read", read)
     monkeypatch.setattr(batch, "LARGE", 12 * 8 * 3 - 1)
-    Batch(Upscaler(tiny, Options(precision="fp32")), Notes()).run([job(name) for name in names])
+    Batch(Upscaler(tiny, Options(precision="fp32")), Notes()).run([task(name) for name in names])
     assert set(threads) == {threading.main_thread()} and len(threads) == 4
 
 
@@ -330,7 +392,7 @@ def test_outputs_that_wait_take_bounded_memory(desk: Path, tiny: SRModel, monkey
     one = 24 * 16 * 3
     monkeypatch.setattr(batch, "WAITING", 2 * one)
     watcher = Notes()
-    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job(name) for name in names])
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task(name) for name in names])
     assert len(watcher.results) == 6 and most <= 3 * one
 
 
@@ -340,7 +402,7 @@ def test_an_interrupt_leaves_whole_files_and_nothing_else(
     names = [picture(f"{index}.png").name for index in range(8)]
     watcher = Notes(interrupt_after=4)
     with pytest.raises(KeyboardInterrupt):
-        Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job(name) for name in names])
+        Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task(name) for name in names])
     made = {result.output for result in watcher.results}
     assert set(files()) == {*names, *made} and len(made) <= 4
     assert all(size(path) == (24, 16) for path in made)
@@ -361,7 +423,7 @@ def test_a_signal_while_an_output_is_told_of_comes_after_it(
                 patch.setattr(watcher, "started", lambda *_, run=run: wait(each.future for each in run._saving))
             else:
                 patch.setattr(ThreadPoolExecutor, "submit", _then_a_signal(ThreadPoolExecutor.submit))
-            run.run([job(name) for name in names])
+            run.run([task(name) for name in names])
         assert [result.output for result in watcher.results] == ["0_2x.png"], raiser
         assert files() == sorted([*names, "0_2x.png"]), raiser
         Path("0_2x.png").unlink()
@@ -404,10 +466,10 @@ def test_an_interrupt_stops_an_encoder(desk: Path, tiny: SRModel, monkeypatch: p
 
     monkeypatch.setattr(vips, "interruptibly", endless)
     watcher = Notes(interrupt_after=1)
-    monkeypatch.setattr(watcher, "started", lambda job, *_: _raise_when(job.source.name == "b.png", encoding_now))
+    monkeypatch.setattr(watcher, "started", lambda task, *_: _raise_when(task.source.name == "b.png", encoding_now))
     started = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
-        Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job("a.png"), job("b.png")])
+        Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task("a.png"), task("b.png")])
     assert time.perf_counter() - started < 5
     assert files() == ["a.png", "b.png"] and not watcher.results and not watcher.errors
 
@@ -440,7 +502,7 @@ def test_a_full_disk_costs_only_its_output(desk: Path, tiny: SRModel, monkeypatc
     monkeypatch.setattr(write, "encode", encode)
     monkeypatch.setattr(batch.os, "cpu_count", lambda: 1)
     watcher = Notes()
-    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([job("a.png"), job("b.png")])
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task("a.png"), task("b.png")])
     assert [result.output for result in watcher.results] == ["b_2x.png"]
     assert isinstance(watcher.errors[0], OutputError) and files() == ["a.png", "b.png", "b_2x.png"]
 

@@ -14,7 +14,8 @@ from liif_cli.models.model import SRModel
 from liif_cli.rendering.renderer import render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
 from liif_cli.upscaling.comparison import filtered, opaque, panels
-from liif_cli.upscaling.upscaler import Options, Upscaler
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.upscaler import Upscaler
 
 RNG = np.random.default_rng(4)
 PIXELS = RNG.integers(0, 256, (16, 24, 3), np.uint8)

@@ -105,8 +105,8 @@ def test_standard_input_once_and_only_when_named(desk: Path, monkeypatch: pytest
     stdin = io.TextIOWrapper(io.BytesIO(b"abc"))
     monkeypatch.setattr(sys, "stdin", stdin)
     (source,), _ = expand(["-"])
-    assert (source.content, source.name, source.stem) == (b"abc", "-", "stdin")
-    assert source.content == b"abc"  # read once, kept
+    assert (source.read(), source.name, source.stem) == (b"abc", "-", "stdin")
+    assert source.read() == b"abc"  # read once, kept
     Path("-").touch()
     (named,), _ = expand(["./-"])
     assert named.path == Path("-")
@@ -117,5 +117,5 @@ def test_a_terminal_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdin, "isatty", lambda: True)
     for closed_or_terminal in (stdin, None):
         monkeypatch.setattr(sys, "stdin", closed_or_terminal)
-        with pytest.raises(UsageError, match="standard input is not a picture"):
-            _ = Source(None).content
+        with pytest.raises(UsageError, match="standard input is not an image"):
+            Source(None).read()

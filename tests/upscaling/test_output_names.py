@@ -1,5 +1,6 @@
 """Where outputs go."""
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liif_cli.errors import LiifError, OutputError, UsageError
+from liif_cli.errors import OutputError, UsageError
+from liif_cli.images import read as images
+from liif_cli.images.write import SaveOptions
 from liif_cli.rendering.sizes import Region, Scale, Size
 from liif_cli.upscaling.inputs import Source
-from liif_cli.upscaling.jobs import check_outputs, plan, without_existing
-from liif_cli.upscaling.output_names import Job, Naming
+from liif_cli.upscaling.jobs import Work, resolve
+from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.output_names import Naming
 
 X4, FULL = Scale.parse("4"), Size.parse("1920x1080")
 
@@ -22,11 +26,26 @@ def picture(desk: Path) -> None:
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save("a.jpg")
 
 
+def resolved(naming: Naming, *sources: Source, targets: Any = (X4,), **more: Any) -> Work:
+    """What is decided for sources; `more`: options, or arguments of `resolve`."""
+    options = {name: more.pop(name) for name in ("region", "save") if name in more}
+    return resolve(sources, targets, naming, Options(**options), **more)
+
+
 def named(
-    output: str | None, *targets: Any, source: Source | None = None, many: bool = False, **options: Any
+    output: str | None,
+    *targets: Any,
+    source: Source | None = None,
+    many: bool = False,
+    region: Region | None = None,
+    **more: Any,
 ) -> list[str]:
-    job = Naming(output, many, **options).job(source or Source(Path("a.jpg")), targets or (X4,))
-    return [Path(str(path)).as_posix() for _, path in job.outputs]
+    naming, options = Naming.parse(output, many, **more), Options(region=region)
+    size, source = (20, 30), source or Source(Path("a.jpg"))
+    paths = [
+        naming.path(source, target, lambda target=target: options.grid(size, target)) for target in targets or (X4,)
+    ]
+    return [path.as_posix() for path in paths]
 
 
 def test_beside_the_input_by_default() -> None:
@@ -88,59 +107,82 @@ def test_templates_that_make_no_sense(template: str) -> None:
     assert caught.value.hint
 
 
-def planned(naming: Naming, *sources: Source, targets: Any = (X4,)) -> tuple[list[Job], list[tuple[str, LiifError]]]:
-    return plan(naming, sources, targets)
-
-
 def test_two_inputs_that_would_write_one_output_are_refused() -> None:
     with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both be written to a_4x\.png"):
-        planned(Naming(None, True), Source(Path("a.jpg")), Source(Path("a.png")))
+        resolved(Naming.parse(None, True), Source(Path("a.jpg")), Source(Path("a.png")))
     with pytest.raises(UsageError, match="both"):
-        planned(Naming("out/x/../{scale}.png", True), Source(Path("a.jpg")), Source(Path("b.jpg")))
+        resolved(Naming.parse("out/x/../{scale}.png", True), Source(Path("a.jpg")), Source(Path("b.jpg")))
     with pytest.raises(UsageError, match=r"several sizes of a\.jpg"):
-        planned(Naming("{stem}.png", True), Source(Path("a.jpg")), targets=(X4, FULL))
+        resolved(Naming.parse("{stem}.png", True), Source(Path("a.jpg")), targets=(X4, FULL))
 
 
 def test_an_output_may_not_replace_another_input() -> None:
     with pytest.raises(UsageError, match=r"would replace a_4x\.png, which is an input"):
-        planned(Naming(None, True), Source(Path("a.jpg")), Source(Path("a_4x.png")))
+        resolved(Naming.parse(None, True), Source(Path("a.jpg")), Source(Path("a_4x.png")))
 
 
 def test_outputs_of_a_run_before_are_not_taken_for_inputs() -> None:
     found = [Source(Path(name), found=True) for name in ("a.jpg", "a_4x.png", "b_2x.png")]
-    jobs, failures = planned(Naming(None, True), *found)
-    assert [job.source.name for job in jobs] == ["a.jpg", "b_2x.png"] and not failures
+    for source in found:
+        Image.new("RGB", (4, 4)).save(source.name)
+    work = resolved(Naming.parse(None, True), *found, save=SaveOptions(overwrite=True))
+    assert [task.source.name for task in work.tasks] == ["a.jpg", "b_2x.png"] and not work.failures
 
 
-def test_a_picture_whose_size_cannot_be_read_stops_nothing() -> None:
+def test_an_image_whose_size_cannot_be_read_stops_nothing() -> None:
     Path("broken.png").write_bytes(b"no")
-    jobs, failures = planned(
-        Naming("{stem}_{width}.png", True), Source(Path("a.jpg")), Source(Path("broken.png")), Source(Path("gone.png"))
-    )
-    assert [job.source.name for job in jobs] == ["a.jpg"]
-    assert [name for name, _ in failures] == ["broken.png", "gone.png"]
+    for template in ("{stem}_{width}.png", "{stem}_x.png"):
+        naming = Naming.parse(template, True)
+        work = resolved(naming, *(Source(Path(name)) for name in ("a.jpg", "broken.png", "gone.png")))
+        assert [task.source.name for task in work.tasks] == ["a.jpg"]
+        assert [name for name, _ in work.failures] == ["broken.png", "gone.png"]
 
 
 def test_existing_outputs_are_refused_before_work_or_skipped() -> None:
-    jobs = [Job(Source(Path("a.jpg")), ((X4, Path("x.png")), (FULL, Path("y.png"))))]
-    check_outputs(jobs, False, make_folders=False)
-    Path("x.png").touch()
-    with pytest.raises(OutputError, match=r"x\.png exists"):
-        check_outputs(jobs, False, make_folders=False)
-    check_outputs(jobs, True, make_folders=False)
-    left, skipped = without_existing(jobs)
-    assert left == [Job(jobs[0].source, ((FULL, Path("y.png")),))] and skipped == [Path("x.png")]
-    Path("y.png").touch()
-    assert without_existing(jobs)[0] == []
-    with pytest.raises(OutputError, match="1 more outputs exist"):
-        check_outputs(jobs, False, make_folders=False)
+    naming, targets = Naming.parse("{width}.png", True), (X4, FULL)
+    for name, there in (("120.png", r"120\.png exists"), ("1920.png", "1 more outputs exist")):
+        Path(name).touch()
+        with pytest.raises(OutputError, match=there):
+            resolved(naming, Source(Path("a.jpg")), targets=targets)
+        work = resolved(naming, Source(Path("a.jpg")), targets=targets, skip_existing=True)
+        assert [path.name for path in work.skipped] == ["120.png", "1920.png"][: len(work.skipped)]
+        assert [output.name for task in work.tasks for output in task.outputs] == ["1920.png"][len(work.skipped) - 1 :]
+    work = resolved(naming, Source(Path("a.jpg")), targets=targets, save=SaveOptions(overwrite=True))
+    assert [output.name for output in work.tasks[0].outputs] == ["120.png", "1920.png"]
 
 
 def test_folders_that_are_missing_or_impossible() -> None:
-    deep = [Job(Source(Path("a.jpg")), ((X4, Path("new/deep/x.png")),))]
-    check_outputs(deep, False, make_folders=True)
+    resolved(Naming.parse("new/deep/x_{scale}.png", False), Source(Path("a.jpg")))
     with pytest.raises(OutputError, match="does not exist"):
-        check_outputs(deep, False, make_folders=False)
-    under_a_file = [Job(Source(Path("a.jpg")), ((X4, Path("a.jpg/x/y.png")),))]
+        resolved(Naming.parse("new/deep/x.png", False), Source(Path("a.jpg")))
     with pytest.raises(OutputError, match="cannot be created"):
-        check_outputs(under_a_file, False, make_folders=True)
+        resolved(Naming.parse("a.jpg/x/y_{scale}.png", False), Source(Path("a.jpg")))
+    assert not Path("new").exists()
+
+
+def test_all_of_an_output_is_decided() -> None:
+    animation = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue")]
+    animation[0].save("b.gif", save_all=True, append_images=animation[1:])
+    work = resolved(
+        Naming.parse("{stem}_{width}.webp", True), Source(Path("b.gif")), targets=(X4, FULL), region=Region(0, 0, 3, 4)
+    )
+    [task] = work.tasks
+    assert (task.header.format, task.header.width, task.frames) == ("gif", 30, 2)
+    assert [(output.name, output.format.name, output.grid.shape) for output in task.outputs] == [
+        ("b_12.webp", "webp", (16, 12)),
+        ("b_1920.webp", "webp", (1080, 1920)),
+    ]
+    assert task.pixels == 2 * (16 * 12 + 1080 * 1920)
+    with pytest.raises(FrozenInstanceError):
+        task.frames = 1  # type: ignore[misc]
+    refused = resolved(
+        Naming.parse("{stem}.jpg", True), Source(Path("b.gif")), Source(Path("a.jpg")), save=SaveOptions(overwrite=True)
+    )
+    assert [str(error) for _, error in refused.failures] == ["JPEG holds one image, and the animation has 2 frames"]
+
+
+def test_nothing_is_read_of_an_image_that_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a_4x.png").touch()
+    monkeypatch.setattr(images, "probe", lambda *_, **__: pytest.fail("read"))
+    work = resolved(Naming.parse(None, False), Source(Path("a.jpg")), skip_existing=True)
+    assert not work.tasks and [path.name for path in work.skipped] == ["a_4x.png"]

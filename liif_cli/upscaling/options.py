@@ -1,0 +1,35 @@
+"""How images are upscaled: what holds for all of a call's images. Loads no torch."""
+
+from dataclasses import dataclass, field
+
+from liif_cli.coords import Grid
+from liif_cli.images.write import SaveOptions
+from liif_cli.machine.precision import Precision
+from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, Region, Target, check_pixels, make_grid
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read, render and write. memory: bytes that the process may hold (None: what is free). tile: side in input
+    pixels (None: planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and
+    frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
+
+    cell: Cell = RAW
+    region: Region | None = None
+    self_ensemble: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    max_pixels: int = MAX_PIXELS
+    memory: int | None = None
+    tile: int | None = None
+    chunk: int | None = None
+    page: int | None = None
+    frame: int | None = None
+    to_srgb: bool = False
+    save: SaveOptions = field(default_factory=SaveOptions)
+
+    def grid(self, size: tuple[int, int], target: Target) -> Grid:
+        """The grid over an image of `size` (height, width). Raises `UsageError`, `LimitError`."""
+        grid = make_grid(size, target, self.region, self.cell)
+        check_pixels(grid.shape, self.max_pixels)
+        return grid
