@@ -4,9 +4,12 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from make_tables import merged, placed, rows_of, summary
+from PIL import Image
 
 from liif_cli.evaluation.scores import Row, Score, to_json
 
@@ -107,3 +110,16 @@ def test_tables_are_placed_between_exactly_one_pair_of_markers() -> None:
     for text in ("", "<!-- scores -->\n<!-- end -->\n" * 2):
         with pytest.raises(ValueError, match="pairs of markers"):
             placed(text, "new")
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).save("in.png")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL):
+        exec(block.replace("(1920, 1080)", "(80, 45)"), names)  # as large as a test needs
+    assert names["large"].size == (60, 45)
+    if page != "README.md":
+        assert names["array"].shape == (45, 80, 3) and names["rgb"].shape == (1, 1, 3)
