@@ -138,7 +138,9 @@ def upscale(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave existing outputs as they are, and make the others.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per output, and per input that failed.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per output, and per input that failed.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say on what device, in which tiles and how long, step by step.")
     ] = False,
