@@ -315,3 +315,36 @@ def _read_card(path: Path | None) -> str | None:
         raise UsageError(
             f"--card {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
         ) from None
+
+
+@models.command()
+def export(
+    reference: Reference,
+    onnx: Annotated[
+        Path, typer.Option("--onnx", metavar="DIR", help="Folder for the graphs; it is created if needed.")
+    ],
+    scale: Annotated[
+        int | None, typer.Option(metavar="N", help="Also one graph for this whole scale, if the decoder can.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Export a model as ONNX: encoder and decoder as two graphs with dynamic sizes (needs liif[onnx]).
+
+    The model's config is in the metadata of each graph. docs/weights.md renders with them, in NumPy and onnxruntime alone.
+
+    Examples:
+
+      liif models export edsr-baseline-liif --onnx graphs
+
+      liif models export light --onnx graphs --scale 4
+    """
+    from liif_cli.models.export_onnx import OPSET, export_onnx
+    from liif_cli.models.store import find
+
+    paths = export_onnx(find(reference), onnx, scale=scale, overwrite=overwrite)
+    if as_json:
+        result(json.dumps({"model": reference, "opset": OPSET, "files": [str(path) for path in paths]}))
+        return
+    for each in paths:
+        result(str(each))
