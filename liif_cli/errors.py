@@ -1,4 +1,4 @@
-"""The exceptions of liif and the exit codes they stand for.
+"""The exceptions of liif and the exit codes they stand for; notes, which stop nothing.
 
     LiifError
     ├── UsageError        2   options that make no sense, or not together
@@ -101,3 +101,16 @@ class ClosedPipe(LiifError):
     """Whoever read our output has gone (`liif models | head -1`). Said by the exit code alone."""
 
     exit_code = ExitCode.OUTPUT
+
+
+class Note(str):
+    """A sentence for the user. remedy: what would help, as `LiifError` has it."""
+
+    remedy: str | None = None
+
+    @classmethod
+    def on(cls, text: str, remedy: str) -> "Note":
+        """A note that knows a remedy."""
+        note = cls(text)
+        note.remedy = remedy
+        return note

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.cli import options
+from liif_cli.cli.explanations import noted
 from liif_cli.cli.streams import result, say
 from liif_cli.errors import CheckpointError, UsageError
 
@@ -214,7 +215,7 @@ def convert(
         result(json.dumps(made.as_dict()))
         return
     for note in made.notes():
-        say(f"Note: {note}")
+        say(f"Note: {noted(note)}")
     result(str(made.path))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from liif_cli.rendering.timing import Tally
+    from liif_cli.training.events import Event, Trained
     from liif_cli.upscaling.batch import Timing
     from liif_cli.upscaling.jobs import Task, Work
     from liif_cli.upscaling.results import Result
@@ -202,18 +203,20 @@ class Live:
         if self._bar is not None:
             self._bar.stop()
 
-    def hear(self, entry: dict[str, Any]) -> None:
-        """Show one entry of the run's log, or a step."""
+    def hear(self, event: "Event") -> None:
+        """Show one event of the run."""
+        from liif_cli.training.events import Step, Trained
+
         if self.quiet:
             return
-        if entry["event"] == "step":
-            self._move(entry["iteration"], entry["iterations"])
-        elif entry["event"] == "train":
-            self._detail = describe(entry)
+        if isinstance(event, Step):
+            self._move(event.iteration, event.iterations)
+        elif isinstance(event, Trained):
+            self._detail = describe(event)
             if self._bar is None and time.monotonic() - self._said > QUIET_SECONDS:
                 self._said = time.monotonic()
-                say(f"iteration {entry['iteration']:,}: {self._detail}")
-        elif (text := sentence(entry)) is not None:
+                say(f"iteration {event.iteration:,}: {self._detail}")
+        elif (text := sentence(event)) is not None:
             self._print(text)
 
     def _move(self, iteration: int, iterations: int) -> None:
@@ -231,26 +234,25 @@ class Live:
             say(one_line(text))
 
 
-def describe(entry: dict[str, Any]) -> str:
-    """The numbers of a `train` entry, short enough for one line."""
-    waiting = f", {entry['waiting']:.0%} waiting for data" if entry["waiting"] >= 0.01 else ""
-    return (
-        f"loss {entry['loss']:.4f}, PSNR {entry['psnr']:.2f} dB, {entry['samples_per_second']:.1f} samples/s{waiting}"
-    )
+def describe(event: "Trained") -> str:
+    """The numbers of some steps, short enough for one line."""
+    waiting = f", {event.waiting:.0%} waiting for data" if event.waiting >= 0.01 else ""
+    return f"loss {event.loss:.4f}, PSNR {event.psnr:.2f} dB, {event.samples_per_second:.1f} samples/s{waiting}"
 
 
-def sentence(entry: dict[str, Any]) -> str | None:
+def sentence(event: "Event") -> str | None:
     """What there is to say about an event; None if nothing."""
-    skipped = [f"skipped: {reason}" for reason in entry.get("skipped", ())]
-    if entry["event"] == "skipped":
-        return "; ".join(skipped)
-    if entry["event"] == "start":
-        where = "in memory" if entry["in_memory"] else "read as needed"
-        begun = f"from {entry['source']}, iteration {entry['iteration']:,}, on {entry['pictures']:,} pictures ({where})"
-        return "; ".join([*skipped, begun])
-    if entry["event"] == "validate":
-        scores = ", ".join(f"x{scale} {value:.2f} dB" for scale, value in entry["scores"].items())
-        return f"iteration {entry['iteration']:,}: validation {scores}"
+    from liif_cli.training.events import Skipped, Started, Validated
+
+    if isinstance(event, Skipped):
+        return "; ".join(f"skipped: {reason}" for reason in event.skipped)
+    if isinstance(event, Started):
+        where = "in memory" if event.in_memory else "read as needed"
+        begun = f"from {event.source}, iteration {event.iteration:,}, on {event.pictures:,} pictures ({where})"
+        return "; ".join([*(f"skipped: {reason}" for reason in event.skipped), begun])
+    if isinstance(event, Validated):
+        scores = ", ".join(f"x{scale} {value:.2f} dB" for scale, value in event.scores.items())
+        return f"iteration {event.iteration:,}: validation {scores}"
     return None
 
 

@@ -139,7 +139,7 @@ def upscale(
         bool, typer.Option("--skip-existing", help="Leave existing outputs as they are, and make the others.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per output, and per input that failed.")
+        bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say on what device, in which tiles and how long, step by step.")

@@ -12,19 +12,6 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 
-class Note(str):
-    """A sentence for the user. remedy: what would help, as `errors.LiifError` has it."""
-
-    remedy: str | None = None
-
-    @classmethod
-    def on(cls, text: str, remedy: str) -> Note:
-        """A note that knows a remedy."""
-        note = cls(text)
-        note.remedy = remedy
-        return note
-
-
 @dataclass(frozen=True)
 class Timing:
     """How an animation runs: `durations` in ms, one for each frame; `loop`: how often it plays, 0 for ever."""

@@ -11,12 +11,12 @@ import pyvips
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 
-from liif_cli.errors import InputError
+from liif_cli.errors import InputError, Note
 from liif_cli.images import colour, icc
 from liif_cli.images.formats.base import Format, Loaded, within_memory
 from liif_cli.images.formats.table import ALL, HEAD_BYTES, listed, sniff
 from liif_cli.images.metadata import exif
-from liif_cli.images.picture import Header, Metadata, Note, Picture, Timing
+from liif_cli.images.picture import Header, Metadata, Picture, Timing
 from liif_cli.images.source import Source
 
 

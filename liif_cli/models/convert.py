@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from liif_cli.errors import CheckpointError
+from liif_cli.errors import CheckpointError, Note
 from liif_cli.machine.files import check_target, file_sha256
 from liif_cli.models.checkpoints import check_file, is_ours, save_model
 from liif_cli.models.foreign import Foreign, read_foreign
@@ -41,7 +41,8 @@ class Converted:
         if self.unused:
             notes.append(f"left out, as nothing reads them: {', '.join(self.unused)}")
         terms = self.known.terms if self.known and self.licence == self.known.licence else self.licence
-        return [*notes, f"licence: {terms}" + ("; --licence states it" if self.licence == UNKNOWN_LICENCE else "")]
+        licence = f"licence: {terms}"
+        return [*notes, Note.on(licence, "licence") if self.licence == UNKNOWN_LICENCE else licence]
 
 
 def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Converted:
@@ -65,7 +66,9 @@ def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: b
 
 def _refuse_ours(source: Path) -> None:
     if is_ours(source):
-        raise CheckpointError(f"{source.name} is a checkpoint of liif already", hint=f"--model {source} takes it")
+        raise CheckpointError(
+            f"{source.name} is a checkpoint of liif already", hint="it can be used as it is", remedy="usable"
+        )
 
 
 def _build(foreign: Foreign, name: str) -> SRModel:

@@ -89,7 +89,7 @@ def _other_files(repo: str, revision: str | None, path: str | None) -> str | Non
         return f"it has {', '.join(files[:5])}" if files else "it has no file of weights"
     place = f"hf://{repo}{f'@{revision}' if revision else ''}/{files[0]}"
     convert = f"liif models convert {place} -o {Path(files[0]).stem}.safetensors"
-    return convert if files[0].endswith((".pth", ".pt")) else f"--model {place} or, if it is not liif's, {convert}"
+    return convert if files[0].endswith((".pth", ".pt")) else f"{place} or, if it is not liif's, {convert}"
 
 
 def shipped() -> dict[str, Path]:

@@ -15,6 +15,7 @@ from liif_cli.machine.processes import World
 from liif_cli.machine.signals import Stop
 from liif_cli.models.checkpoints import save_model
 from liif_cli.training.device_pairs import DevicePairs, bytes_needed, to_device
+from liif_cli.training.events import Ended, Event, Saved, Skipped, Started, Step, Trained, Validated
 from liif_cli.training.pairs import Batch, Pairs, Patches, batches, numbers_of
 from liif_cli.training.report import card, provenance
 from liif_cli.training.run_folder import Run
@@ -25,8 +26,8 @@ LOG_EVERY = 100
 AGREE_EVERY = 16  # on GPUs, where asking the others means waiting for the device
 RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
 
-Watcher = Callable[[dict[str, Any]], None]
-"""Hears every entry of the log, and after each step {"event": "step", "iteration", "iterations"}."""
+Watcher = Callable[[Event], None]
+"""Hears every event."""
 
 
 @dataclass
@@ -38,20 +39,17 @@ class Meter:
     waited: float = 0.0
     since: float = field(default_factory=time.monotonic)
 
-    def entry(self, world: World, batch: int) -> dict[str, float]:
-        """Means over the steps and the processes, speed, and the share of time spent waiting for data.
-
-        Raises `LiifError` when the loss is not finite.
-        """
+    def report(self, world: World, batch: int, iteration: int, rate: float) -> Trained:
+        """Means over the steps and the processes. Raises `LiifError` when the loss is not finite."""
         means = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
         loss, error = world.mean(means).tolist()
         if not math.isfinite(loss):
             raise LiifError(
-                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32; then --resume"
+                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32", remedy="resume"
             )
         seconds, steps = time.monotonic() - self.since, len(self.losses)
         speed, waiting = batch * steps / seconds, self.waited / seconds
-        return {"loss": loss, "psnr": psnr(error), "samples_per_second": speed, "waiting": waiting}
+        return Trained(iteration, rate, loss, psnr(error), speed, waiting)
 
 
 def device_pairs(pairs: Pairs, device: torch.device, photo: bool) -> DevicePairs | None:
@@ -88,26 +86,20 @@ class Loop:
             raise UsageError("TensorBoard is not installed", hint="pip install 'liif[tensorboard]'") from None
         return SummaryWriter(str(self.run.folder / "tensorboard"))
 
-    def log(self, **entry: Any) -> None:
+    def log(self, event: Event) -> None:
         """To log.jsonl, TensorBoard and whoever watches, from the first process alone."""
         if not self.world.first:
             return
-        entry = {**entry, "time": round(time.time(), 1)}
-        self.run.log(entry)
-        self.watch(entry)
-        if self.board is not None:
-            values = entry.pop("scores", {})
-            numbers = {k: v for k, v in entry.items() if isinstance(v, float) and k != "time"}
-            for name, value in {**numbers, **{f"psnr_x{k}": v for k, v in values.items()}}.items():
-                self.board.add_scalar(f"{entry['event']}/{name}", value, entry["iteration"])
+        self.run.log({**event.entry(), "time": round(time.time(), 1)})
+        self.watch(event)
+        for name, value in event.scalars().items() if self.board is not None else ():
+            self.board.add_scalar(f"{event.name}/{name}", value, event.iteration)
 
     def run_until(self, max_time: float) -> str:
         """The loop itself; the state is written before it returns."""
         pictures = self.pairs.pictures
-        about = {"pictures": len(pictures), "in_memory": pictures.in_memory, "skipped": self._newly_skipped()}
-        self.log(
-            event="start", iteration=self.trainer.iteration, source=self.source, processes=self.world.size, **about
-        )
+        begun, skipped = self.trainer.iteration, self._newly_skipped()
+        self.log(Started(begun, self.source, self.world.size, len(pictures), pictures.in_memory, skipped))
         ahead = batches(self._make, self.trainer.iteration, self.config.iterations, self.config.workers)
         try:
             code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
@@ -120,7 +112,7 @@ class Loop:
         self.checkpoint()
         self.world.wait()
         reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
-        self.log(event="end", iteration=self.trainer.iteration, reason=reason)
+        self.log(Ended(self.trainer.iteration, reason))
         if self.board is not None:
             self.board.close()
         return reason
@@ -145,7 +137,7 @@ class Loop:
         self.meter.losses.append(loss)
         self.meter.errors.append(error)
         if self.world.first:
-            self.watch({"event": "step", "iteration": self.trainer.iteration, "iterations": self.config.iterations})
+            self.watch(Step(self.trainer.iteration, self.config.iterations))
 
     def _agree(self, max_time: float) -> int:
         """Why to stop, if at all; the same in all processes."""
@@ -163,13 +155,8 @@ class Loop:
         if iteration % LOG_EVERY == 0 or code != RUNNING or overdue:
             meter, self.meter = self.meter, Meter()
             if skipped := self._newly_skipped():
-                self.log(event="skipped", iteration=iteration, skipped=skipped)
-            self.log(
-                event="train",
-                iteration=iteration,
-                rate=self.trainer.rate,
-                **meter.entry(self.world, self.config.batch),
-            )
+                self.log(Skipped(iteration, skipped))
+            self.log(meter.report(self.world, self.config.batch, iteration, self.trainer.rate))
         if self.validation is not None and (iteration % self.config.validation.every == 0 or code == DONE):
             self.validate(self.validation)
         if overdue:
@@ -189,7 +176,7 @@ class Loop:
         """Score the published weights, and draw what they make and how the run goes."""
         began, iteration = time.monotonic(), self.trainer.iteration
         self.scores = validation.scores(self.trainer.published)
-        self.log(event="validate", iteration=iteration, scores=self.scores)
+        self.log(Validated(iteration, self.scores))
         previews = self.run.folder / "previews"
         previews.mkdir(exist_ok=True)
         validation.preview(self.trainer.published).save(previews / f"{iteration:08d}.png")
@@ -207,5 +194,5 @@ class Loop:
         save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())
-        self.log(event="checkpoint", iteration=trainer.iteration)
+        self.log(Saved(trainer.iteration))
         self.saved = time.monotonic()

@@ -166,9 +166,7 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
 
 def _text(source: str, file: bool) -> str:
     if not file and source not in presets():
-        raise UsageError(
-            f"there is no preset {source}", hint=f"one of {', '.join(presets())}; or a file: --config FILE"
-        )
+        raise UsageError(f"there is no preset {source}", hint=f"one of {', '.join(presets())}", remedy="config")
     try:
         place = Path(source) if file else files("liif_cli.training").joinpath("presets", f"{source}.toml")
         return place.read_text("utf-8")

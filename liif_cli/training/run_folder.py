@@ -17,6 +17,8 @@ import torch
 from liif_cli.errors import InputError, OutputError, UsageError
 from liif_cli.machine.files import write_bytes
 from liif_cli.models.schema import ConfigError, parse, to_dict
+from liif_cli.training.events import Event, Trained, Validated
+from liif_cli.training.events import parse as parse_event
 from liif_cli.training.recipe import TrainConfig
 from liif_cli.training.report import curves
 
@@ -111,19 +113,21 @@ class Run:
                 continue
         return found
 
+    def events(self) -> list[Event]:
+        """What the log tells, as far as this version knows it."""
+        return [event for event in map(parse_event, self.entries()) if event is not None]
+
     def last_scores(self) -> dict[str, float]:
         """Scores of the last validation; empty if there was none."""
-        return next(
-            (e["scores"] for e in reversed(self.entries()) if e.get("event") == "validate" and "scores" in e), {}
-        )
+        return next((event.scores for event in reversed(self.events()) if isinstance(event, Validated)), {})
 
     def draw_curve(self, bicubic: dict[str, float]) -> None:
         """Draw curve.png from the log: loss, and PSNR above bicubic at each scale."""
-        entries = self.entries()
-        losses = [(e["iteration"], e["loss"]) for e in entries if e["event"] == "train"]
-        validated = [e for e in entries if e["event"] == "validate" and "scores" in e]
+        events = self.events()
+        losses = [(event.iteration, event.loss) for event in events if isinstance(event, Trained)]
+        validated = [event for event in events if isinstance(event, Validated)]
         gains = {
-            f"x{k}": [(e["iteration"], e["scores"][k] - v) for e in validated if k in e["scores"]]
+            f"x{k}": [(event.iteration, event.scores[k] - v) for event in validated if k in event.scores]
             for k, v in bicubic.items()
         }
         image = curves([("training loss", {"loss": losses}), ("validation: dB above bicubic", gains)])

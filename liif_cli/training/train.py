@@ -62,12 +62,14 @@ def check(config: TrainConfig) -> None:
     data = config.data
     smallest = data.patch if data.identity else round(data.patch * data.scale[0])
     if not data.folders:
-        raise UsageError("there is no training data", hint="--data FOLDER, as often as needed")
+        raise UsageError("there is no training data", hint="name a folder of images", remedy="data")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
     if data.queries == 0 and config.model.decoder.name != "fourier":
         raise UsageError(
-            "queries = 0, all pixels of each patch, is for decoders that make whole patches", hint="--model light"
+            "queries = 0, all pixels of each patch, is for decoders that make whole patches",
+            hint="the model light has one",
+            remedy="model",
         )
     if data.queries and not 1 <= data.queries <= smallest**2:
         raise UsageError(f"{data.queries} queries cannot be drawn from {smallest}x{smallest} pixels")

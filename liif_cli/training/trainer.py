@@ -124,7 +124,8 @@ class Trainer:
         if state["optimiser"].keys() != self.optimiser.state_dict().keys():
             raise UsageError(
                 f"that run's optimiser was not {self.config.optimiser.name}",
-                hint="--init its checkpoint starts a new one",
+                hint="its checkpoint starts a new one",
+                remedy="init",
             )
         self.iteration, self.steps_before = state["iteration"], state.get("steps_before", 0)
         self.source = state.get("source", "")

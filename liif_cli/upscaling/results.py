@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from liif_cli.coords import Grid
-from liif_cli.images.picture import Note, Picture
+from liif_cli.errors import Note
+from liif_cli.images.picture import Picture
 from liif_cli.images.write import Writer
 from liif_cli.rendering.shrink import is_reduced
 from liif_cli.rendering.sizes import (

@@ -21,6 +21,7 @@ import torch
 from liif_cli.models.registry import PRESETS
 from liif_cli.models.schema import to_dict
 from liif_cli.training import train as training
+from liif_cli.training.events import Ended, Event, Started, Trained, Validated
 from liif_cli.training.recipe import merge, read
 from liif_cli.training.run_folder import Run
 
@@ -92,13 +93,11 @@ def perform(stage: str, iterations: int, chosen: argparse.Namespace) -> None:
     init = Run.open(chosen.out / origin).model_path(_name(origin)) if how == "init" else None
     fork = Run.open(chosen.out / origin) if how == "fork" else None
 
-    def watch(entry: dict[str, Any]) -> None:
-        if entry["event"] in ("start", "validate", "end") or (
-            entry["event"] == "train" and entry["iteration"] % 2000 == 0
+    def watch(event: Event) -> None:
+        if isinstance(event, Started | Validated | Ended) or (
+            isinstance(event, Trained) and event.iteration % 2000 == 0
         ):
-            brief = {
-                k: round(v, 5) if isinstance(v, float) else v for k, v in entry.items() if k not in ("time", "skipped")
-            }
+            brief = {k: round(v, 5) if isinstance(v, float) else v for k, v in event.entry().items() if k != "skipped"}
             print(f"  {time.monotonic() - began:6.1f} s {brief}", flush=True)
 
     reason = training.train(run, config, init=init, fork=fork, watch=watch)

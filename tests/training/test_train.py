@@ -27,6 +27,7 @@ from liif_cli.models.model import SRModel
 from liif_cli.models.schema import to_dict
 from liif_cli.models.store import load_model
 from liif_cli.training.device_pairs import DevicePairs
+from liif_cli.training.events import Step
 from liif_cli.training.optimisers import factor
 from liif_cli.training.pairs import Pairs
 from liif_cli.training.recipe import (
@@ -208,7 +209,7 @@ def test_a_run_leaves_what_it_should(config, tmp_path):
     entries = run.entries()
     assert [e["iteration"] for e in entries if e["event"] == "validate"] == [8, 16, 24]
     assert [e["event"] for e in entries][-2:] == ["checkpoint", "end"]
-    assert sum(e["event"] == "step" for e in heard) == 24
+    assert sum(isinstance(event, Step) for event in heard) == 24
     header = read_header(tmp_path / "run" / "tiny.safetensors")
     assert header.model == config.model and header.provenance["iterations"] == 24
     assert header.provenance["recipe"]["optimiser"]["lr"] == 2e-3 and header.provenance["pictures"] == 9
@@ -268,8 +269,8 @@ def test_a_picture_that_breaks_on_the_way_is_named(config, photos, tmp_path):
     config = replace(config, iterations=8, workers=0, data=replace(config.data, folders=(str(folder),), cache="lazy"))
     run = Run.create(tmp_path / "run", config)
 
-    def ruin(entry):
-        if entry["event"] == "step" and entry["iteration"] == 1:
+    def ruin(event):
+        if isinstance(event, Step) and event.iteration == 1:
             (folder / "3.png").write_bytes(b"no picture any more")
 
     assert train(run, config, watch=ruin) == "done"
@@ -280,8 +281,8 @@ def test_a_picture_that_breaks_on_the_way_is_named(config, photos, tmp_path):
 def stopper(iteration):
     """A watcher that sends this process SIGTERM after a step."""
 
-    def watch(entry):
-        if entry["event"] == "step" and entry["iteration"] == iteration:
+    def watch(event):
+        if isinstance(event, Step) and event.iteration == iteration:
             signal.raise_signal(signal.SIGTERM)
 
     return watch

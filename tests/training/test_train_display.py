@@ -1,6 +1,7 @@
 """What `liif train` shows, and TensorBoard."""
 
 import io
+import json
 import sys
 import types
 from dataclasses import replace
@@ -14,30 +15,27 @@ from rich.progress import Progress, TextColumn
 from liif_cli.cli import progress
 from liif_cli.cli.progress import Live
 from liif_cli.errors import UsageError
+from liif_cli.training.events import (
+    KINDS,
+    Ended,
+    Saved,
+    Skipped,
+    Started,
+    Step,
+    Trained,
+    Validated,
+    parse,
+)
 from liif_cli.training.recipe import DataConfig, TrainConfig, ValidationConfig
 from liif_cli.training.report import curves, sheet
 from liif_cli.training.run_folder import Run
 from liif_cli.training.train import train
 
-STEP = {"event": "step", "iteration": 100, "iterations": 1000}
-NUMBERS = {
-    "event": "train",
-    "iteration": 100,
-    "loss": 0.03271,
-    "psnr": 29.687,
-    "samples_per_second": 31.25,
-    "waiting": 0.213,
-}
-SCORES = {"event": "validate", "iteration": 100, "scores": {"2": 30.551, "4": 25.974}}
-GONE = {"event": "skipped", "iteration": 100, "skipped": ["b.png: gone"]}
-START = {
-    "event": "start",
-    "iteration": 0,
-    "source": "random weights",
-    "pictures": 1299,
-    "in_memory": True,
-    "skipped": ["a.png: bad"],
-}
+STEP = Step(100, 1000)
+NUMBERS = Trained(100, rate=1e-4, loss=0.03271, psnr=29.687, samples_per_second=31.25, waiting=0.213)
+SCORES = Validated(100, {"2": 30.551, "4": 25.974})
+GONE = Skipped(100, ["b.png: gone"])
+START = Started(0, "random weights", processes=1, pictures=1299, in_memory=True, skipped=["a.png: bad"])
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
             STEP,
             NUMBERS,
             GONE,
-            {**STEP, "iteration": 101},
+            Step(101, 1000),
             SCORES,
         ):
             shown.hear(entry)
@@ -74,6 +72,16 @@ def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
     assert "101/1,000 loss 0.0327, PSNR 29.69 dB, 31.2 samples/s, 21% waiting for data" in text
     assert "validation x2 30.55 dB, x4 25.97 dB" in text
     assert "skipped: a.png: bad" in text and "skipped: b.png: gone" in text and "on 1,299 pictures (in memory)" in text
+
+
+def test_the_log_keeps_events_whole_and_passes_over_others():
+    events = [START, GONE, NUMBERS, SCORES, Saved(100), Ended(100, "done")]
+    assert {event.name for event in events} == set(KINDS)
+    for event in events:
+        entry = json.loads(json.dumps({**event.entry(), "time": 1.5}))
+        assert entry["event"] == event.name and parse(entry) == event
+    assert parse({"event": "comet", "iteration": 1}) is None and parse({"event": "train", "iteration": 1}) is None
+    assert list(NUMBERS.entry()) == ["event", "iteration", "rate", "loss", "psnr", "samples_per_second", "waiting"]
 
 
 def test_without_a_terminal_there_are_lines_and_quiet_has_none(monkeypatch, capsys):
