@@ -186,8 +186,11 @@ def convert(
         str, typer.Argument(metavar="FILE", help="Another project's checkpoint, or hf://owner/repo/path of one.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The checkpoint to write: a .safetensors.")
-    ],
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The checkpoint to write. Default: {stem}.safetensors next to FILE."
+        ),
+    ] = None,
     licence: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Licence of the weights. Default: the published one of a known file."),
@@ -207,10 +210,11 @@ def convert(
       liif models convert epoch-last.pth -o mine.safetensors --licence CC0-1.0
     """
     from liif_cli.models.convert import convert as convert_file
+    from liif_cli.models.convert import default_output
     from liif_cli.models.store import fetch_reference
 
     source = fetch_reference(file).path if file.startswith("hf://") else Path(file)
-    made = convert_file(source, output, licence=licence, overwrite=overwrite)
+    made = convert_file(source, output or default_output(file), licence=licence, overwrite=overwrite)
     if as_json:
         result(json.dumps(made.as_dict()))
         return
@@ -280,6 +284,9 @@ def push(
     card: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Markdown for the card. Default: made from the checkpoint.")
     ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What liif eval --json printed of this model, for the card.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the card and what would be sent; send nothing.")
     ] = False,
@@ -297,7 +304,8 @@ def push(
     """
     from liif_cli.models import publish
 
-    prepared = publish.prepare(file, repository, text=_read_card(card))
+    text, rows = _read_text("--card", card), _read_rows(_read_text("--scores", scores))
+    prepared = publish.prepare(file, repository, text=text, rows=rows)
     commit = None if dry_run else publish.push(prepared, private=private)
     if as_json:
         result(json.dumps({"repository": repository, "commit": commit, "files": prepared.sizes, "card": prepared.card}))
@@ -309,13 +317,22 @@ def push(
         result(prepared.card)
 
 
-def _read_card(path: Path | None) -> str | None:
+def _read_text(option: str, path: Path | None) -> str | None:
     try:
         return path.read_text(encoding="utf-8") if path else None
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"{option} {path} cannot be read: {reason}") from None
+
+
+def _read_rows(text: str | None) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(text)["rows"] if text is not None else []
+    except (ValueError, KeyError, TypeError):
         raise UsageError(
-            f"--card {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+            "--scores holds no rows of an evaluation", hint="it takes what liif eval --json prints"
         ) from None
+    return list(rows)
 
 
 @models.command()

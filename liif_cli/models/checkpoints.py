@@ -121,7 +121,7 @@ def read_header(path: Path, reference: str | None = None) -> Header:
     if is_pickle(path):
         raise CheckpointError(
             f"{path.name} is a PyTorch pickle, which liif loads for no model",
-            hint=f"convert it once: liif models convert {named} -o {path.with_suffix('.safetensors').name}",
+            hint=f"convert it once: liif models convert {named}",
         )
     try:
         with safe_open(path, framework="np") as file:
@@ -131,7 +131,7 @@ def read_header(path: Path, reference: str | None = None) -> Header:
     if HEADER not in metadata:
         raise CheckpointError(
             f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry",
-            hint=f"if it holds a LIIF model: liif models convert {named} -o {path.stem}-liif.safetensors",
+            hint=f"if it holds a LIIF model: liif models convert {named}",
         )
     return _parse_header(path, metadata[HEADER])
 

@@ -45,6 +45,13 @@ class Converted:
         return [*notes, Note.on(licence, "licence") if self.licence == UNKNOWN_LICENCE else licence]
 
 
+def default_output(name: str) -> Path:
+    """Where a file is converted to unless that is said: next to it, or in the current folder if it is on the Hub."""
+    source = Path(name.rpartition("/")[2] if name.startswith("hf://") else name)
+    ours = source.with_suffix(".safetensors")
+    return ours if ours.name != source.name else source.with_name(f"{source.stem}-liif.safetensors")
+
+
 def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Converted:
     """Write the model in `source`, a checkpoint of another project, to `out` as a checkpoint of ours.
 

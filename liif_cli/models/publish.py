@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from liif_cli.errors import LiifError, ModelNotFound, OutputError, UsageError
 from liif_cli.models import hub
@@ -37,10 +38,16 @@ class Publication:
         return card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
 
 
-def prepare(model: str | Path, repo: str, *, text: str | None = None) -> Publication:
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def prepare(
+    model: str | Path, repo: str, *, text: str | None = None, rows: Iterable[Mapping[str, Any]] = ()
+) -> Publication:
     """What `push` would send of a checkpoint, which is read whole first; asks no network.
 
     repo: owner/name. text: Markdown that stands in the card in place of the one made from the checkpoint's provenance.
+    rows: of an evaluation, as its JSON has them, for the card's scores beside the checkpoint's own.
     Raises `UsageError`, `ModelNotFound` and `CheckpointError`.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -48,8 +55,9 @@ def prepare(model: str | Path, repo: str, *, text: str | None = None) -> Publica
     found = find(model)
     found.load()
     parameters = count_parameters(found.path)
-    front = _front_matter(found.header, repo)
-    body = text or "\n".join(_body(found.header, repo, parameters))
+    scores = published_scores(found.header.provenance) | _measured(rows, found.name)
+    front = _front_matter(found.header, repo, scores)
+    body = text or "\n".join(_body(found.header, repo, parameters, scores))
     config = {
         "library_name": "liif",
         "schema": found.header.schema,
@@ -67,7 +75,24 @@ def prepare(model: str | Path, repo: str, *, text: str | None = None) -> Publica
     )
 
 
-def _front_matter(header: Header, repo: str) -> str:
+def _measured(rows: Iterable[Mapping[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    """The PSNR of one model in an evaluation's rows: `protocol set` -> scale -> dB."""
+    scores: dict[str, dict[str, float]] = {}
+    methods = set()
+    try:
+        for row in rows:
+            methods.add(str(row["method"]))
+            if row["method"] == name and row["psnr"] is not None:
+                what = f"{row['protocol']}{'' if row['standard'] else ' (non-standard LR)'} {row['dataset']}"
+                scores.setdefault(what, {})[str(row["scale"])] = float(row["psnr"])
+    except (KeyError, TypeError, ValueError):
+        raise UsageError("the scores are no evaluation's JSON: its rows have other keys") from None
+    if methods and not scores:
+        raise UsageError(f"the scores have no method {name!r}, only {', '.join(sorted(methods))}")
+    return scores
+
+
+def _front_matter(header: Header, repo: str, measured: Scores) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     licence = header.licence.lower()
@@ -83,7 +108,7 @@ def _front_matter(header: Header, repo: str) -> str:
             dataset_config=f"x{scale}",
             metric_name=f"PSNR x{scale}, dB",
         )
-        for what, scores in published_scores(header.provenance).items()
+        for what, scores in measured.items()
         for scale, psnr in scores.items()
     ]
     data = ModelCardData(
@@ -108,7 +133,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-") or "unknown"
 
 
-def _body(header: Header, repo: str, parameters: int) -> Iterable[str]:
+def _body(header: Header, repo: str, parameters: int, scores: Scores) -> Iterable[str]:
     """The card from what the checkpoint says of itself."""
     encoder, decoder = header.model.encoder.name.upper(), header.model.decoder.name.upper()
     yield from [
@@ -119,7 +144,7 @@ def _body(header: Header, repo: str, parameters: int) -> Iterable[str]:
     ]
     yield "Upscales images by any factor with [LIIF](https://arxiv.org/abs/2012.09161), a local implicit image function."
     yield from ["", "## Use", "", "```sh", f"liif upscale photo.jpg --scale 4 --model hf://{repo}", "```", ""]
-    yield from _score_table(published_scores(header.provenance))
+    yield from _score_table(scores)
     made = {key: value for key, value in header.provenance.items() if key not in ("validation_psnr", "published_psnr")}
     yield from ["## How it was made", "", "```json", json.dumps(made, indent=2), "```", ""]
     yield from ["## Licence", "", f"{header.licence}. {what_licence_means(header.licence)}"]
@@ -128,7 +153,7 @@ def _body(header: Header, repo: str, parameters: int) -> Iterable[str]:
     yield ""
 
 
-def _score_table(scores: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
+def _score_table(scores: Scores) -> Iterable[str]:
     yield from ["## Scores", ""]
     if not scores:
         yield from ["Not measured.", ""]

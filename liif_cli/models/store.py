@@ -88,8 +88,8 @@ def _other_files(repo: str, revision: str | None, path: str | None) -> str | Non
     if len(files) != 1:
         return f"it has {', '.join(files[:5])}" if files else "it has no file of weights"
     place = f"hf://{repo}{f'@{revision}' if revision else ''}/{files[0]}"
-    convert = f"liif models convert {place} -o {Path(files[0]).stem}.safetensors"
-    return convert if files[0].endswith((".pth", ".pt")) else f"{place} or, if it is not liif's, {convert}"
+    convert = f"liif models convert {place}"
+    return convert if files[0].endswith((".pth", ".pt")) else f"name it: {place}; if it is not liif's: {convert}"
 
 
 def shipped() -> dict[str, Path]:
@@ -128,7 +128,7 @@ def _open(name: str, path: Path, revision: str | None = None, reference: str | N
 
 @dataclass(frozen=True)
 class Entry:
-    """A model. name: as `--model` takes it. where: "shipped", "pulled", "cached" or, not on this machine, "known".
+    """A model. name: as `find` takes it. where: "shipped", "pulled", "cached" or, not on this machine, "known".
 
     bytes: of the file, None where it is not here and not stated. licence: as its file says. path: None where it is not here.
     scores: what they were measured on -> scale -> PSNR in dB.
@@ -158,7 +158,7 @@ def entries() -> list[Entry]:
 
 
 def names() -> list[str]:
-    """What `--model` can be given without the network; cheap enough for completion."""
+    """What `find` can be given without the network; cheap enough for completion."""
     return [*shipped(), *pulled(), *(name for name, _ in cached())]
 
 

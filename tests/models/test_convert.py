@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import formula, golden_model, tiny_config
+from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from test_golden import OWN, check
@@ -367,6 +368,7 @@ FAULTS = {
 @pytest.mark.parametrize("kind", FAULTS)
 def test_what_is_no_file(liif: Run, desk: Path, kind: str, suffix: str) -> None:
     """Each ends at once, with a code and two lines at most."""
+    Image.new("RGB", (8, 8)).save("in.png")
     path = place(desk, kind, suffix)
     code, says = FAULTS[kind]
     before, started = sorted(desk.iterdir()), time.monotonic()
@@ -375,6 +377,8 @@ def test_what_is_no_file(liif: Run, desk: Path, kind: str, suffix: str) -> None:
         ["models", "show", path],
         ["models", "verify", path],
         ["models", "path", path],
+        ["models", "push", path, "who/tiny", "--dry-run"],
+        ["upscale", "in.png", "-s", 2, "-m", path],
     ):
         ran = liif(*call)
         assert (ran.code, ran.out) == (code, []), (call, ran)
@@ -394,10 +398,19 @@ def test_the_command_converts_and_its_output_renders(liif: Run, desk: Path) -> N
     assert liif("models", "verify", "x.safetensors", "y.safetensors").code == 0
 
 
+def test_the_hint_s_command_needs_no_more(liif: Run, desk: Path) -> None:
+    (desk / "sub").mkdir()
+    saved(desk / "sub" / "x.pth", authors(tiny_config()))
+    assert liif("models", "convert", "sub/x.pth").out == ["sub/x.safetensors"]
+    save_file(formula_tensors(tiny_config()), desk / "raw.safetensors")
+    assert liif("models", "convert", "raw.safetensors").out == ["raw-liif.safetensors"]
+    assert liif("models", "convert", "raw.safetensors").code == 4
+
+
 def test_a_pth_as_a_model_says_which_command_converts_it(liif: Run, desk: Path) -> None:
     saved(desk / "x.pth", authors(tiny_config()))
     ran = liif("models", "show", "x.pth")
-    assert ran.code == 6 and ran.err[1] == "Hint: convert it once: liif models convert x.pth -o x.safetensors"
+    assert ran.code == 6 and ran.err[1] == "Hint: convert it once: liif models convert x.pth"
     save_file({"a": torch.zeros(2)}, desk / "other.safetensors")
     ran = liif("models", "show", "other.safetensors")
-    assert ran.code == 6 and "liif models convert other.safetensors -o other-liif.safetensors" in ran.err[1]
+    assert ran.code == 6 and ran.err[1].endswith("liif models convert other.safetensors")

@@ -11,6 +11,7 @@ from conftest import golden_model, tiny_config
 from hub_server import READER, WRITER, HubServer
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from PIL import Image
 from safetensors.torch import save
 from test_convert import mmediting, same
 
@@ -82,6 +83,20 @@ def test_a_card_of_ones_own(liif: Run, hub: HubServer) -> None:
     assert liif("models", "push", "tiny.safetensors", "who/tiny", "--card", "gone.md").code == 2
 
 
+def test_scores_of_an_evaluation_are_on_the_card(liif: Run, hub: HubServer) -> None:
+    Image.effect_noise((48, 48), 60).save("in.png")
+    ran = liif("eval", "--dataset", "in.png", "-m", "tiny.safetensors", "-s", "2", "--json")
+    Path("scores.json").write_text("\n".join(ran.out))
+    (psnr,) = [row["psnr"] for row in json.loads("\n".join(ran.out))["rows"] if row["method"] == "tiny"]
+    push = ("models", "push", "tiny.safetensors", "who/x", "--dry-run", "--scores", "scores.json")
+    card = ModelCard("\n".join(liif(*push).out))
+    assert psnr in [each.metric_value for each in card.data.eval_results]
+    assert f"{psnr:.2f}" in card.text and "| mmediting Set5 |" in card.text
+    for wrong in ("{}", "[", '{"rows": [1]}', '{"rows": [{"method": "other", "psnr": 3}]}'):
+        Path("scores.json").write_text(wrong)
+        assert liif(*push).code == 2
+
+
 def test_private(liif: Run, hub: HubServer) -> None:
     assert liif("models", "push", "tiny.safetensors", "who/mine", "--private").code == 0
     assert hub.repos["model", "who/mine"].private
@@ -146,7 +161,7 @@ def test_a_repository_without_our_header_is_refused_with_the_way_to_convert(liif
     }
     hub.add("model", "them/raw", {"model.safetensors": save(theirs)})
     ran = liif("models", "show", "hf://them/raw@main")
-    assert ran.code == 6 and "liif models convert hf://them/raw@main/model.safetensors -o" in ran.err[1]
+    assert ran.code == 6 and ran.err[1].endswith("liif models convert hf://them/raw@main/model.safetensors")
     hub.add("model", "them/one", {"liif-edsr.safetensors": save(theirs)})
     ran = liif("models", "path", "hf://them/one")
     assert ran.code == 5 and "has no file model.safetensors" in ran.err[0]
@@ -157,11 +172,11 @@ def test_a_pth_on_the_hub_is_converted_by_its_address(liif: Run, hub: HubServer)
     torch.save(mmediting(tiny_config()), "x.pth")
     hub.add("model", "them/pth", {"liif.pth": Path("x.pth").read_bytes()})
     ran = liif("models", "path", "hf://them/pth")
-    assert ran.err[1] == "Hint: liif models convert hf://them/pth/liif.pth -o liif.safetensors"
-    assert liif("models", "convert", "hf://them/pth/liif.pth", "-o", "liif.safetensors").code == 0
+    assert ran.err[1] == "Hint: liif models convert hf://them/pth/liif.pth"
+    assert liif("models", "convert", "hf://them/pth/liif.pth").out == ["liif.safetensors"]
     assert load_model("liif.safetensors").config.std == (1.0, 1.0, 1.0)
     ran = liif("models", "path", "hf://them/pth/liif.pth")
-    assert ran.code == 6 and "liif models convert hf://them/pth/liif.pth -o" in ran.err[1]
+    assert ran.code == 6 and ran.err[1].endswith("liif models convert hf://them/pth/liif.pth")
 
 
 def test_a_cached_model_while_the_hub_is_down_is_said(liif: Run, hub: HubServer) -> None:
