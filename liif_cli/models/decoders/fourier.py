@@ -11,30 +11,29 @@ pixel and scale 1 it gives nothing but the code's `correction` of that pixel: wi
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from liif_cli.coords import Axis
 from liif_cli.machine.threads import run
+from liif_cli.models.kernels.banded import CELLS, COLOURS, OTHER_CELLS, Taps, banded, render_banded
 
 LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
-COLOURS = 3
-CELLS = 8  # LR pixels per side of a block: a wider one wastes products on zeros, a narrower one has too small products
-STRIPS = 4  # for each thread, at least, so that all are busy until the end
+ROWS = 16  # LR pixels at once in a thread where features become coefficients
+WIDEST, MAGNIFIED = 1024, 4  # codes per side of a tile and pixels per code that scratch is planned for
 
 
 @dataclass(frozen=True)
 class FourierField:
     """What queries read of a tile.
 
-    codes: (B, h, w, n * n * 3), coefficients ordered by (function of x, function of y, colour). image: (B, h, w, 3) float32,
-    the LR image, normalised, with the codes' corrections. origin: (y, x) of the tile's first code in the whole image. size:
-    (height, width) of the whole image, to which codes are clamped.
+    codes: (B, h, n * 3 * n, w), coefficients ordered by (function of y, colour, function of x). In float32 the constant ones
+    hold the LR image as well; in 16 bits it is added in float32. image: (B, h, w, 3) float32, the LR image, normalised, with
+    the codes' corrections. origin: (y, x) of the tile's first code in the whole image. size: (height, width) of the whole
+    image, to which codes are clamped.
     """
 
     codes: Tensor
@@ -45,24 +44,7 @@ class FourierField:
     @property
     def extent(self) -> tuple[int, int]:
         """(height, width) of the tile in latent codes."""
-        return self.codes.shape[1], self.codes.shape[2]
-
-
-@dataclass(frozen=True)
-class Taps:
-    """One axis's pixels: the two codes that each reads, and what they weigh.
-
-    code: (n, 2) int64, indices in the tile. window: (n, 2), the weights of the two. function: (n, 2, functions), the damped
-    functions at the pixel's offset from each code, times the window.
-    """
-
-    code: Tensor
-    window: Tensor
-    function: Tensor
-
-    def part(self, start: int, stop: int) -> "Taps":
-        """Those of the pixels [start, stop)."""
-        return Taps(self.code[start:stop], self.window[start:stop], self.function[start:stop])
+        return self.codes.shape[1], self.codes.shape[3]
 
 
 class Fourier(nn.Module):
@@ -98,9 +80,8 @@ class Fourier(nn.Module):
         return torch.cat([torch.ones_like(waves[..., :1]), waves], -1)
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """Weight (n * n * 3, in_channels) and bias of all coefficients in the order of `FourierField.codes`.
-
-        The constant ones undo what the others give at offset 0 and scale 1.
+        """Weight (n * 3 * n + 3, in_channels) and bias of all coefficients, in the order of `FourierField.codes`, and of the
+        corrections. The constant ones undo what the others give at offset 0 and scale 1.
         """
         n = self.functions
         device = self.frequency.device
@@ -109,9 +90,9 @@ class Fourier(nn.Module):
         own = self.basis(torch.zeros((), device=device), torch.ones((), device=device))
         own = (own.unsqueeze(1) * own).flatten()[1:]
         constant = -(own.view(1, -1, 1) * weight).sum(1, keepdim=True)
-        weight = (
-            torch.cat([constant, weight], 1).view(COLOURS, n, n, -1).permute(2, 1, 0, 3).reshape(n * n * COLOURS, -1)
-        )
+        weight = torch.cat([constant, weight], 1).view(COLOURS, n, n, -1).transpose(0, 1).flatten(0, 2)
+        correction = torch.cat([self.correction.weight.flatten(1), self.correction.bias.unsqueeze(1)], 1)  # type: ignore[union-attr]
+        weight = torch.cat([weight, correction])
         return weight[:, :-1], weight[:, -1]
 
     def prepare(
@@ -124,14 +105,23 @@ class Fourier(nn.Module):
     ) -> FourierField:
         """Features (B, in_channels, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` -> its field.
 
-        dtype: of the coefficients, and what `render` multiplies; default: the features' own. The image stays float32.
+        dtype: of the coefficients, and what `render` multiplies; default: the features' own. On the CPU without gradients it is
+        float32, whatever is asked for: the products are too narrow to be faster in 16 bits there.
         """
         weight, bias = self.head()
-        codes = pointwise(features, weight, bias)
-        pixels = image.float().permute(0, 2, 3, 1)
-        pixels = pixels + pointwise(features, self.correction.weight.flatten(1), self.correction.bias).float()  # type: ignore[arg-type]
+        if features.device.type == "cpu" and not torch.is_grad_enabled():
+            codes = coefficients_by_row(features, weight, bias)
+        else:
+            weight, bias = weight.to(features.dtype), bias.to(features.dtype)
+            codes = nn.functional.conv2d(features, weight[:, :, None, None], bias).permute(0, 2, 1, 3)
+            codes = codes.to(dtype or codes.dtype)
+        codes, correction = codes[:, :, :-COLOURS], codes[:, :, -COLOURS:]
+        pixels = image.float().permute(0, 2, 3, 1) + correction.float().transpose(2, 3)
+        if codes.dtype == torch.float32:
+            codes = codes.contiguous()
+            codes[:, :, : self.functions * COLOURS : self.functions] += pixels.transpose(2, 3)
         height, width = size or (features.shape[2], features.shape[3])
-        return FourierField(codes.to(dtype or codes.dtype).contiguous(), pixels.contiguous(), origin, (height, width))
+        return FourierField(codes.contiguous(), pixels.contiguous(), origin, (height, width))
 
     @property
     def code_bytes(self) -> int:
@@ -139,9 +129,11 @@ class Fourier(nn.Module):
         return 4 * COLOURS * (self.functions**2 + 1)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """Bytes that `render` takes at most beside its result, for a tile of up to 2048 codes a side."""
-        threads = torch.get_num_threads() if self.frequency.device.type == "cpu" else 1
-        return threads * 4 * 2048 * (self.functions + 1) * COLOURS * 4 * 2 * CELLS * 2
+        """Bytes that `render` takes at most beside its result, in tiles of up to `WIDEST` codes per side."""
+        cpu = self.frequency.device.type == "cpu"
+        rows = (CELLS["cpu"] if cpu else OTHER_CELLS) * MAGNIFIED
+        per_row = 2 * (self.functions * COLOURS + MAGNIFIED * COLOURS) * WIDEST
+        return (torch.get_num_threads() if cpu else 1) * 4 * rows * per_row
 
     def query(self, field: FourierField, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -152,8 +144,10 @@ class Fourier(nn.Module):
         y, x = (self.taps(position[..., i], cell[..., i], field.size[i], field.origin[i]) for i in range(2))
         batch = torch.arange(len(position), device=position.device).view(-1, 1, 1, 1)
         at = batch, y.code.unsqueeze(-1), x.code.unsqueeze(-2)
-        codes = field.codes[at].view(*y.code.shape, 2, self.functions, self.functions, COLOURS).to(y.function.dtype)
-        colours = torch.einsum("bqyxjic,bqyi,bqxj->bqc", codes, y.function, x.function)
+        codes = field.codes.transpose(2, 3)[at].view(*y.code.shape, 2, self.functions, COLOURS, self.functions)
+        colours = torch.einsum("bqyxicj,bqyi,bqxj->bqc", codes.to(y.function.dtype), y.function, x.function)
+        if field.codes.dtype == torch.float32:
+            return colours
         return colours + torch.einsum("bqyxc,bqy,bqx->bqc", field.image[at].to(y.window.dtype), y.window, x.window)
 
     def taps(self, position: Tensor, cell: Tensor, size: int, origin: int) -> Taps:
@@ -177,50 +171,40 @@ class Fourier(nn.Module):
 
         Returns (B, largest, largest, 3) float32, normalised; zero beyond each output's side.
         """
-        batch, height, width, _ = field.codes.shape
+        batch, height, _, width = field.codes.shape
         index = torch.arange(largest, device=side.device)
         position = ((2 * index + 1) * height).double() / (2 * side).unsqueeze(1) - 0.5
         cell = (height / side.float()).unsqueeze(1).expand_as(position)
         taps = self.taps(position, cell, height, 0)
-        inside = index < side.unsqueeze(1)
+        inside = (index < side.unsqueeze(1)).unsqueeze(-1)
+        matrix = inside * banded(taps.code, taps.function, height).flatten(2)  # (B, largest, functions * height)
         n = self.functions
-        matrix = inside[..., None, None] * banded(taps.code, taps.function, height)  # (B, largest, height, n)
-        codes = field.codes.view(batch, height, width, n, n * COLOURS)
-        wide = codes.permute(0, 2, 3, 1, 4).reshape(
-            batch, width * n, -1
-        )  # (x, function of x) by (y, function of y, colour)
-        across = (matrix.flatten(2) @ wide).view(batch, largest, height * n, COLOURS)
-        tall = across.permute(0, 2, 1, 3).reshape(batch, height * n, -1)
-        out = (matrix.flatten(2) @ tall).view(batch, largest, largest, COLOURS)
+        codes = field.codes.view(batch, height, n, COLOURS, n, width)
+        wide = codes.permute(0, 4, 5, 2, 1, 3).reshape(
+            batch, n * width, -1
+        )  # function of x, x; function of y, y, colour
+        across = (matrix @ wide).view(batch, largest, n * height, COLOURS)
+        tall = across.permute(0, 2, 1, 3).reshape(batch, n * height, -1)
+        out = (matrix @ tall).view(batch, largest, largest, COLOURS).float()
+        if field.codes.dtype == torch.float32:
+            return out
         with torch.autocast(side.device.type, enabled=False):
-            window = inside[..., None] * banded(taps.code, taps.window.unsqueeze(-1), height).squeeze(-1)
+            window = inside * banded(taps.code, taps.window.unsqueeze(-1), height).squeeze(-2)
             across = torch.einsum("bpx,byxc->bypc", window, field.image)
-            return out.float() + torch.einsum("bqy,bypc->bqpc", window, across)
+            return out + torch.einsum("bqy,bypc->bqpc", window, across)
 
     @torch.no_grad()
     def render(self, field: FourierField, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
         """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
 
-        In blocks of `CELLS` x `CELLS` codes, each two products of matrices that are zero beside a band. queries: not needed, as
-        no pixel needs room of its own.
+        queries: not needed, as no pixel needs room of its own.
         """
         y, x = (self._axis_taps(axis, field, i) for i, axis in enumerate((rows, columns)))
-        out = field.image.new_empty(len(field.codes), len(rows), len(columns), COLOURS)
         if not len(rows) or not len(columns):
-            return out
-        if at_codes(rows) and at_codes(
-            columns
-        ):  # x1: the series gives exactly nothing here, whatever 16 bits make of it
-            return out.copy_(field.image[:, y.code[:, 0]][:, :, x.code[:, 0]])
-        blocks = Blocks.of(y, field.codes.dtype)
-        run(
-            [
-                partial(_render_strip, codes, image, blocks, x.part(*pixels), whole[:, slice(*pixels)])
-                for codes, image, whole in zip(field.codes, field.image, out, strict=True)
-                for pixels in strips(columns)
-            ]
-        )
-        return out
+            return field.image.new_empty(len(field.image), len(rows), len(columns), COLOURS)
+        if at_codes(rows) and at_codes(columns):  # x1: the series give exactly nothing, whatever rounding makes of it
+            return field.image[:, y.code[:, 0]][:, :, x.code[:, 0]]
+        return render_banded(field.codes, None if field.codes.dtype == torch.float32 else field.image, y, x)
 
     def _axis_taps(self, axis: Axis, field: FourierField, i: int) -> Taps:
         lower, fraction = (torch.from_numpy(part) for part in axis.split())
@@ -241,98 +225,23 @@ def _in_float64(decoder: Fourier) -> Fourier:
     return other
 
 
-def pointwise(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A 1x1 convolution of (B, C, h, w) by (n, C), in the features' dtype -> (B, h, w, n)."""
-    weight, bias = weight.to(features.dtype), bias.to(features.dtype)
-    return nn.functional.conv2d(features, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+def coefficients_by_row(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 1x1 convolution of (B, C, h, w) by (n, C), computed in the features' dtype -> (B, h, n, w) float32; on the CPU.
+
+    Row by row, since that is the order in which the result is needed: to turn a whole array afterwards takes longer.
+    """
+    weight, bias = weight.to(features.dtype), bias.to(features.dtype).unsqueeze(1)
+    batch, _, height, width = features.shape
+    out = torch.empty(batch, height, len(weight), width)
+
+    def some(image: int, first: int) -> None:
+        for y in range(first, min(first + ROWS, height)):
+            torch.add(torch.mm(weight, features[image, :, y]), bias, out=out[image, y])
+
+    run([partial(some, image, first) for image in range(batch) for first in range(0, height, ROWS)])
+    return out
 
 
 def at_codes(axis: Axis) -> bool:
     """Whether every pixel of the axis lies on a code and has its size."""
     return axis.cell == 1 and not axis.split()[1].any()
-
-
-def banded(code: Tensor, values: Tensor, count: int) -> Tensor:
-    """Weights of two codes, `values` (..., n, 2, functions) at `code` (..., n, 2), as a matrix (..., n, count, functions)."""
-    functions = values.shape[-1]
-    index = code.unsqueeze(-1).expand(values.shape)
-    matrix = values.new_zeros(*values.shape[:-2], count, functions)
-    return matrix.scatter_add(-2, index, values)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """An axis's pixels in blocks of equally many codes, filled up with pixels of weight zero to equally many pixels.
-
-    first: the block's first code. series: (blocks, pixels, codes * functions), in the codes' dtype. window: (blocks, pixels,
-    codes) float32. rows: (n,), where each pixel of the axis stands among the (blocks * pixels).
-    """
-
-    first: Tensor
-    series: Tensor
-    window: Tensor
-    rows: Tensor
-
-    @classmethod
-    def of(cls, taps: Taps, dtype: torch.dtype) -> "Blocks":
-        """The blocks of an axis."""
-        low, last = int(taps.code.min()), int(taps.code.max())
-        cells = min(CELLS, max(1, last - low))
-        # A pixel belongs to the block of its lower code; the last code has pixels of its own only where it is the edge's.
-        block = (taps.code[:, 0] - low).div(cells, rounding_mode="floor")
-        count = int(block.max()) + 1
-        first = (low + cells * torch.arange(count, device=block.device)).clamp(max=max(low, last - cells))
-        sizes = torch.bincount(block, minlength=count)
-        starts = sizes.cumsum(0) - sizes
-        place = torch.arange(len(block), device=block.device) - starts[block]
-        rows = block * int(sizes.max()) + place
-        inside = taps.code - first[block].unsqueeze(1)
-        span = min(cells, last - low) + 1
-
-        def spread(values: Tensor) -> Tensor:
-            matrix = banded(inside, values, span)
-            padded = matrix.new_zeros(count * int(sizes.max()), *matrix.shape[1:])
-            padded[rows] = matrix
-            return padded.view(count, -1, *matrix.shape[1:])
-
-        return cls(
-            first, spread(taps.function).flatten(2).to(dtype), spread(taps.window.unsqueeze(-1)).squeeze(-1), rows
-        )
-
-
-def strips(axis: Axis) -> Iterator[tuple[int, int]]:
-    """The pixels [start, stop) of an axis in runs that lie within `CELLS` codes, counted from its first pixel."""
-    lower = axis.split()[0]
-    edges = [int(e) for e in range(int(lower[0]), int(lower[-1]) + 1, CELLS)]
-    starts = [axis.first_from(edge) - axis.start for edge in edges[1:]]
-    yield from (pair for pair in pairwise([0, *starts, len(axis)]) if pair[0] < pair[1])
-
-
-def _render_strip(codes: Tensor, image: Tensor, rows: Blocks, columns: Taps, out: Tensor) -> None:
-    """Fill `out` (H, w, 3) with the colours of these columns. codes: (h, w, functions * functions * 3). image: (h, w, 3)."""
-    first, last = int(columns.code.min()), int(columns.code.max()) + 1
-    top, bottom = int(rows.first[0]), int(rows.first[-1]) + rows.window.shape[2]
-    height, functions = bottom - top, columns.function.shape[-1]
-    inside = columns.code - first
-    series = banded(inside, columns.function, last - first).flatten(1).to(codes.dtype)  # (w, codes * functions)
-    window = banded(inside, columns.window.unsqueeze(-1), last - first).squeeze(-1)
-    part = codes[top:bottom, first:last].reshape(height, -1, functions * COLOURS)  # (h, codes * functions of x, others)
-    across = torch.bmm(part.transpose(1, 2), series.t().expand(height, -1, -1))  # (h, functions of y * colours, w)
-    tall = across.view(height * functions, -1)
-    base = torch.bmm(image[top:bottom, first:last].transpose(1, 2), window.t().expand(height, -1, -1)).view(height, -1)
-    done = _down(rows, rows.series, tall, top, functions).float() + _down(rows, rows.window, base, top, 1)
-    out.copy_(done.view(-1, COLOURS, len(columns.code))[rows.rows].transpose(1, 2))
-
-
-def _down(rows: Blocks, matrix: Tensor, lines: Tensor, top: int, per_code: int) -> Tensor:
-    """The products of all blocks with their codes' `lines` ((h * per_code), n) -> (blocks * pixels, n)."""
-    blocks, _, reach = matrix.shape
-    if blocks > 2:  # all but the last begin `CELLS` codes after one another
-        most = lines.as_strided(
-            (blocks - 1, reach, lines.shape[1]), (CELLS * per_code * lines.shape[1], lines.shape[1], 1)
-        )
-        head = torch.bmm(matrix[:-1], most)
-        tail = matrix[-1] @ lines[(int(rows.first[-1]) - top) * per_code :][:reach]
-        return torch.cat([head.flatten(0, 1), tail])
-    parts = [m @ lines[(int(f) - top) * per_code :][:reach] for m, f in zip(matrix, rows.first, strict=True)]
-    return torch.cat(parts)
