@@ -263,6 +263,23 @@ class TestOthers:
         assert any("first frame" in note for note in picture.notes)
 
 
+def test_pillows_own_limit_is_neither_applied_nor_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a global of the process, which other threads read too."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Image.open applies the limit"))
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    moving = saved_frames(frames)
+    for data in (saved(RGB, "BMP"), saved(RGB[..., 0] > 99, "PPM"), moving):
+        assert images.read(data).width == RGB.shape[1]
+    assert Image.MAX_IMAGE_PIXELS == 1
+
+
+def saved_frames(frames: list[Image.Image]) -> bytes:
+    file = io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
 class TestRefusals:
     SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from liif_cli.errors import InputError, OutputError
-from liif_cli.images.formats.base import Coding, Loaded, pillow_alone
+from liif_cli.images.formats.base import Coding, Loaded, pillow_image
 from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, Header, chunk, head, profile
 from liif_cli.images.picture import Metadata, Timing
 from liif_cli.images.source import Source, libvips
@@ -76,12 +76,11 @@ def _pixel_chunks(single: bytes) -> Iterator[bytes]:
 def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     """A frame of an APNG whose chunks were read; the first is 0."""
     import numpy as np
-    from PIL import Image
 
     metadata, notes = profile(header)
     if header.depth == 16:
         notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
-    with source.open() as file, pillow_alone(), Image.open(file) as image:
+    with source.open() as file, pillow_image("PNG", file) as image:
         first = 1 if getattr(image, "default_image", False) else 0
         durations = []
         count = int(getattr(image, "n_frames", 1))
@@ -94,7 +93,7 @@ def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     gray = header.kind in (0, 4)
 
     def decode() -> NDArray[Any]:
-        with source.open() as file, pillow_alone(), Image.open(file) as image:
+        with source.open() as file, pillow_image("PNG", file) as image:
             image.seek(frame + first)
             return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
 

@@ -5,10 +5,9 @@ A format's file loads neither NumPy, Pillow nor libvips before a file is read or
 
 from __future__ import annotations
 
+import struct
 import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -200,31 +199,26 @@ def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
     return pixels
 
 
-_pillow_lock = threading.Lock()
+def pillow_image(name: str, file: BinaryIO) -> Any:
+    """A file opened by one of Pillow's plugins, by its name in capitals. Raises what `Image.open` raises.
 
+    `Image.open` itself would apply Pillow's limit on pixels, a global of the process; ours are checked on the header.
+    """
+    from PIL import Image, UnidentifiedImageError
 
-@contextmanager
-def pillow_alone() -> Iterator[None]:
-    """Pillow's limit on pixels is a global of its module; the caller's own limit is checked on the header. What Pillow warns
-    of is an error, or no concern of the user."""
-    from PIL import Image
-
-    with _pillow_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def from_pillow(source: Source, file: BinaryIO) -> Loaded:
-    """A file that Pillow opens, brought to gray, RGB or RGBA of 8 bits."""
-    import numpy as np
-    from PIL import Image
-
+    Image.preinit()
     file.seek(0)
-    with pillow_alone(), Image.open(file) as image:
+    try:
+        return Image.OPEN[name][0](file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        raise UnidentifiedImageError(str(error)) from error
+
+
+def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
+    """A file that Pillow's plugin `name` opens, brought to gray, RGB or RGBA of 8 bits."""
+    import numpy as np
+
+    with pillow_image(name, file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
         if mode == "P":
             colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -233,7 +227,7 @@ def from_pillow(source: Source, file: BinaryIO) -> Loaded:
             target = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
 
     def decode() -> NDArray[Any]:
-        with source.open() as again, pillow_alone(), Image.open(again) as image:
+        with source.open() as again, pillow_image(name, again) as image:
             pixels: NDArray[Any] = np.array(
                 image.convert("RGB").convert(target) if mode == "P" else image.convert(target)
             )

@@ -18,7 +18,7 @@ from liif_cli.images.source import Source
 
 def load_bmp(source: Source, file: BinaryIO, _: int) -> Loaded:
     """A BMP."""
-    return from_pillow(source, file)
+    return from_pillow(source, file, "BMP")
 
 
 def save_bmp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def load_netpbm(source: Source, file: BinaryIO, _: int) -> Loaded:
     """A PBM, PGM or PPM."""
     facts = header(file.read(2**16))
     if facts is None:
-        return from_pillow(source, file)
+        return from_pillow(source, file, "PPM")
     width, height, channels, top = facts
 
     def decode() -> NDArray[Any]:
