@@ -13,8 +13,11 @@ import torch
 
 from liif_cli.cli import app
 from liif_cli.models.checkpoints import save_model
+from liif_cli.models.decoders.liif import LIIFConfig
+from liif_cli.models.encoders.edsr import EDSRConfig
+from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
-from liif_cli.models.schema import EDSRConfig, LIIFConfig, ModelConfig, RDNConfig
+from liif_cli.models.registry import ModelConfig
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

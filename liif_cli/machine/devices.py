@@ -1,10 +1,12 @@
 """Devices: which are available, their precisions and free memory, and what out-of-memory errors look like."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from liif_cli.errors import DeviceError
 from liif_cli.machine.memory import available
@@ -56,18 +58,58 @@ def free_memory(device: torch.device) -> int:
     return available()
 
 
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Makes fp32 exact in its block: TF32 is off for products and convolutions. Restores the flags afterwards."""
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn]  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
+def exact_float32(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes fp32 convolutions on `device` exact in its block, for this thread alone: no flag of the process changes.
+
+    On CUDA, cuDNN is told for each call not to use TF32, which torch allows it by default. Products use TF32 only if the process
+    asked for it (`torch.set_float32_matmul_precision`). Elsewhere there is nothing to do.
+    """
+    return ExactConvolutions() if device.type == "cuda" and _takes_argument(device) else nullcontext()
+
+
+class ExactConvolutions(TorchFunctionMode):
+    """Without TF32: float32 convolutions of images on a CUDA device, outside of autocast."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls `func`, or what takes its place."""
+        return (_convolution if func is torch.conv2d else func)(*args, **(kwargs or {}))
+
+
+def _convolution(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
+    """`torch.conv2d`, without TF32 where it would be used."""
+    plain = image.is_cuda and image.dtype == torch.float32 and not isinstance(padding, str)
+    if not plain or torch.is_autocast_enabled("cuda"):
+        return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
+    return _exact_convolution(image, weight, bias, stride, padding, dilation, groups)
+
+
+def _exact_convolution(
+    image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *geometry: Any
+) -> torch.Tensor:
+    stride, padding, dilation, groups = geometry
+    pairs = [[value, value] if isinstance(value, int) else list(value) for value in (padding, stride, dilation)]
+    out: torch.Tensor = torch.cudnn_convolution(image, weight, *pairs, groups, False, False, False)  # type: ignore[attr-defined]
+    return out if bias is None else out.add_(bias.view(-1, 1, 1))
+
+
+@cache
+def _takes_argument(device: torch.device) -> bool:
+    """Whether this build of torch has cuDNN's convolution as an operator of its own."""
     try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+        one = torch.ones(1, 1, 1, 1, device=device)
+        return bool(_exact_convolution(one, one, None, 1, 0, 1, 1) == 1)
+    except (AttributeError, RuntimeError):
+        return False
 
 
 def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | None:

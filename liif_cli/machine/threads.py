@@ -8,9 +8,11 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from threading import Barrier, Lock
 
 import torch
 
+_starting = Lock()  # of a pool: two callers want one
 KEPT = 31 * 2**20  # bytes; glibc adapts to blocks below 32 MiB only
 
 
@@ -26,8 +28,26 @@ def keep_memory() -> None:
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads that stay: starting one, with its own limit for torch, takes milliseconds."""
-    return ThreadPoolExecutor(count, thread_name_prefix="liif")
+    """Threads in which torch uses one thread each. They stay: starting one takes milliseconds."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="liif")
+    before = _new_threads_count(pool)
+    ready = Barrier(count + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # for this thread, and until `before` is back for those that are started meanwhile
+        ready.wait()
+
+    for _ in range(count):
+        pool.submit(start)
+    ready.wait()
+    with ThreadPoolExecutor(1) as other:  # in a thread of its own, as the caller's own number may be another
+        other.submit(torch.set_num_threads, before).result()
+    return pool
+
+
+def _new_threads_count(pool: ThreadPoolExecutor) -> int:
+    """How many threads torch uses in a thread that it has not seen before."""
+    return pool.submit(torch.get_num_threads).result()
 
 
 if hasattr(os, "register_at_fork"):
@@ -37,7 +57,7 @@ if hasattr(os, "register_at_fork"):
 def run(jobs: Sequence[Callable[[], None]]) -> None:
     """Call all jobs in as many threads as torch uses; inside a job, torch uses one thread. Raises the first job's exception.
 
-    Restores torch's number of threads. Other threads that first use torch in the meantime get one thread as well.
+    Several threads may call it at once: they share the pool, and torch's numbers of threads stay as they are.
     """
     keep_memory()
     count = torch.get_num_threads()
@@ -48,12 +68,12 @@ def run(jobs: Sequence[Callable[[], None]]) -> None:
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def alone(job: Callable[[], None]) -> None:
-        if torch.get_num_threads() > 1:
-            torch.set_num_threads(1)  # for this thread and for those started later
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):  # both are per thread
             job()
 
-    futures = [_pool(count).submit(alone, job) for job in jobs]
+    with _starting:
+        pool = _pool(count)
+    futures = [pool.submit(alone, job) for job in jobs]
     try:
         for future in futures:
             future.result()
@@ -61,4 +81,3 @@ def run(jobs: Sequence[Callable[[], None]]) -> None:
         for future in futures:
             future.cancel()
         wait(futures)
-        torch.set_num_threads(count)

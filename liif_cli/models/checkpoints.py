@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from liif_cli.errors import CheckpointError, ModelNotFound
 from liif_cli.machine.files import write_bytes
-from liif_cli.models.schema import ConfigError, ModelConfig, parse, to_dict
+from liif_cli.models.schema import ConfigError, parse, to_dict
 
 if TYPE_CHECKING:
     import torch
 
     from liif_cli.models.model import SRModel
+    from liif_cli.models.registry import ModelConfig
 
 SCHEMA = 1
 HEADER = "liif"
@@ -28,11 +29,15 @@ HEADER = "liif"
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself. `provenance`: how it was made, free-form but fit for JSON."""
+    """What a checkpoint says of itself, readable without torch.
+
+    model: its config, as a dictionary; `Checkpoint.config` understands it. provenance: how it was made, free-form but fit for
+    JSON.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (a ClassVar annotation would be a field to pydantic)
 
-    model: ModelConfig
+    model: dict[str, Any]
     licence: str
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -50,15 +55,26 @@ class Checkpoint:
     header: Header
     revision: str | None = None
 
+    @property
+    def config(self) -> "ModelConfig":
+        """The model's config. Loads torch. Raises `CheckpointError` if this liif does not know such a model."""
+        from liif_cli.models.registry import ModelConfig
+
+        try:
+            return parse(ModelConfig, self.header.model, "model")
+        except ConfigError as error:
+            raise CheckpointError(f"the header of {self.path.name} is not understood: {error}") from None
+
     def load(self, device: "str | torch.device" = "cpu") -> "SRModel":
         """Build the model, in float32 and evaluation mode, on `device`. Raises `CheckpointError`: all tensors fit, or none."""
         import torch
 
         from liif_cli.models.model import SRModel
 
+        config = self.config
         tensors = {name: tensor.to(torch.float32) for name, tensor in _read_tensors(self.path)}
         try:
-            return SRModel.from_tensors(self.header.model, tensors).eval().to(device)
+            return SRModel.from_tensors(config, tensors).eval().to(device)
         except CheckpointError as error:
             raise CheckpointError(f"{self.path.name}: {error}") from None
 
@@ -80,7 +96,7 @@ def save_model(
     import torch
     from safetensors.torch import save
 
-    header = Header(model.config, licence, dict(provenance))
+    header = Header(to_dict(model.config), licence, dict(provenance))
     tensors = {name: t.detach().to("cpu", dtype or torch.float32).contiguous() for name, t in model.export().items()}
     write_bytes(path, save(tensors, {HEADER: json.dumps(to_dict(header), sort_keys=True)}), overwrite=overwrite)
 

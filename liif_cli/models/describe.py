@@ -9,7 +9,6 @@ from liif_cli.errors import CheckpointError, LiifError
 from liif_cli.machine.files import file_sha256
 from liif_cli.models.checkpoints import Checkpoint, count_parameters
 from liif_cli.models.known import Known, by_name, is_non_commercial
-from liif_cli.models.schema import to_dict
 from liif_cli.models.store import cached, find, published_scores, pulled, shipped
 
 
@@ -38,7 +37,7 @@ def _describe_file(found: Checkpoint) -> dict[str, Any]:
         "outputs": what_licence_means(header.licence),
         "notice": header.provenance.get("notice") or None,
         "scores": published_scores(header.provenance),
-        "model": to_dict(header.model),
+        "model": header.model,
         "provenance": header.provenance,
     }
 

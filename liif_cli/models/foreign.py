@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from liif_cli.errors import CheckpointError
-from liif_cli.models.schema import ConfigError, ModelConfig, parse
+from liif_cli.models.registry import ModelConfig
+from liif_cli.models.schema import ConfigError, parse
 
 MAX_BYTES = 4 * 2**30  # RDN-LIIF with Adam's state is 0.3 GB
 Tensors = dict[str, Tensor]

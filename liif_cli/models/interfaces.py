@@ -1,16 +1,27 @@
-"""What encoders and decoders give to each other."""
+"""The contract of encoders and decoders: what each must do, and what it states about itself.
+
+Whoever renders, plans or trains asks these classes and nothing else: never which class it is, never a part of one. A new
+encoder or decoder is one file, with its config, and one line in `registry`; `tests/models/test_battery.py` runs over all.
+"""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from liif_cli.coords import Axis, Grid
+from liif_cli.models.schema import PartConfig
+
+CHUNK = 65536  # queries at once in `render_by_query`
 
 
 @dataclass(frozen=True)
 class Field:
-    """What queries read: the first layer's share of each latent code of a tile.
+    """What queries read of a tile; a decoder may add to it.
 
-    codes: (B, h, w, width of the first layer). origin: (y, x) of the tile's first code in the whole image. size: (height,
-    width) of the whole image, to which codes are clamped; it is the image's, never the tile's.
+    codes: one latent code per LR pixel of the tile, (B, h, w, D) unless the decoder lays them out otherwise. origin: (y, x) of the tile's first code in the whole image.
+    size: (height, width) of the whole image, to which codes are clamped; it is the image's, never the tile's.
     """
 
     codes: Tensor
@@ -21,3 +32,137 @@ class Field:
     def extent(self) -> tuple[int, int]:
         """(height, width) of the tile in latent codes."""
         return self.codes.shape[1], self.codes.shape[2]
+
+    @property
+    def latent(self) -> Tensor:
+        """The codes as (B, h, w, D)."""
+        return self.codes
+
+    def is_finite(self) -> bool:
+        """Whether all that queries read is finite."""
+        return bool(self.codes.isfinite().all())
+
+
+class Part(nn.Module):
+    """An encoder or a decoder. Config: its config, whose fields are the constructor's arguments. tiny: a config of a few
+    thousand parameters with every part of a real one, for tests."""
+
+    Config: ClassVar[type[PartConfig]]
+    tiny: ClassVar[PartConfig]
+
+    @classmethod
+    def build(cls, config: PartConfig, *arguments: Any) -> Self:
+        """The network of `config`, with random parameters."""
+        return cls(*arguments, **{key: value for key, value in vars(config).items() if key != "name"})
+
+
+class Encoder(Part):
+    """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W), at the image's resolution.
+
+    receptive_radius: how many pixels away an input pixel can still change an output; None if it reads the whole image, which
+    is then never cut into tiles. alignment: tiles begin at multiples of it (windowed attention). live_channels: values per
+    pixel that are in memory at once, at most. safe_dtypes: the 16-bit types in which `deep` was measured to be safe.
+    """
+
+    out_channels: int
+    receptive_radius: int | None
+    alignment: int = 1
+    live_channels: int
+    safe_dtypes: frozenset[torch.dtype] = frozenset()
+
+    def shallow(self, image: Tensor) -> Tensor:
+        """The layers that are always computed in float32; default: none."""
+        return image
+
+    def deep(self, shallow: Tensor) -> Tensor:
+        """Features from the result of `shallow`; in 16 bits under torch's autocast."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """All of it."""
+        return self.deep(self.shallow(image))
+
+
+class Decoder(Part):
+    """Features -> a field; a field -> colours. Queries are independent: any chunking gives the same colours.
+
+    The constructor's first argument is the number of the features' channels. halo: codes that a query reads beyond its lower
+    code, and beyond the next one. scales: the range that it was trained for. dtypes: what it can compute in. whole_patches:
+    whether `patches` is cheap enough to train on all pixels of a patch.
+    """
+
+    halo: int
+    scales: tuple[float, float] = (1.0, 4.0)
+    dtypes: frozenset[torch.dtype] = frozenset({torch.float32, torch.bfloat16, torch.float16})
+    whole_patches: bool = False
+
+    def prepare(
+        self,
+        features: Tensor,
+        image: Tensor,
+        origin: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Field:
+        """Once per tile: features (B, C, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` of an image of
+        `size` (default: the tile) -> its field. dtype: what to compute in; default: the features' own."""
+        raise NotImplementedError
+
+    def bind(self, field: Any, cell: tuple[float, float]) -> Any:
+        """Once per tile and output: the field for pixels of this cell, (y, x) in LR pixels. `render` gets the result."""
+        return field
+
+    def query(self, field: Any, position: Tensor, cell: Tensor) -> Tensor:
+        """Colours at any positions, with gradients, also of `position` and `cell`.
+
+        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels; if
+        the field is bound, its cell. Returns (B, Q, 3), normalised, not clamped.
+        """
+        raise NotImplementedError
+
+    def render(self, field: Any, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
+        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped: those of `query`.
+
+        field: bound to the grid's cell. queries: pixels at once (None: the decoder's choice); colours do not depend on it. No
+        gradients. To be overridden for speed only.
+        """
+        return render_by_query(self, field, rows, columns, queries)
+
+    def patches(self, field: Any, side: Tensor, largest: int) -> Tensor:
+        """All pixels of outputs of `side` (B,) pixels per side over whole square images, with gradients.
+
+        Returns (B, largest, largest, 3), normalised; zero beyond each output's side.
+        """
+        index, height = torch.arange(largest, device=side.device), field.extent[0]
+        axis = ((2 * index + 1) * height).double() / (2 * side).unsqueeze(1) - 0.5  # (B, largest)
+        position = torch.stack(torch.broadcast_tensors(axis.unsqueeze(2), axis.unsqueeze(1)), -1)
+        cell = (height / side.double()).view(-1, 1, 1).expand(-1, largest**2, 2)
+        colours = self.query(field, position.flatten(1, 2), cell).view(len(side), largest, largest, -1)
+        inside = index < side.unsqueeze(1)
+        return colours * (inside.unsqueeze(2) & inside.unsqueeze(1)).unsqueeze(-1)
+
+    def supports(self, grid: Grid) -> str | None:
+        """None, or the reason why this grid cannot be rendered: "it is ... only", as a model of one scale says."""
+        return None
+
+    def bytes_per_code(self, dtype: torch.dtype) -> int:
+        """Bytes of one LR pixel in a field, computed in `dtype`."""
+        raise NotImplementedError
+
+    def scratch_bytes(self, queries: int | None = None) -> int:
+        """Bytes that `render` takes at most besides its result and the field."""
+        raise NotImplementedError
+
+
+@torch.no_grad()
+def render_by_query(decoder: Decoder, field: Any, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
+    """`Decoder.render` of any decoder: its `query` in chunks of `queries` pixels."""
+    device = field.codes.device
+    y, x = (torch.from_numpy(axis.positions()).to(device) for axis in (rows, columns))
+    cell = torch.tensor([rows.cell, columns.cell], dtype=torch.float64, device=device)
+    batch, total = len(field.codes), len(rows) * len(columns)
+    out = torch.empty(batch, total, 3, device=device)
+    for index in torch.arange(total, device=device).split(queries or CHUNK):
+        position = torch.stack([y[index // len(columns)], x[index % len(columns)]], -1).expand(batch, -1, -1)
+        out[:, index] = decoder.query(field, position, cell.expand_as(position)).float()
+    return out.view(batch, len(rows), len(columns), 3)

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from liif_cli.coords import Axis
+from liif_cli.coords import Axis, Grid
 from liif_cli.errors import CheckpointError
 from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
 from liif_cli.machine.threads import keep_memory
-from liif_cli.models.registry import DECODERS, ENCODERS
-from liif_cli.models.schema import ModelConfig
+from liif_cli.models.interfaces import Decoder, Encoder
+from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 
 
 class SRModel(nn.Module):
@@ -23,8 +23,8 @@ class SRModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ENCODERS[config.encoder.name](**_arguments(config.encoder))
-        self.decoder = DECODERS[config.decoder.name](self.encoder.out_channels, **_arguments(config.decoder))
+        self.encoder: Encoder = ENCODERS[config.encoder.name].build(config.encoder)
+        self.decoder: Decoder = DECODERS[config.decoder.name].build(config.decoder, self.encoder.out_channels)
         self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
         self.register_buffer("std", torch.tensor(config.std), persistent=False)
 
@@ -41,9 +41,24 @@ class SRModel(nn.Module):
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     @property
-    def halo(self) -> int:
-        """LR pixels around a tile's codes that change what is rendered from them (encoder's radius and the decoder's)."""
-        return int(self.encoder.receptive_radius) + int(self.decoder.halo)
+    def halo(self) -> int | None:
+        """LR pixels around a tile's codes that change what is rendered from them; None: all, so it is never cut into tiles."""
+        radius = self.encoder.receptive_radius
+        return None if radius is None else radius + self.decoder.halo
+
+    @property
+    def alignment(self) -> int:
+        """What is encoded begins and ends at multiples of this many LR pixels, or at the image's end."""
+        return self.encoder.alignment
+
+    @property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        """What it can compute in."""
+        return self.decoder.dtypes
+
+    def supports(self, grid: Grid) -> str | None:
+        """None, or the reason why a grid cannot be rendered."""
+        return self.decoder.supports(grid)
 
     def normalise(self, rgb: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] -> what the encoder sees."""
@@ -57,12 +72,13 @@ class SRModel(nn.Module):
     def bytes_per_pixel(self) -> int:
         """Bytes per LR pixel that are alive at once while a tile is encoded: the encoder's maps, or features and codes (and
         those in 16 bits beside them, where that is what the decoder computes in)."""
-        return max(4 * int(self.encoder.live_channels), 4 * int(self.encoder.out_channels) + 3 * self.code_bytes // 2)
+        codes = self.code_bytes + self.decoder.bytes_per_code(torch.bfloat16)
+        return max(4 * self.encoder.live_channels, 4 * self.encoder.out_channels + codes)
 
     @property
     def code_bytes(self) -> int:
         """Bytes of one pixel's code in a field, in float32."""
-        return int(self.decoder.code_bytes)
+        return self.decoder.bytes_per_code(torch.float32)
 
     def encode(
         self,
@@ -96,23 +112,30 @@ class SRModel(nn.Module):
     def _half(self, dtype: torch.dtype | None, kind: str) -> torch.dtype | None:
         """The 16 bits that the encoder computes in on a `kind` of device, where the decoder computes in `dtype`.
 
-        fp16 where it is fast. bf16 costs little, as was measured, where blocks are added up in float32, as EDSR's are.
+        Of the types that the encoder states as safe: fp16 where it is fast, otherwise bf16 where that is asked for and fast.
         """
         if dtype not in (torch.bfloat16, torch.float16):
             return None
-        if kind == "cuda" or (kind == "cpu" and fast_fp16_cpu()):
+        safe, gpu, cpu = self.encoder.safe_dtypes, kind == "cuda", kind == "cpu"
+        if torch.float16 in safe and (gpu or (cpu and fast_fp16_cpu())):
             return torch.float16
-        bf16 = (
-            dtype == torch.bfloat16 and kind == "cpu" and torch.bfloat16 in self.encoder.safe_dtypes and fast_bf16_cpu()
-        )
-        return torch.bfloat16 if bf16 else None
+        if dtype == torch.bfloat16 and torch.bfloat16 in safe and (gpu or (cpu and fast_bf16_cpu())):
+            return torch.bfloat16
+        return None
 
     def query(self, field: Any, position: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, at positions (B, Q, 2) float64 with cells (B, Q, 2), both in LR pixels, (y, x)."""
         return self.denormalise(self.decoder.query(field, position, cell))
 
+    def bind(self, field: Any, rows: Axis, columns: Axis) -> Any:
+        """The field for one output, whose pixels are those of the two axes or of parts of them; once per tile and output."""
+        return self.decoder.bind(field, (rows.cell, columns.cell))
+
     def render(self, field: Any, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
-        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once."""
+        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once.
+
+        field: as `bind` gives it.
+        """
         return self.denormalise(self.decoder.render(field, rows, columns, chunk))
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
@@ -142,10 +165,6 @@ class SRModel(nn.Module):
                 raise CheckpointError(f"{name} holds NaN or infinite values")
         prefixed = {name if name.startswith("encoder.") else f"decoder.{name}": t for name, t in tensors.items()}
         self.load_state_dict(prefixed, assign=assign)
-
-
-def _arguments(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in vars(config).items() if key != "name"}
 
 
 def _shape(tensor: Tensor) -> str:

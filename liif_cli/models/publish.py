@@ -64,7 +64,7 @@ def prepare(
         "parameters": parameters,
         "licence": found.header.licence,
     }
-    config["model"] = to_dict(found.header.model)
+    config["model"] = found.header.model
     return Publication(
         repo,
         {
@@ -97,7 +97,7 @@ def _front_matter(header: Header, repo: str, measured: Scores) -> str:
 
     licence = header.licence.lower()
     listed = licence in HUB_LICENCES
-    parts = [header.model.encoder.name, header.model.decoder.name]
+    parts = [header.model[part]["name"] for part in ("encoder", "decoder")]
     results = [
         EvalResult(
             "image-to-image",
@@ -135,7 +135,7 @@ def _slug(text: str) -> str:
 
 def _body(header: Header, repo: str, parameters: int, scores: Scores) -> Iterable[str]:
     """The card from what the checkpoint says of itself."""
-    encoder, decoder = header.model.encoder.name.upper(), header.model.decoder.name.upper()
+    encoder, decoder = (header.model[part]["name"].upper() for part in ("encoder", "decoder"))
     yield from [
         f"# {repo.split('/')[1]}",
         "",

@@ -1,16 +1,62 @@
-"""Which encoders and decoders there are, and the models that have a name: one line each."""
+"""Which encoders and decoders there are, one line each; a model's config, made of theirs; and the models that have a name."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from liif_cli.models.decoders.fourier import Fourier
-from liif_cli.models.decoders.liif import LIIF
-from liif_cli.models.encoders.edsr import EDSR
-from liif_cli.models.encoders.gated import GatedResNet
-from liif_cli.models.encoders.rdn import RDN
-from liif_cli.models.schema import EDSRConfig, FourierConfig, GatedConfig, LIIFConfig, ModelConfig, RDNConfig
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
-ENCODERS: dict[str, Any] = {"edsr": EDSR, "rdn": RDN, "gated": GatedResNet}
-DECODERS: dict[str, Any] = {"liif": LIIF, "fourier": Fourier}
+from liif_cli.models.decoders.fourier import Fourier, FourierConfig
+from liif_cli.models.decoders.liif import LIIF, LIIFConfig
+from liif_cli.models.encoders.edsr import EDSR, EDSRConfig
+from liif_cli.models.encoders.gated import GatedConfig, GatedResNet
+from liif_cli.models.encoders.rdn import RDN, RDNConfig
+from liif_cli.models.interfaces import Decoder, Encoder, Part
+from liif_cli.models.schema import PartConfig, Positive
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "edsr": EDSR,
+    "rdn": RDN,
+    "gated": GatedResNet,
+}
+DECODERS: dict[str, type[Decoder]] = {
+    "liif": LIIF,
+    "fourier": Fourier,
+}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """For pydantic: the config of one of `parts`, which its `name` picks; without a name, that of `default`."""
+
+    parts: Mapping[str, type[Part]]
+    default: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Asked at each `schema.parse`, so that what is registered later is known too."""
+        choices = {name: handler.generate_schema(part.Config) for name, part in self.parts.items()}
+        union = core_schema.tagged_union_schema(choices, discriminator="name", from_attributes=True)
+        return core_schema.no_info_before_validator_function(self._named, union)
+
+    def _named(self, value: Any) -> Any:
+        return {"name": self.default, **value} if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model. The network sees `(x - mean) / std` of RGB in [0, 1]; what it returns is mapped back with the same.
+
+    It stands in the header of every checkpoint and under `[model]` of a training config.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    encoder: Annotated[PartConfig, OneOf(ENCODERS, "edsr")] = EDSRConfig()
+    decoder: Annotated[PartConfig, OneOf(DECODERS, "liif")] = LIIFConfig()
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+
 
 PRESETS: dict[str, ModelConfig] = {
     "edsr-baseline-liif": ModelConfig(EDSRConfig(), LIIFConfig()),

@@ -1,13 +1,12 @@
-"""What a model is made of, as plain dataclasses, and how dictionaries become them.
+"""How dictionaries of JSON and TOML become dataclasses: unknown keys and wrong types are refused with their path.
 
-A `ModelConfig` stands in the header of every checkpoint and under `[model]` of a training config. Unknown keys and wrong
-types are refused with their path; nothing is guessed.
+Loads no torch: the config of each encoder and decoder stands beside its network, and `registry` makes a model's of them.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from annotated_types import Gt, Interval, MinLen
+from annotated_types import Gt, Interval
 
 from liif_cli.errors import LiifError
 
@@ -22,78 +21,16 @@ class ConfigError(LiifError):
 
 
 @dataclass(frozen=True)
-class EDSRConfig:
-    """EDSR without up-sampler (Lim et al. 2017). EDSR-baseline: 64 features, 16 residual blocks, no residual scaling."""
+class PartConfig:
+    """The config of an encoder or a decoder. name: of the class, the same in every config of one kind."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    name: Literal["edsr"] = "edsr"
-    features: Width = 64
-    blocks: Depth = 16
-    residual_scale: float = 1.0
+    name: str
 
 
-@dataclass(frozen=True)
-class RDNConfig:
-    """RDN without up-sampler (Zhang et al. 2018). RDN "B": 64 features, 16 blocks of 8 convolutions, growth 64."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    name: Literal["rdn"] = "rdn"
-    features: Width = 64
-    blocks: Depth = 16
-    layers: Depth = 8
-    growth: Width = 64
-
-
-@dataclass(frozen=True)
-class LIIFConfig:
-    """The LIIF decoder (paper, section 3): widths of the hidden layers, and its three parts, each of which can be off."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    name: Literal["liif"] = "liif"
-    hidden: Annotated[tuple[Width, ...], MinLen(1)] = (256, 256, 256, 256)
-    local_ensemble: bool = True
-    feature_unfolding: bool = True
-    cell_decoding: bool = True
-
-
-@dataclass(frozen=True)
-class GatedConfig:
-    """Gated residual blocks of three 3x3 convolutions, the encoder of `light`."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    name: Literal["gated"] = "gated"
-    features: Width = 48
-    blocks: Annotated[int, Interval(ge=2, le=1024)] = 6
-
-
-@dataclass(frozen=True)
-class FourierConfig:
-    """Damped separable Fourier series per latent code, the decoder of `light`. frequencies: multiples of the base per axis."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    name: Literal["fourier"] = "fourier"
-    frequencies: Annotated[int, Interval(ge=1, le=16)] = 3
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A whole model. The network sees `(x - mean) / std` of RGB in [0, 1]; what it returns is mapped back with the same."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    encoder: EDSRConfig | RDNConfig | GatedConfig = EDSRConfig()
-    decoder: LIIFConfig | FourierConfig = LIIFConfig()
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
-
-
-def parse(cls: type[T], data: object) -> T:
-    """Build the dataclass `cls` from a dictionary (of JSON or TOML), strictly.
+def parse(cls: type[T], data: object, place: str = "") -> T:
+    """Build the dataclass `cls` from a dictionary (of JSON or TOML), strictly. place: the path of `data` itself.
 
     Raises `ConfigError` that names every offending key by its path, e.g. `model.encoder.blocks: Input should be ...`.
     """
@@ -103,7 +40,7 @@ def parse(cls: type[T], data: object) -> T:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
         places = (
-            f"{'.'.join(str(part) for part in problem['loc']) or 'config'}: {problem['msg']}"
+            f"{'.'.join(str(part) for part in (place, *problem['loc']) if part != '') or 'config'}: {problem['msg']}"
             for problem in error.errors(include_url=False)
         )
         raise ConfigError("; ".join(places)) from None

@@ -1,7 +1,9 @@
 """One encoded tile: its fields, one per rotation, and the colours rendered from them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.images.levels import as_floats, luma
 from liif_cli.machine.devices import DTYPES, exact_float32, or_none_without_memory
+from liif_cli.models.interfaces import Field
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours
 from liif_cli.rendering.plan import piece_rows
@@ -21,6 +24,7 @@ from liif_cli.rendering.timing import Tally
 
 Image = NDArray[Any]
 NOT_FINITE = DeviceError("the model produced NaN or infinite values, even in fp32", hint="try the CPU", remedy="cpu")
+FELL_BACK = "{} produced NaN or infinite values: a tile was rendered in fp32 instead"
 
 
 @dataclass
@@ -46,60 +50,75 @@ class Choices:
 
 
 class Encoding:
-    """The fields of one tile: one per quarter turn of the self-ensemble, and as many again if its alpha varies."""
+    """The fields of one tile: one per quarter turn of the self-ensemble, and as many again if its alpha varies.
+
+    It does not change, so several threads may render from it.
+    """
 
     def __init__(self, choices: Choices, image: Image, tile: Tile) -> None:
-        self.choices, self.image = choices, image
+        self.choices, self.image, self.tile = choices, image, tile
         self.size = (image.shape[0], image.shape[1])
-        self.window = tile.window(choices.model.halo, self.size)
+        self.window = self._window(0)
         self.precision = choices.precision
         self.fields = self._fields()
-        if not self._codes_are_finite():
+        self._exact: Encoding | None = None
+        self._lock = Lock()
+        # Codes and not colours are checked, because a fused ReLU may turn NaN into 0.
+        if not all(field.is_finite() for field in self.fields):
             self._fall_back()
 
-    def _fields(self) -> list[Any]:
-        window, size = self.window, self.size
-        layers = self._layers(self.image[window.top : window.bottom, window.left : window.right])
-        with exact_float32(), torch.inference_mode():
-            return [
-                self._field(pixels, turn, size)
-                for pixels in (to_tensor(layer).to(self.choices.device) for layer in layers)
-                for turn in self.choices.turns
-            ]
+    def _fall_back(self) -> None:
+        """Encode again, in fp32."""
+        before, self.precision = self.precision, "fp32"
+        if torch.float32 not in self.choices.model.dtypes:
+            raise NOT_FINITE
+        self.fields = self._fields()
+        if not all(field.is_finite() for field in self.fields):
+            raise NOT_FINITE
+        self.choices.notes.append(FELL_BACK.format(before))
 
-    def _layers(self, pixels: Image) -> list[Image]:
-        """The inputs to encode, (h, w, 3) each: the colours, and alpha as grayscale unless it is constant over the tile."""
-        layers, alpha = [pixels[..., :3]], pixels[..., 3:]
-        if alpha.size and alpha.min() < alpha.max():
+    def _window(self, turn: int) -> Tile:
+        """What is encoded, on the image rotated left by `turn` quarters."""
+        model, size = self.choices.model, turn_size(self.size, turn)
+        return self.tile.turned(turn, self.size).window(model.halo, size, model.alignment)
+
+    def _fields(self) -> list[Field]:
+        layers = self._layers(self.image)
+        with exact_float32(self.choices.device), torch.inference_mode():
+            return [self._field(layer, turn) for layer in layers for turn in self.choices.turns]
+
+    def _layers(self, image: Image) -> list[Image]:
+        """The inputs to encode, (H, W, 3) each: the colours, and alpha as grayscale unless it is constant over the tile."""
+        layers, alpha, window = [image[..., :3]], image[..., 3:], self.window
+        part = alpha[window.top : window.bottom, window.left : window.right]
+        if part.size and part.min() < part.max():
             layers.append(np.broadcast_to(alpha, layers[0].shape))
         return layers
 
-    def _field(self, pixels: Tensor, turn: int, size: tuple[int, int]) -> Any:
-        """The field of the image rotated left by `turn` quarters."""
-        window, (height, width) = self.window, size
-        origin = (
-            (window.top, window.left),
-            (width - window.right, window.top),
-            (height - window.bottom, width - window.right),
-            (window.left, height - window.bottom),
-        )[turn]
-        whole = (width, height) if turn % 2 else (height, width)
-        turned = torch.rot90(pixels, turn, (2, 3)).contiguous(memory_format=torch.channels_last)
-        return self.choices.model.encode(turned, origin, whole, DTYPES[self.precision])
+    def _field(self, layer: Image, turn: int) -> Field:
+        """The field of a layer of the image, rotated left by `turn` quarters."""
+        size, window = turn_size(self.size, turn), self._window(turn)
+        upright = window.turned(-turn % 4, size)
+        pixels = to_tensor(layer[upright.top : upright.bottom, upright.left : upright.right])
+        turned = torch.rot90(pixels.to(self.choices.device), turn, (2, 3))
+        turned = turned.contiguous(memory_format=torch.channels_last)
+        return self.choices.model.encode(turned, (window.top, window.left), size, DTYPES[self.precision])
 
-    def bands(self, grid: Grid) -> Iterator[tuple[int, Colours]]:
+    def bands(self, grid: Grid, choices: Choices | None = None) -> Iterator[tuple[int, Colours]]:
         """The grid's colours in bands of rows: (first row, (h, w, 3 or 4)). If memory runs out, bands become thinner.
 
-        Raises `OutOfMemory` at a single row, `DeviceError` if colours are not finite in fp32.
+        choices: whose notes and tally are used (default: those it was encoded with). Raises `OutOfMemory` at a single row,
+        `DeviceError` if colours are not finite in fp32.
         """
+        choices = choices or self.choices
         height, width = grid.shape
         step, top = piece_rows(width), 0
-        while width and top < height:
-            part = Grid(
-                grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + step, grid.rows.stop)), grid.columns
-            )
-            with self.choices.tally.decoding():
-                rgb = or_none_without_memory(lambda part=part: self._finite(part), self.choices.device)  # type: ignore[misc]
+        output = Output(self, grid, choices) if width and height else None
+        while output and top < height:
+            rows = grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + step, grid.rows.stop))
+            part = Grid(rows, grid.columns)
+            with choices.tally.decoding():
+                rgb = or_none_without_memory(partial(output.colours, part), choices.device)
             if rgb is None:
                 if step == 1:
                     raise OutOfMemory(
@@ -112,44 +131,43 @@ class Encoding:
             yield top, rgb
             top += len(rgb)
 
-    def _finite(self, grid: Grid) -> Colours:
-        """Colours; if they are not finite, rendered again in fp32."""
-        rgb = self._render(grid)
-        if not np.isfinite(rgb).all():
-            self._fall_back()
-            rgb = self._render(grid)
-            if not np.isfinite(rgb).all():
-                raise NOT_FINITE
-        return rgb
-
-    def _fall_back(self) -> None:
-        """Encode again, in fp32."""
-        before, self.precision = self.precision, "fp32"
-        self.fields = self._fields()
-        if not self._codes_are_finite():
+    def in_fp32(self, choices: Choices) -> "Encoding":
+        """The same tile encoded in fp32, made once. Raises `DeviceError` if it is this one."""
+        if self.precision == "fp32" or torch.float32 not in choices.model.dtypes:
             raise NOT_FINITE
-        self.choices.notes.append(f"{before} produced NaN or infinite values: a tile was rendered in fp32 instead")
+        with self._lock:
+            exact = self._exact or Encoding(replace(choices, precision="fp32"), self.image, self.tile)
+            self._exact = exact
+        choices.notes.append(FELL_BACK.format(self.precision))
+        return exact
 
-    def _codes_are_finite(self) -> bool:
-        """Checks codes and not colours, because a fused ReLU may turn NaN into 0."""
-        return all(bool(torch.isfinite(field.codes).all()) for field in self.fields)
+    def bound(self, grid: Grid) -> list[Field]:
+        """The fields for an output whose pixels are the grid's or parts of them."""
+        turns = [*self.choices.turns] * (len(self.fields) // len(self.choices.turns))
+        grids = [turn_grid(grid, turn) for turn in turns]
+        with exact_float32(self.choices.device), torch.inference_mode():
+            return [
+                self.choices.model.bind(field, turned.rows, turned.columns)
+                for field, turned in zip(self.fields, grids, strict=True)
+            ]
 
-    def _render(self, grid: Grid) -> Colours:
+    def render(self, fields: Sequence[Field], grid: Grid) -> Colours:
+        """Colours (h, w, 3 or 4) of a grid; fields: as `bound` gives them."""
         count = len(self.choices.turns)
-        rgb = self._averaged(self.fields[:count], grid)
+        rgb = self._averaged(fields[:count], grid)
         if self.image.shape[2] == 3:
             return rgb
-        if len(self.fields) > count:
-            alpha = luma(self._averaged(self.fields[count:], grid))
+        if len(fields) > count:
+            alpha = luma(self._averaged(fields[count:], grid))
         else:
             constant = self.image[self.window.top : self.window.top + 1, self.window.left : self.window.left + 1, 3:]
             alpha = np.broadcast_to(as_floats(constant), (*rgb.shape[:2], 1))
         return np.concatenate([rgb, alpha], axis=2)
 
-    def _averaged(self, fields: list[Any], grid: Grid) -> Colours:
+    def _averaged(self, fields: Sequence[Field], grid: Grid) -> Colours:
         """Colours (h, w, 3) of a grid, averaged over the fields of all quarter turns."""
         model = self.choices.model
-        with exact_float32(), torch.inference_mode():
+        with exact_float32(self.choices.device), torch.inference_mode():
             turns = [
                 torch.rot90(model.render(field, turned.rows, turned.columns, self.choices.chunk)[0], -turn, (0, 1))
                 for turn, field in zip(self.choices.turns, fields, strict=True)
@@ -157,6 +175,32 @@ class Encoding:
             ]
             rgb = turns[0] if len(turns) == 1 else torch.stack(turns).mean(0)
             return np.ascontiguousarray(rgb.cpu().numpy())
+
+
+class Output:
+    """One output of one tile: its fields are bound once. From the first colours that are not finite on, it is in fp32."""
+
+    def __init__(self, encoding: Encoding, grid: Grid, choices: Choices) -> None:
+        self.grid, self.choices = grid, choices
+        self._use(encoding)
+
+    def _use(self, encoding: Encoding) -> None:
+        self.encoding, self.fields = encoding, encoding.bound(self.grid)
+
+    def colours(self, part: Grid) -> Colours:
+        """Colours of a part of the grid. Raises `DeviceError` if they are not finite even in fp32."""
+        rgb = self.encoding.render(self.fields, part)
+        if not np.isfinite(rgb).all():
+            self._use(self.encoding.in_fp32(self.choices))
+            rgb = self.encoding.render(self.fields, part)
+            if not np.isfinite(rgb).all():
+                raise NOT_FINITE
+        return rgb
+
+
+def turn_size(size: tuple[int, int], turn: int) -> tuple[int, int]:
+    """(height, width) of an image that is rotated by `turn` quarters."""
+    return (size[1], size[0]) if turn % 2 else size
 
 
 def turn_grid(grid: Grid, turn: int) -> Grid:

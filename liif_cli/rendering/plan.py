@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from liif_cli.coords import Grid
-from liif_cli.errors import OutOfMemory
+from liif_cli.errors import OutOfMemory, UsageError
 from liif_cli.machine.memory import format_bytes
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.tiles import Tile, needed
@@ -21,12 +21,13 @@ class Plan:
     """A tile size that fits into memory.
 
     side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most, in addition to
-    what the process already holds; an estimate.
+    what the process already holds; an estimate. notes: sentences for the user.
     """
 
     whole: Tile
     side: int
     peak: int
+    notes: tuple[str, ...] = ()
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles, row by row; their sides differ by at most one pixel."""
@@ -59,14 +60,19 @@ def make_plan(
     """Choose the tile's side for an image of `size` (height, width) and several grids at once.
 
     sample_bytes: bytes per finished output pixel. budget: bytes available. side: the user's choice, which is kept. turns:
-    encodings held at once. chunk: output pixels per chunk. Raises `OutOfMemory` if not even the smallest tile fits.
+    encodings held at once. chunk: output pixels per chunk. A model that reads the whole image gets one tile. Raises
+    `UsageError` if the model does not support a grid, `OutOfMemory` if not even the smallest tile fits.
     """
+    check_supported(model, grids)
     whole = needed(grids)
     longest = max(whole.height, whole.width)
 
     def peak(side: int) -> int:
         return tile_bytes(model, size, whole, side, turns, chunk) + band_bytes(grids, whole, side, sample_bytes)
 
+    if model.halo is None:
+        notes = ("the tile size was ignored: the model reads the whole image",) if side and side < longest else ()
+        return Plan(whole, longest, _fitting(peak(longest), budget, "the model reads the whole image, which"), notes)
     if side is not None:
         return Plan(whole, side, peak(side))
     # Tiles much smaller than their halo would encode every pixel many times: a large halo, as RDN's, needs more memory.
@@ -74,15 +80,29 @@ def make_plan(
     side = longest
     while side > SMALLEST and peak(side) > min(budget, comfort):
         side = max(SMALLEST, min(side - 1, side * 7 // 8))
-    if peak(side) > budget:
+    _fitting(peak(side), budget, f"not even a tile of {side} pixels fits into memory: it")
+    side = -(-longest // -(-longest // side))  # the smallest side with the same number of tiles
+    return Plan(whole, side, peak(side))
+
+
+def check_supported(model: SRModel, grids: Sequence[Grid]) -> None:
+    """Raises `UsageError` with the model's reason if it does not support one of the grids."""
+    for grid in grids:
+        reason = model.supports(grid)
+        if reason is not None:
+            height, width = grid.shape
+            raise UsageError(f"the model cannot render {width}x{height} pixels: {reason}")
+
+
+def _fitting(peak: int, budget: int, what: str) -> int:
+    """`peak` if it is within `budget`, otherwise `OutOfMemory`."""
+    if peak > budget:
         raise OutOfMemory(
-            f"not even a tile of {side} pixels fits into memory: it needs {format_bytes(peak(side))}, and "
-            f"{format_bytes(budget)} are available",
+            f"{what} needs {format_bytes(peak)}, and {format_bytes(budget)} are available",
             hint="close other programs, allow more memory, or render parts of the image",
             remedy="memory",
         )
-    side = -(-longest // -(-longest // side))  # the smallest side with the same number of tiles
-    return Plan(whole, side, peak(side))
+    return peak
 
 
 def tile_bytes(
@@ -90,8 +110,9 @@ def tile_bytes(
 ) -> int:
     """The most bytes that one tile of `side` needs: the encoder's maps or the codes, whichever is more, the allocator's
     losses, and the decoder's scratch."""
+    around = max(size) if model.halo is None else 2 * (model.halo + model.alignment - 1)
     height, width = (
-        min(full, min(part, side) + 2 * model.halo)
+        min(full, min(part, side) + around)
         for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
     alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)

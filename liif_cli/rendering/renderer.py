@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
-from liif_cli.errors import OutOfMemory
-from liif_cli.machine.devices import choose_precision, free_memory, or_none_without_memory
+from liif_cli.errors import OutOfMemory, UsageError
+from liif_cli.machine.devices import DTYPES, choose_precision, free_memory, or_none_without_memory
 from liif_cli.machine.memory import give_back
 from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
@@ -53,6 +53,7 @@ class Renderer(Choices):
         are not finite even in fp32.
         """
         side = plan.side
+        self.notes.extend(plan.notes)
         self.tally.plans.append(plan)
         for first in plan.tiles():
             stack = [first]
@@ -78,9 +79,10 @@ class Renderer(Choices):
     def _shrink(self, tile: Tile) -> int:
         """The side to continue with after `tile` did not fit. Raises `OutOfMemory` at the smallest."""
         side = max(tile.height, tile.width)
-        if side <= SMALLEST:
+        if side <= SMALLEST or self.model.halo is None:
+            what = "the whole image, which the model reads at once" if self.model.halo is None else "the smallest tile"
             raise OutOfMemory(
-                f"out of memory at the smallest tile ({side} pixels)",
+                f"out of memory at {what} ({side} pixels)",
                 hint="close other programs, use the CPU, or render parts of the image",
                 remedy="device memory",
             )
@@ -93,6 +95,20 @@ class Renderer(Choices):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # otherwise its time would count as decoding; nothing else could run
         return encoding
+
+
+def precision_for(model: SRModel, precision: Precision, device: torch.device, bits: int) -> str:
+    """What a model computes in for outputs of `bits` per sample. "auto": of its precisions, see `choose_precision`.
+
+    Raises `UsageError` if it cannot compute in the precision that is asked for.
+    """
+    own = [name for name, dtype in DTYPES.items() if dtype in model.dtypes]
+    chosen = choose_precision(precision, device, bits)
+    if chosen in own:
+        return chosen
+    if precision == "auto":
+        return own[0]
+    raise UsageError(f"{precision} is not possible: the model computes in {' or '.join(own)} only", argument="precision")
 
 
 def render_image(
@@ -111,7 +127,7 @@ def render_image(
     `Renderer.plan`. Raises `OutOfMemory` and `DeviceError` as `Renderer.pieces`.
     """
     device = next(model.parameters()).device
-    renderer = Renderer(model, device, choose_precision(precision, device, bits=8), self_ensemble)
+    renderer = Renderer(model, device, precision_for(model, precision, device, bits=8), self_ensemble)
     out = np.empty((*grid.shape, 3), np.float32)
     plan = renderer.plan((image.shape[0], image.shape[1]), [grid], 12, budget=budget, side=side)
     for piece in renderer.pieces(image, [grid], plan):

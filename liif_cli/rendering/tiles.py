@@ -33,14 +33,29 @@ class Tile:
         middle = (self.left + self.right) // 2
         return Tile(self.top, self.bottom, self.left, middle), Tile(self.top, self.bottom, middle, self.right)
 
-    def window(self, halo: int, size: tuple[int, int]) -> "Tile":
-        """The tile and `halo` LR pixels around it, within an image of `size` (height, width)."""
+    def window(self, halo: int | None, size: tuple[int, int], alignment: int = 1) -> "Tile":
+        """The tile and `halo` LR pixels around it, within an image of `size` (height, width); None: the whole image.
+
+        It begins at multiples of `alignment`, and ends at one or at the image's end.
+        """
+        if halo is None:
+            return Tile(0, size[0], 0, size[1])
         return Tile(
-            max(0, self.top - halo),
-            min(size[0], self.bottom + halo),
-            max(0, self.left - halo),
-            min(size[1], self.right + halo),
+            max(0, self.top - halo) // alignment * alignment,
+            min(size[0], -(-(self.bottom + halo) // alignment) * alignment),
+            max(0, self.left - halo) // alignment * alignment,
+            min(size[1], -(-(self.right + halo) // alignment) * alignment),
         )
+
+    def turned(self, turn: int, size: tuple[int, int]) -> "Tile":
+        """The same codes of an image of `size` (height, width) that is rotated left by `turn` quarters, as `torch.rot90` does."""
+        height, width = size
+        return (
+            self,
+            Tile(width - self.right, width - self.left, self.top, self.bottom),
+            Tile(height - self.bottom, height - self.top, width - self.right, width - self.left),
+            Tile(self.left, self.right, height - self.bottom, height - self.top),
+        )[turn]
 
     def part_of(self, grid: Grid, whole: "Tile") -> Grid:
         """The pixels of `grid` whose lower code is in this tile. Pixels before the first and after the last code of `whole`,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from liif_cli.errors import UsageError
-from liif_cli.models.schema import ConfigError, ModelConfig, parse
+from liif_cli.models.registry import ModelConfig
+from liif_cli.models.schema import ConfigError, parse
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
 

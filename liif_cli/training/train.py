@@ -13,6 +13,7 @@ from liif_cli.machine.memory import available
 from liif_cli.machine.processes import joined
 from liif_cli.machine.signals import listening
 from liif_cli.models.model import SRModel
+from liif_cli.models.registry import DECODERS
 from liif_cli.models.store import load_model
 from liif_cli.training.degradations import DEGRADATIONS
 from liif_cli.training.loop import Loop, Watcher
@@ -65,7 +66,7 @@ def check(config: TrainConfig) -> None:
         raise UsageError("there is no training data", hint="name a folder of images", remedy="data")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
-    if data.queries == 0 and config.model.decoder.name != "fourier":
+    if data.queries == 0 and not DECODERS[config.model.decoder.name].whole_patches:
         raise UsageError(
             "queries = 0, all pixels of each patch, is for decoders that make whole patches",
             hint="the model light has one",

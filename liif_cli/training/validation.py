@@ -81,7 +81,7 @@ def render(model: SRModel, case: Case) -> NDArray[np.uint8]:
     device = next(model.parameters()).device
     image = torch.from_numpy(case.lr).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
     rows, columns = (Axis.whole(n, size) for n, size in zip(case.lr.shape[:2], case.hr.shape[:2], strict=True))
-    out = model.render(model.encode(image), rows, columns)[0].clamp(0, 1).mul(255).round()
+    out = model.render(model.bind(model.encode(image), rows, columns), rows, columns)[0].clamp(0, 1).mul(255).round()
     return out.to(torch.uint8).cpu().numpy()
 
 

@@ -15,12 +15,12 @@ from liif_cli.errors import InputError
 from liif_cli.images import read
 from liif_cli.images.picture import Picture
 from liif_cli.images.write import Writer
-from liif_cli.machine.devices import choose_device, choose_precision
+from liif_cli.machine.devices import choose_device
 from liif_cli.machine.memory import resident
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import DEFAULT, find
-from liif_cli.rendering.renderer import Renderer
+from liif_cli.rendering.renderer import Renderer, precision_for
 from liif_cli.rendering.rows import Progress, Store, render_rows
 from liif_cli.rendering.sizes import Target
 from liif_cli.rendering.timing import Tally
@@ -55,10 +55,10 @@ class Upscaler:
         return self._model
 
     def renderer(self, bits: int) -> Renderer:
-        """A renderer for outputs with `bits` bits per sample."""
+        """A renderer for outputs with `bits` bits per sample. Raises `UsageError` if the model has no such precision."""
         model = self.load()
         device = next(model.parameters()).device
-        precision = choose_precision(self.options.precision, device, bits)
+        precision = precision_for(model, self.options.precision, device, bits)
         return Renderer(model, device, precision, self.options.self_ensemble, self.options.chunk)
 
     def file(

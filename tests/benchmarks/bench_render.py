@@ -77,7 +77,7 @@ def reference(model: SRModel, image: Tensor, size: tuple[int, int], query: Calla
 def ours(model: SRModel, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """(H, W, 3) as `liif` renders it."""
     rows, columns = (Axis.whole(n, m) for n, m in zip(image.shape[2:], size, strict=True))
-    return model.render(model.encode(image, dtype=dtype), rows, columns)[0]
+    return model.render(model.bind(model.encode(image, dtype=dtype), rows, columns), rows, columns)[0]
 
 
 def seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
@@ -131,7 +131,7 @@ def entry(name: str, options: argparse.Namespace, out: Path) -> dict[str, Any]:
         field = model.encode(image, dtype=dtype)
         rows, columns = (Axis.whole(n, m) for n, m in zip(image.shape[2:], size, strict=True))
         work = lambda: model.render(field, rows, columns)[0]  # noqa: E731
-    with exact_float32():
+    with exact_float32(device):
         before = memory(device)
         np.save(out, work().cpu().numpy())
         peak = memory(device) - before

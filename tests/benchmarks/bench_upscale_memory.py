@@ -49,7 +49,8 @@ def shallow_model(path: Path) -> None:
 
     from liif_cli.models.checkpoints import save_model
     from liif_cli.models.model import SRModel
-    from liif_cli.models.schema import LIIFConfig, ModelConfig
+    from liif_cli.models.decoders.liif import LIIFConfig
+    from liif_cli.models.registry import ModelConfig
 
     torch.manual_seed(0)
     save_model(SRModel(ModelConfig(decoder=LIIFConfig(hidden=(256,)))), path, licence="none", provenance={})

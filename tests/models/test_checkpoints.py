@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save
 from liif_cli.errors import CheckpointError, ModelNotFound, OutputError
 from liif_cli.models.checkpoints import read_header, save_model
 from liif_cli.models.model import SRModel
-from liif_cli.models.registry import PRESETS
-from liif_cli.models.schema import ConfigError, ModelConfig, parse, to_dict
+from liif_cli.models.registry import PRESETS, ModelConfig
+from liif_cli.models.schema import ConfigError, parse, to_dict
 from liif_cli.models.store import find, load_model, shipped
 
 
@@ -179,7 +179,7 @@ def test_the_shipped_model_is_the_preset() -> None:
         pytest.skip("no weights are shipped here")
     found = find()
     assert found.name == "edsr-baseline-liif"
-    assert found.header.model == PRESETS["edsr-baseline-liif"]
+    assert found.config == PRESETS["edsr-baseline-liif"]
     assert sum(p.numel() for p in found.load().parameters()) == 1_567_299
     assert found.header.licence
     assert found.header.provenance["iterations"] > 0

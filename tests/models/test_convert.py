@@ -22,8 +22,7 @@ from liif_cli.models import foreign, known
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.convert import convert
 from liif_cli.models.model import SRModel
-from liif_cli.models.registry import PRESETS
-from liif_cli.models.schema import ModelConfig
+from liif_cli.models.registry import PRESETS, ModelConfig
 from liif_cli.models.store import find, load_model
 
 Run = Callable[..., Any]
@@ -331,7 +330,7 @@ def test_an_existing_output_is_left_alone(desk: Path) -> None:
         convert(desk / "bad.pth", out, overwrite=True)
     assert out.read_bytes() == b"mine"
     convert(source, out, overwrite=True)
-    assert find(out).header.model == tiny_config()
+    assert find(out).config == tiny_config()
 
 
 # Faults of the file system, as `convert`, as `--model` and as the other commands meet them

@@ -9,9 +9,10 @@ from torch import nn
 
 from liif_cli.models import model as models
 from liif_cli.models.encoders.edsr import EDSR
+from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.kernels import inplace
-from liif_cli.models.model import ModelConfig, SRModel
-from liif_cli.models.schema import RDNConfig
+from liif_cli.models.model import SRModel
+from liif_cli.models.registry import ModelConfig
 
 RDN = RDNConfig(features=8, blocks=2, layers=2, growth=8)
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.machine.devices import choose_device, choose_precision, exact_float32
+from liif_cli.models.encoders.edsr import EDSRConfig
+from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ENCODERS
-from liif_cli.models.schema import EDSRConfig, RDNConfig
 from liif_cli.rendering.assembly import Piece, RowAssembler
 from liif_cli.rendering.plan import make_plan, piece_rows, tile_bytes
 from liif_cli.rendering.renderer import Renderer, render_image

@@ -52,7 +52,7 @@ def test_light_renders_as_on_the_cpu(dtype: torch.dtype | None) -> None:
     model = SRModel(PRESETS["light"]).eval()
     torch.nn.init.normal_(model.decoder.coefficients.weight, std=0.02)
     image = torch.rand(1, 3, 45, 70)
-    with torch.no_grad(), exact_float32():
+    with torch.no_grad(), exact_float32(torch.device("cuda")):
         wanted = model.render(model.encode(image), Axis.whole(45, 113), Axis.whole(70, 203))
         model = model.cuda()
         field = model.encode(image.cuda(), dtype=dtype)

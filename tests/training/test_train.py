@@ -211,7 +211,7 @@ def test_a_run_leaves_what_it_should(config, tmp_path):
     assert [e["event"] for e in entries][-2:] == ["checkpoint", "end"]
     assert sum(isinstance(event, Step) for event in heard) == 24
     header = read_header(tmp_path / "run" / "tiny.safetensors")
-    assert header.model == config.model and header.provenance["iterations"] == 24
+    assert header.model == json.loads(json.dumps(to_dict(config.model))) and header.provenance["iterations"] == 24
     assert header.provenance["recipe"]["optimiser"]["lr"] == 2e-3 and header.provenance["pictures"] == 9
     assert str(tmp_path) not in json.dumps(to_dict(header)) and str(
         Path(config.data.folders[0]).parent

@@ -13,13 +13,17 @@ pixel and scale 1 it gives nothing but the code's `correction` of that pixel: wi
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from liif_cli.coords import Axis
 from liif_cli.machine.threads import run
+from liif_cli.models.interfaces import Decoder, Field
 from liif_cli.models.kernels.banded import CELLS, COLOURS, OTHER_CELLS, Taps, banded, render_banded
+from liif_cli.models.schema import PartConfig
 
 LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
 ROWS = 16  # LR pixels at once in a thread where features become coefficients
@@ -27,7 +31,15 @@ WIDEST, MAGNIFIED = 1024, 4  # codes per side of a tile and pixels per code that
 
 
 @dataclass(frozen=True)
-class FourierField:
+class FourierConfig(PartConfig):
+    """Damped separable Fourier series per latent code, the decoder of `light`. frequencies: multiples of the base per axis."""
+
+    name: Literal["fourier"] = "fourier"
+    frequencies: Annotated[int, Interval(ge=1, le=16)] = 3
+
+
+@dataclass(frozen=True)
+class FourierField(Field):
     """What queries read of a tile.
 
     codes: (B, h, n * 3 * n, w), coefficients ordered by (function of y, colour, function of x). In float32 the constant ones
@@ -36,24 +48,33 @@ class FourierField:
     image, to which codes are clamped.
     """
 
-    codes: Tensor
     image: Tensor
-    origin: tuple[int, int]
-    size: tuple[int, int]
 
     @property
     def extent(self) -> tuple[int, int]:
         """(height, width) of the tile in latent codes."""
         return self.codes.shape[1], self.codes.shape[3]
 
+    @property
+    def latent(self) -> Tensor:
+        """See `Field`."""
+        return self.codes.transpose(2, 3)
 
-class Fourier(nn.Module):
-    """Damped separable Fourier series per latent code. `halo`: codes read beyond the lower one.
+    def is_finite(self) -> bool:
+        """Whether codes and image are finite."""
+        return super().is_finite() and bool(self.image.isfinite().all())
+
+
+class Fourier(Decoder):
+    """Damped separable Fourier series per latent code.
 
     frequency and damping: learned scalars, in cycles per LR pixel and in squared LR pixels.
     """
 
+    Config = FourierConfig
+    tiny = FourierConfig(frequencies=2)
     halo = 1
+    whole_patches = True
 
     def __init__(self, in_channels: int, frequencies: int = 3) -> None:
         super().__init__()
@@ -121,12 +142,11 @@ class Fourier(nn.Module):
             codes = codes.contiguous()
             codes[:, :, : self.functions * COLOURS : self.functions] += pixels.transpose(2, 3)
         height, width = size or (features.shape[2], features.shape[3])
-        return FourierField(codes.contiguous(), pixels.contiguous(), origin, (height, width))
+        return FourierField(codes.contiguous(), origin, (height, width), pixels.contiguous())
 
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of one latent code in a field, in float32."""
-        return 4 * COLOURS * (self.functions**2 + 1)
+    def bytes_per_code(self, dtype: torch.dtype) -> int:
+        """See `Decoder`."""
+        return COLOURS * (dtype.itemsize * self.functions**2 + 4)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result, in tiles of up to `WIDEST` codes per side."""

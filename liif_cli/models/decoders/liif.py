@@ -5,32 +5,45 @@ Its first layer is linear, so its three kinds of input are taken apart, exactly:
 for each query.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from liif_cli.coords import Axis
 from liif_cli.models.decoders.mlp import MLP
-from liif_cli.models.interfaces import Field
+from liif_cli.models.interfaces import Decoder, Field
 from liif_cli.models.kernels.backward import Corners, decode
 from liif_cli.models.kernels.fp16_range import fits_fp16
 from liif_cli.models.kernels.grid import render_grid
 from liif_cli.models.kernels.plain import Layers, scratch_bytes
+from liif_cli.models.schema import PartConfig, Width
 
 LARGEST_CELL = 4.0  # in LR pixels: cells beyond it are far outside what any network was trained with
 
 
-class LIIF(nn.Module):
+@dataclass(frozen=True)
+class LIIFConfig(PartConfig):
+    """The LIIF decoder (paper, section 3): widths of the hidden layers, and its three parts, each of which can be off."""
+
+    name: Literal["liif"] = "liif"
+    hidden: Annotated[tuple[Width, ...], MinLen(1)] = (256, 256, 256, 256)
+    local_ensemble: bool = True
+    feature_unfolding: bool = True
+    cell_decoding: bool = True
+
+
+class LIIF(Decoder):
     """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
 
-    `halo`: latent codes that a query reads beyond its lower code, for unfolding and for the ensemble's neighbour (without an
-    ensemble the nearest code may be the next one too). Queries are independent of one another: any chunking gives the same
-    colours.
+    Its halo is for unfolding and for the ensemble's neighbour (without an ensemble the nearest code may be the next one too).
     """
 
-    queries_are_independent = True
+    Config = LIIFConfig
+    tiny = LIIFConfig(hidden=(16, 16))
 
     def __init__(
         self,
@@ -102,22 +115,17 @@ class LIIF(nn.Module):
         longest = torch.linalg.vector_norm(codes, dim=1, dtype=torch.float32).amax()
         return fits_fp16(longest + terms, self.imnet.linears[1:])
 
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of one latent code in a field, in float32."""
-        return 4 * int(self.imnet.linears[0].out_features)
+    def bytes_per_code(self, dtype: torch.dtype) -> int:
+        """See `Decoder`."""
+        return dtype.itemsize * int(self.imnet.linears[0].out_features)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """Bytes that `render` takes at most beside its result."""
+        """See `Decoder`."""
         linears = self.imnet.linears
         return scratch_bytes(max(layer.out_features for layer in linears), linears[0].weight.device, queries)
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
-        """Colours at any positions.
-
-        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels.
-        Returns (B, Q, 3) in the normalised space of the model, not clamped.
-        """
+        """See `Decoder`."""
         _, _, coord_weight, cell_weight = self.split_first_layer()
         corners = self._corners(field, position)
         inputs, first = corners.relative, coord_weight
@@ -146,11 +154,12 @@ class LIIF(nn.Module):
         image = torch.arange(len(position), device=device).view(-1, 1, 1)
         return Corners((image * height + y) * width + x, 2 * (position.unsqueeze(1) - code), share)
 
-    def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
+    def bind(self, field: Field, cell: tuple[float, float]) -> Field:
+        """The field, in bf16 where fp16 was not shown to hold the hidden layers for so large a cell."""
+        if field.codes.dtype == torch.float16 and max(cell) > LARGEST_CELL:
+            return replace(field, codes=field.codes.to(torch.bfloat16))
+        return field
 
-        queries: how many pixels are worked on at once; the colours do not depend on it. No gradients pass.
-        """
-        if field.codes.dtype == torch.float16 and max(rows.cell, columns.cell) > LARGEST_CELL:
-            field = replace(field, codes=field.codes.to(torch.bfloat16))
+    def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
+        """See `Decoder`; by a kernel for regular grids."""
         return render_grid(self.layers(), field, rows, columns, queries)

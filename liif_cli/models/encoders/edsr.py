@@ -1,9 +1,24 @@
 """EDSR without its up-sampler (Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", 2017)."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
+from liif_cli.models.interfaces import Encoder
 from liif_cli.models.kernels.inplace import add_, relu_
+from liif_cli.models.schema import Depth, PartConfig, Width
+
+
+@dataclass(frozen=True)
+class EDSRConfig(PartConfig):
+    """EDSR without up-sampler (Lim et al. 2017). EDSR-baseline: 64 features, 16 residual blocks, no residual scaling."""
+
+    name: Literal["edsr"] = "edsr"
+    features: Width = 64
+    blocks: Depth = 16
+    residual_scale: float = 1.0
 
 
 class ResidualBlock(nn.Module):
@@ -29,14 +44,15 @@ class ResidualBlock(nn.Module):
         return out if self.scale == 1 else out * self.scale
 
 
-class EDSR(nn.Module):
+class EDSR(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). EDSR-baseline: 64 features, 16 blocks, no mean shift.
 
-    `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution on the
-    longest path (34 for the baseline). `live_channels`: values per pixel that are in memory at once, at most.
+    Its radius is one pixel for each 3x3 convolution on the longest path, 34 for the baseline.
     """
 
-    safe_dtypes = frozenset({torch.float16, torch.bfloat16})  # 16-bit types in which it was measured to be safe
+    Config = EDSRConfig
+    tiny = EDSRConfig(features=8, blocks=2)
+    safe_dtypes = frozenset({torch.float16, torch.bfloat16})
 
     def __init__(self, features: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
         super().__init__()
@@ -62,6 +78,3 @@ class EDSR(nn.Module):
         x = shallow.clone()
         out: Tensor = self.body(x)
         return add_(x.copy_(shallow), out)  # the blocks have worked in `x`, whose room is free again
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.deep(self.shallow(image))

@@ -4,10 +4,25 @@ After SPANV2 (NTIRE 2026 efficient SR challenge), whose blocks multiply `x + f` 
 normalisation layers, so an image can be cut into tiles exactly.
 """
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
+from liif_cli.models.interfaces import Encoder
 from liif_cli.models.kernels.inplace import relu_
+from liif_cli.models.schema import PartConfig, Width
+
+
+@dataclass(frozen=True)
+class GatedConfig(PartConfig):
+    """Gated residual blocks of three 3x3 convolutions, the encoder of `light`."""
+
+    name: Literal["gated"] = "gated"
+    features: Width = 48
+    blocks: Annotated[int, Interval(ge=2, le=1024)] = 6
 
 
 class GatedBlock(nn.Module):
@@ -34,14 +49,15 @@ class GatedBlock(nn.Module):
         return f.add_(x).mul_(gate) if in_place else (x + f) * gate
 
 
-class GatedResNet(nn.Module):
+class GatedResNet(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, 3 * features, H, W): the stem's, the first block's and the last block's.
 
-    `receptive_radius`: how many pixels away an input pixel can still change an output, one for each 3x3 convolution in a row.
-    `live_channels`: values per pixel that are in memory at once, at most.
+    Its radius is one pixel for each 3x3 convolution in a row.
     """
 
-    safe_dtypes = frozenset({torch.float16, torch.bfloat16})  # 16-bit types in which it was measured to be safe
+    Config = GatedConfig
+    tiny = GatedConfig(features=4, blocks=2)
+    safe_dtypes = frozenset({torch.float16, torch.bfloat16})
 
     def __init__(self, features: int = 48, blocks: int = 6) -> None:
         super().__init__()
@@ -66,7 +82,3 @@ class GatedResNet(nn.Module):
         for block in others:
             last = block(last)
         return torch.cat([shallow, early, last], 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """All of it."""
-        return self.deep(self.shallow(image))

@@ -1,7 +1,24 @@
 """RDN without its up-sampler (Zhang et al., "Residual Dense Network for Image Super-Resolution", 2018)."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+
+from liif_cli.models.interfaces import Encoder
+from liif_cli.models.schema import Depth, PartConfig, Width
+
+
+@dataclass(frozen=True)
+class RDNConfig(PartConfig):
+    """RDN without up-sampler (Zhang et al. 2018). RDN "B": 64 features, 16 blocks of 8 convolutions, growth 64."""
+
+    name: Literal["rdn"] = "rdn"
+    features: Width = 64
+    blocks: Depth = 16
+    layers: Depth = 8
+    growth: Width = 64
 
 
 class DenseLayer(nn.Module):
@@ -28,14 +45,16 @@ class ResidualDenseBlock(nn.Module):
         return fused + x
 
 
-class RDN(nn.Module):
+class RDN(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). The defaults are configuration "B" (authors' names).
 
-    `receptive_radius`: one pixel for each 3x3 convolution on the longest path (131 for "B"). `live_channels`: values per pixel
-    that are in memory at once, at most: all blocks' outputs, and two stages of one block.
+    Its radius is one pixel for each 3x3 convolution on the longest path, 131 for "B". All blocks' outputs and two stages of one
+    block are in memory at once.
     """
 
-    safe_dtypes = frozenset({torch.float16})  # 16-bit types in which it was measured to be safe
+    Config = RDNConfig
+    tiny = RDNConfig(features=8, blocks=2, layers=2, growth=4)
+    safe_dtypes = frozenset({torch.float16})
 
     def __init__(self, features: int = 64, blocks: int = 16, layers: int = 8, growth: int = 64) -> None:
         super().__init__()
@@ -64,6 +83,3 @@ class RDN(nn.Module):
             outputs.append(x)
         features: Tensor = self.GFF(torch.cat(outputs, 1)) + shallow
         return features
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.deep(self.shallow(image))
