@@ -61,8 +61,8 @@ def free_memory(device: torch.device) -> int:
 def exact_float32(device: torch.device) -> AbstractContextManager[Any]:
     """Makes fp32 convolutions on `device` exact in its block, for this thread alone: no flag of the process changes.
 
-    On CUDA, cuDNN is told for each call not to use TF32, which torch allows it by default. Products use TF32 only if the process
-    asked for it (`torch.set_float32_matmul_precision`). Elsewhere there is nothing to do.
+    On CUDA, cuDNN is told for each call not to use TF32, which torch allows it by default. Products use TF32 only if the
+    process asked for it (`torch.set_float32_matmul_precision`). Elsewhere there is nothing to do.
     """
     return ExactConvolutions() if device.type == "cuda" and _takes_argument(device) else nullcontext()
 
@@ -87,18 +87,21 @@ def _convolution(
     groups: int = 1,
 ) -> torch.Tensor:
     """`torch.conv2d`, without TF32 where it would be used."""
-    plain = image.is_cuda and image.dtype == torch.float32 and not isinstance(padding, str)
-    if not plain or torch.is_autocast_enabled("cuda"):
+    if not _uses_tf32(image) or isinstance(padding, str):
         return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
     return _exact_convolution(image, weight, bias, stride, padding, dilation, groups)
+
+
+def _uses_tf32(image: torch.Tensor) -> bool:
+    return image.is_cuda and image.dtype == torch.float32 and not torch.is_autocast_enabled("cuda")
 
 
 def _exact_convolution(
     image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *geometry: Any
 ) -> torch.Tensor:
-    stride, padding, dilation, groups = geometry
-    pairs = [[value, value] if isinstance(value, int) else list(value) for value in (padding, stride, dilation)]
-    out: torch.Tensor = torch.cudnn_convolution(image, weight, *pairs, groups, False, False, False)  # type: ignore[attr-defined]
+    *pairs, groups = geometry
+    stride, padding, dilation = ((value, value) if isinstance(value, int) else value for value in pairs)
+    out = torch.cudnn_convolution(image, weight, padding, stride, dilation, groups, False, False, False)
     return out if bias is None else out.add_(bias.view(-1, 1, 1))
 
 

@@ -135,7 +135,9 @@ class Decoder(Part):
         """
         index, height = torch.arange(largest, device=side.device), field.extent[0]
         axis = ((2 * index + 1) * height).double() / (2 * side).unsqueeze(1) - 0.5  # (B, largest)
-        position = torch.stack(torch.broadcast_tensors(axis.unsqueeze(2), axis.unsqueeze(1)), -1)
+        position = torch.stack(
+            [axis.unsqueeze(2).expand(-1, -1, largest), axis.unsqueeze(1).expand(-1, largest, -1)], -1
+        )
         cell = (height / side.double()).view(-1, 1, 1).expand(-1, largest**2, 2)
         colours = self.query(field, position.flatten(1, 2), cell).view(len(side), largest, largest, -1)
         inside = index < side.unsqueeze(1)
@@ -162,7 +164,8 @@ def render_by_query(decoder: Decoder, field: Any, rows: Axis, columns: Axis, que
     cell = torch.tensor([rows.cell, columns.cell], dtype=torch.float64, device=device)
     batch, total = len(field.codes), len(rows) * len(columns)
     out = torch.empty(batch, total, 3, device=device)
-    for index in torch.arange(total, device=device).split(queries or CHUNK):
+    for start in range(0, total, queries or CHUNK):
+        index = torch.arange(start, min(start + (queries or CHUNK), total), device=device)
         position = torch.stack([y[index // len(columns)], x[index % len(columns)]], -1).expand(batch, -1, -1)
         out[:, index] = decoder.query(field, position, cell.expand_as(position)).float()
     return out.view(batch, len(rows), len(columns), 3)

@@ -11,7 +11,6 @@ from liif_cli.errors import LiifError, ModelNotFound, OutputError, UsageError
 from liif_cli.models import hub
 from liif_cli.models.checkpoints import Header, count_parameters
 from liif_cli.models.describe import what_licence_means
-from liif_cli.models.schema import to_dict
 from liif_cli.models.store import HUB_FILE, find, published_scores
 
 HUB_LICENCES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "gpl-3.0", "lgpl-3.0"} | {

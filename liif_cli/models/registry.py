@@ -1,7 +1,7 @@
 """Which encoders and decoders there are, one line each; a model's config, made of theirs; and the models that have a name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler
@@ -52,8 +52,8 @@ class ModelConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    encoder: Annotated[PartConfig, OneOf(ENCODERS, "edsr")] = EDSRConfig()
-    decoder: Annotated[PartConfig, OneOf(DECODERS, "liif")] = LIIFConfig()
+    encoder: Annotated[PartConfig, OneOf(ENCODERS, "edsr")] = field(default_factory=EDSRConfig)
+    decoder: Annotated[PartConfig, OneOf(DECODERS, "liif")] = field(default_factory=LIIFConfig)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
 

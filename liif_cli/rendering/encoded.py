@@ -102,7 +102,8 @@ class Encoding:
         pixels = to_tensor(layer[upright.top : upright.bottom, upright.left : upright.right])
         turned = torch.rot90(pixels.to(self.choices.device), turn, (2, 3))
         turned = turned.contiguous(memory_format=torch.channels_last)
-        return self.choices.model.encode(turned, (window.top, window.left), size, DTYPES[self.precision])
+        field: Field = self.choices.model.encode(turned, (window.top, window.left), size, DTYPES[self.precision])
+        return field
 
     def bands(self, grid: Grid, choices: Choices | None = None) -> Iterator[tuple[int, Colours]]:
         """The grid's colours in bands of rows: (first row, (h, w, 3 or 4)). If memory runs out, bands become thinner.

@@ -112,8 +112,7 @@ def tile_bytes(
     losses, and the decoder's scratch."""
     around = max(size) if model.halo is None else 2 * (model.halo + model.alignment - 1)
     height, width = (
-        min(full, min(part, side) + around)
-        for full, part in zip(size, (whole.height, whole.width), strict=True)
+        min(full, min(part, side) + around) for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
     alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)
     return int(alive + min(alive * 3 // 4, HEAP) + model.decoder.scratch_bytes(chunk))

@@ -108,7 +108,9 @@ def precision_for(model: SRModel, precision: Precision, device: torch.device, bi
         return chosen
     if precision == "auto":
         return own[0]
-    raise UsageError(f"{precision} is not possible: the model computes in {' or '.join(own)} only", argument="precision")
+    raise UsageError(
+        f"{precision} is not possible: the model computes in {' or '.join(own)} only", argument="precision"
+    )
 
 
 def render_image(

@@ -48,7 +48,7 @@ class Tile:
         )
 
     def turned(self, turn: int, size: tuple[int, int]) -> "Tile":
-        """The same codes of an image of `size` (height, width) that is rotated left by `turn` quarters, as `torch.rot90` does."""
+        """The same codes of an image of `size` (height, width) that is rotated left by `turn` quarters."""
         height, width = size
         return (
             self,

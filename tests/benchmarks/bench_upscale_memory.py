@@ -48,8 +48,8 @@ def shallow_model(path: Path) -> None:
     import torch
 
     from liif_cli.models.checkpoints import save_model
-    from liif_cli.models.model import SRModel
     from liif_cli.models.decoders.liif import LIIFConfig
+    from liif_cli.models.model import SRModel
     from liif_cli.models.registry import ModelConfig
 
     torch.manual_seed(0)

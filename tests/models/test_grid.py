@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import golden_model, tiny_config
+from live_bytes import Live
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from liif_cli.coords import Axis
 from liif_cli.models.decoders import liif
@@ -339,36 +338,6 @@ def test_an_encoder_that_overflows_fp16_is_run_in_float32(monkeypatch: pytest.Mo
     assert field.codes.dtype == torch.bfloat16
     assert field.codes.isfinite().all()
     assert float(field.codes.abs().max()) > torch.finfo(torch.float16).max
-
-
-class Live(TorchDispatchMode):
-    """Counts the bytes of all tensors that live at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.users: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:  # packed weights are opaque
-                self._add(tensor)
-        return out
-
-    def _add(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if not self.users.get(key):
-            self.now += size
-            self.peak = max(self.peak, self.now)
-        self.users[key] = self.users.get(key, 0) + 1
-        weakref.finalize(tensor, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self.users[key] -= 1
-        if not self.users[key]:
-            self.now -= size
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory
-from liif_cli.machine.devices import choose_device, choose_precision, exact_float32
+from liif_cli.machine import devices
+from liif_cli.machine.devices import choose_device, choose_precision
 from liif_cli.models.encoders.edsr import EDSRConfig
 from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
@@ -255,8 +256,8 @@ def test_colours_that_are_never_numbers_are_an_error() -> None:
         unclamped(model, IMAGE, Grid.whole((60, 70), (91, 100)), None)
 
 
-def test_fp32_means_fp32_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flags are read while the encoder runs, and are put back afterwards."""
+def test_no_flag_of_the_process_changes_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flags are read while the encoder runs."""
     backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn.conv]  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     seen: list[str] = []
@@ -268,19 +269,49 @@ def test_fp32_means_fp32_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         for backend in backends:
             backend.fp32_precision = "tf32"
         unclamped(golden_model(tiny_config()), IMAGE, Grid.whole((60, 70), (60, 70)), None)
-        assert seen == ["ieee", "ieee"]
-        assert [backend.fp32_precision for backend in backends] == ["tf32", "tf32"]
-        with pytest.raises(KeyError), exact_float32():
-            raise KeyError
+        assert seen == ["tf32", "tf32"]
         assert [backend.fp32_precision for backend in backends] == ["tf32", "tf32"]
     finally:
         for backend, value in zip(backends, before, strict=True):
             backend.fp32_precision = value
 
 
-def test_precision_auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    from liif_cli.machine import devices
+def test_convolutions_are_told_not_to_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `F.conv2d` and a layer ask for reaches cuDNN's operator, in its order of arguments and without TF32."""
+    layer = torch.nn.Conv2d(4, 6, 3, stride=(1, 2), padding=1, groups=2)
+    image = torch.rand(1, 4, 9, 8)
+    seen = []
 
+    def cudnn(x: Any, weight: Any, padding: Any, stride: Any, dilation: Any, groups: Any, *flags: bool) -> torch.Tensor:
+        seen.append(flags)
+        with torch._C.DisableTorchFunction():
+            return torch.conv2d(x, weight, None, stride, padding, dilation, groups)
+
+    monkeypatch.setattr(torch, "cudnn_convolution", cudnn)
+    monkeypatch.setattr(devices, "_uses_tf32", lambda image: image.dtype == torch.float32)
+    expected = [layer(image), layer.double()(image.double())]
+    with torch.no_grad(), devices.ExactConvolutions():
+        assert torch.equal(layer(image.double()), expected[1]) and not seen
+        torch.testing.assert_close(layer.float()(image), expected[0])
+        torch.testing.assert_close(
+            torch.nn.functional.conv2d(image, layer.weight, layer.bias, (1, 2), 1, groups=2), expected[0]
+        )
+    assert seen == [(False, False, False)] * 2  # not benchmarked, deterministic as torch is told, no TF32
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_fp32_on_a_gpu_is_fp32() -> None:
+    model = golden_model(tiny_config()).cuda()
+    grid = Grid.whole((60, 70), (91, 222))
+    expected = unclamped(golden_model(tiny_config()), IMAGE, grid, None)
+    renderer = Renderer(model, torch.device("cuda"))
+    pieces = renderer.pieces(IMAGE, [grid], renderer.plan((60, 70), [grid], 3))
+    assert torch.backends.cudnn.conv.fp32_precision != "ieee"  # type: ignore[attr-defined]
+    np.testing.assert_allclose(np.concatenate([piece.rgb for piece in pieces]), expected, atol=2e-5, rtol=0)
+
+
+def test_precision_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "fast_fp16_cpu", lambda: True)
     monkeypatch.setattr(devices, "fast_bf16_cpu", lambda: True)
     assert choose_precision("auto", CPU, 8) == "fp16"

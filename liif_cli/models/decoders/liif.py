@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import MinLen
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from liif_cli.coords import Axis
