@@ -204,7 +204,7 @@ def _local(device: str, number: int) -> str:
 def _caption(models: "list[Method]", rows: "list[Row]", cell: str, self_ensemble: bool, precision: str) -> str:
     parts = [f"cell {cell}" * (cell != "raw"), "self-ensemble" * self_ensemble, precision]
     if len(models) > 1 and any(row.method == "x4-lanczos" for row in rows):
-        parts.append(f"x4-lanczos by {next(model.name for model in models if model.scales is None)}")
+        parts.append(f"x4-lanczos by {next(model.name for model in models if model.takes(4))}")
     return ", ".join(part for part in parts if part)
 
 

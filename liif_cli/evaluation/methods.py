@@ -28,16 +28,16 @@ BASELINES = ("bicubic", "x4-lanczos")
 class Method:
     """A name and a function: (h, w, 3) uint8, height, width -> (height, width, 3) float, nominally in [0, 1].
 
-    scales: the scales it supports; None for any.
+    supports: gives None for a grid that it can render, otherwise the reason.
     """
 
     name: str
     upscale: Callable[[Bytes, int, int], Floats]
-    scales: tuple[float, ...] | None = None
+    supports: Callable[[Grid], str | None] = lambda grid: None
 
     def takes(self, scale: float) -> bool:
-        """Whether it supports `scale`."""
-        return self.scales is None or scale in self.scales
+        """Whether it supports `scale`, to three decimals."""
+        return self.supports(Grid.whole((1000, 1000), (round(1000 * scale),) * 2)) is None
 
 
 def bicubic(protocol: Protocol) -> Method:
@@ -55,15 +55,14 @@ def network(
 ) -> Method:
     """A model on the device of its parameters. cell: of the pixels that it is asked for.
 
-    A fixed-scale model supports that scale only.
+    It takes part at the scales that the model supports.
     """
 
     def upscale(low: Bytes, height: int, width: int) -> Floats:
         grid = cell.over(Grid.whole((low.shape[0], low.shape[1]), (height, width)))
         return render_image(model, low, grid, precision=precision, self_ensemble=self_ensemble)
 
-    scale = getattr(model.decoder, "scale", None)
-    return Method(name, upscale, None if scale is None else (float(scale),))
+    return Method(name, upscale, model.supports)
 
 
 def lanczos_from(method: Method, factor: int = 4) -> Method:
@@ -106,8 +105,8 @@ def networks(
 def compared(models: Sequence[Method], protocol: Protocol, baselines: Sequence[str] = BASELINES) -> list[Method]:
     """The methods of a table: the requested baselines, then the models.
 
-    `bicubic` is the protocol's. `x4-lanczos` is ×4 with the first model that supports any scale, then Lanczos.
+    `bicubic` is the protocol's. `x4-lanczos` is ×4 with the first model that supports it, then Lanczos.
     """
-    free = [model for model in models if model.scales is None][:1]
+    free = [model for model in models if model.takes(4)][:1]
     own = [bicubic(protocol), *map(lanczos_from, free)]
     return [*(method for method in own if method.name in baselines), *models]

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class LIIFGraph(Graph):
     """
 
     def forward(self, codes: Tensor, position: Tensor, cell: Tensor) -> Tensor:
-        layers = self.model.decoder.layers()
+        layers = cast(LIIF, self.model.decoder).layers()
         corner = torch.tensor([(0, 0), (0, 1), (1, 0), (1, 1)] if layers.ensemble else [(0, 0)]).view(1, -1, 1, 2)
         position = position.unsqueeze(1)  # (1, corners, Q, 2) from here on
         lower = position.floor() if layers.ensemble else position.round()
@@ -89,7 +89,7 @@ class FourierGraph(Graph):
     """codes (1, h, w, D), pixels (1, h, w, 3), position and cell as for LIIF -> rgb (1, Q, 3), not clamped."""
 
     def forward(self, codes: Tensor, pixels: Tensor, position: Tensor, cell: Tensor) -> Tensor:
-        field = FourierField(codes, pixels, (0, 0), (codes.shape[1], codes.shape[2]))
+        field = FourierField(codes, (0, 0), (codes.shape[1], codes.shape[2]), pixels)
         return self.model.query(field, position, cell)
 
 
@@ -108,7 +108,7 @@ class FourierScaleGraph(Graph):
     def __init__(self, model: SRModel, scale: int) -> None:
         super().__init__(model)
         self.scale = scale
-        exact = copy.deepcopy(model.decoder).double()
+        exact = copy.deepcopy(cast(Fourier, model.decoder)).double()
         phase = (2 * torch.arange(scale, dtype=torch.float64) + 1) / (2 * scale) - 0.5
         offset = phase.unsqueeze(1) - torch.arange(-1, 2)  # (scale, 3 neighbours)
         window = torch.where(offset.abs() < 1, torch.cos(math.pi * offset / 2).square(), 0)
@@ -125,7 +125,7 @@ class FourierScaleGraph(Graph):
 
     def forward(self, image: Tensor) -> Tensor:
         field = self.model.encode(image)
-        n, (height, width) = self.model.decoder.functions, field.codes.shape[1:3]
+        n, (height, width) = cast(Fourier, self.model.decoder).functions, field.codes.shape[1:3]
         codes = field.codes.view(1, height, width, n, n, 3).permute(
             0, 5, 3, 4, 1, 2
         )  # colour, function of x, of y, y, x

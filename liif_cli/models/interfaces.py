@@ -20,8 +20,9 @@ CHUNK = 65536  # queries at once in `render_by_query`
 class Field:
     """What queries read of a tile; a decoder may add to it.
 
-    codes: one latent code per LR pixel of the tile, (B, h, w, D) unless the decoder lays them out otherwise. origin: (y, x) of the tile's first code in the whole image.
-    size: (height, width) of the whole image, to which codes are clamped; it is the image's, never the tile's.
+    codes: one latent code per LR pixel of the tile, (B, h, w, D) unless the decoder lays them out otherwise. origin: (y, x) of
+    the tile's first code in the whole image. size: (height, width) of the whole image, to which codes are clamped; it is the
+    image's, never the tile's.
     """
 
     codes: Tensor

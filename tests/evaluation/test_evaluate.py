@@ -29,6 +29,13 @@ from liif_cli.rendering.renderer import render_image
 from liif_cli.rendering.sizes import Cell
 
 BENCHMARK, DIV2K = PROTOCOLS["benchmark"], PROTOCOLS["div2k"]
+
+
+def only(scale):
+    """What a model of one scale says of grids."""
+    return lambda grid: None if grid.rows.count == scale * grid.rows.extent else f"it renders x{scale} only"
+
+
 BLACK = Method("black", lambda low, height, width: np.zeros((height, width, 3), np.float32))
 
 
@@ -96,7 +103,7 @@ class TestRows:
 
     def test_rows_stand_in_the_order_asked_for(self, tmp_path):
         dataset = folder_of(tmp_path / "mine", noise())
-        only_three = Method("three", BLACK.upscale, (3.0,))
+        only_three = Method("three", BLACK.upscale, only(3))
         rows = evaluate([bicubic(BENCHMARK), only_three, BLACK], dataset, [3.0, 2.0])
         assert [(row.scale, row.method) for row in rows] == [
             *((3.0, name) for name in ("bicubic", "three", "black")),
@@ -166,7 +173,7 @@ class TestMethods:
         assert np.abs(raw - clipped).max() > 1e-4 and np.abs(raw - ensemble).max() > 1e-4
 
     def test_what_stands_in_a_table(self, tiny):
-        fixed = Method("fixed", BLACK.upscale, (2.0,))
+        fixed = Method("fixed", BLACK.upscale, only(2))
         names = [method.name for method in compared([fixed, network(tiny, "a"), network(tiny, "b")], BENCHMARK)]
         assert names == ["bicubic", "x4-lanczos", "fixed", "a", "b"]
         assert [method.name for method in compared([fixed], BENCHMARK)] == ["bicubic", "fixed"]

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from liif_cli.cli.app import run
 from liif_cli.coords import Grid
 from liif_cli.models.checkpoints import save_model
+from liif_cli.models.decoders.fourier import FourierConfig
+from liif_cli.models.encoders.gated import GatedConfig
 from liif_cli.models.export_onnx import FourierScaleGraph, LIIFGraph
 from liif_cli.models.model import SRModel
-from liif_cli.models.registry import DECODERS
-from liif_cli.models.schema import FourierConfig, GatedConfig, ModelConfig
+from liif_cli.models.registry import DECODERS, ModelConfig
 from liif_cli.models.store import load_model
 
 Run = Callable[..., Any]

@@ -26,7 +26,7 @@ def main() -> None:
     new = find(str(chosen.checkpoint))
     target = WEIGHTS / chosen.checkpoint.name
     model = new.load(torch.device("cpu"))
-    if new.header.model.decoder.name == "liif":
+    if new.header.model["decoder"]["name"] == "liif":
         for linear in model.decoder.imnet.linears[1:]:
             linear.bfloat16().float()
     provenance = dict(new.header.provenance)
