@@ -1,6 +1,7 @@
 """`liif eval`: score models on the benchmark sets."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,18 @@ def eval_(
             metavar="HOW", help="Low-resolution pictures: files, matlab or pillow, not as the protocol makes them."
         ),
     ] = None,
+    degrade: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[,KIND...]",
+            help="What is done to low-resolution images: jpeg:Q, webp:Q, noise:S, blur:S, joined by + as in"
+            " noise:4+jpeg:65, or clean. A protocol of liif's own. May be repeated.",
+        ),
+    ] = None,
+    centre: Annotated[
+        int | None,
+        typer.Option("--centre", metavar="N", min=11, help="Score only the central N x N pixels of each image."),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the sets lie: DIR/Set14/HR/*.png. Default: fetched from the Hub once."),
@@ -64,7 +77,7 @@ def eval_(
     ] = "fp32",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     baseline: Annotated[
-        str, typer.Option(metavar="NAME[,NAME]", help="What to compare with: bicubic, x4-lanczos, or none.")
+        str, typer.Option(metavar="NAME[,NAME]", help="What to compare with: bicubic, lanczos, x4-lanczos, or none.")
     ] = "bicubic,x4-lanczos",
     per_image: Annotated[bool, typer.Option("--per-image", help="Every picture's numbers too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -107,7 +120,9 @@ def eval_(
     form = _format(as_json, as_csv, as_markdown)
     scales = parse_scales(scale or [])
     source = None if lr is None else one_of("--lr", lr, ("files", "matlab", "pillow"))
-    baselines = [one_of("--baseline", name, ("bicubic", "x4-lanczos", "none")) for name in baseline.split(",")]
+    baselines = [
+        one_of("--baseline", name, ("bicubic", "lanczos", "x4-lanczos", "none")) for name in baseline.split(",")
+    ]
     arithmetic = one_of("--precision", precision, ("auto", "fp32", "bf16", "fp16"))
     from liif_cli.rendering.sizes import Cell
 
@@ -119,15 +134,17 @@ def eval_(
     from liif_cli.evaluation.evaluate import evaluate
     from liif_cli.evaluation.methods import compared, networks
     from liif_cli.evaluation.protocols import protocol_named
+    from liif_cli.images.degrade import CLEAN, parse_degradations
     from liif_cli.machine.processes import joined
     from liif_cli.models import hub
 
     chosen = None if protocol is None else protocol_named(protocol)
+    degradations = parse_degradations(degrade) if degrade else (CLEAN,)
     artifacts = Artifacts(save_images, figure, figure_image, figure_scale, crop, plot, overwrite)
     with joined(torch.device("cpu")) as world:
         if quiet:
             hub.hide_progress()
-        sets = _find_sets(dataset, data_dir, source == "files", scales)
+        sets = [_centred(each, centre, source) for each in _find_sets(dataset, data_dir, source == "files", scales)]
         artifacts.prepare(sets[0])
         world.wait()  # what one process writes must not look to another like an output that was there before
         models = networks(
@@ -138,14 +155,15 @@ def eval_(
             precision=arithmetic,
         )
         rows: list[Row] = []
-        for found in sets:
+        for found, degradation in product(sets, degradations):
             measured = chosen or protocol_named(found.protocol)
-            with images_bar(found.name, quiet or not world.first) as progress:
+            with images_bar(f"{found.name} {degradation.label}".strip(), quiet or not world.first) as progress:
                 rows += evaluate(
                     compared(models, measured, baselines),
                     found,
                     protocol=measured,
                     low_from=source,
+                    degradation=degradation,
                     on_result=artifacts.add if artifacts.wanted else None,
                     progress=progress,
                 )
@@ -192,6 +210,15 @@ def _find_sets(
     if not found:
         raise UsageError("no set has pictures for these scales", hint="leave --scale out, or take other scales")
     return found
+
+
+def _centred(found: "Benchmark", side: int | None, source: str | None) -> "Benchmark":
+    """The set with only the central square of each image. Raises `UsageError` where LR files show the whole image."""
+    if side is None:
+        return found
+    if source == "files" or found.sides:
+        raise UsageError("--centre crops ground truths, and the set's own low-resolution files show whole images")
+    return replace(found, name=f"{found.name} (central {side})", centre=side)
 
 
 def _local(device: str, number: int) -> str:

@@ -36,6 +36,8 @@ REMEDIES = {
     "quality": "--quality is for {}",
     "recursive": "-r looks into its folders too",
     "resume": "{}; then --resume",
+    "restore": "--restore sets one",
+    "restore off": "--restore 0 turns it off",
     "stream": "-o - writes to standard output",
     "usable": "--model takes it as it is",
 }

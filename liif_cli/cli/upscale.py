@@ -15,6 +15,7 @@ from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
     from liif_cli.models.checkpoints import Checkpoint
+    from liif_cli.models.restore import Restore
     from liif_cli.upscaling.jobs import Task, Work
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.upscaler import Upscaler
@@ -70,6 +71,15 @@ def upscale(
             autocompletion=models,
         ),
     ] = DEFAULT_MODEL,
+    restore: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|0..1",
+            help="How strongly artefacts of compression and noise are removed; auto goes by what the file tells."
+            " Default: auto, and 0 with --model.",
+            autocompletion=words("auto", "0", "0.5", "1"),
+        ),
+    ] = None,
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels of the upright input.")
     ] = None,
@@ -191,6 +201,7 @@ def upscale(
         page=page,
         frame=frame,
         to_srgb=to_srgb,
+        restore=restoration(context, restore),
         save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite),
     )
     found = cache(lambda: find(model))
@@ -202,6 +213,14 @@ def upscale(
     if dry_run:
         return show_plan(work, found, options, as_json)
     return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
+
+
+def restoration(context: typer.Context, text: str | None) -> "Restore":
+    """What `--restore` asks for; without it "auto" for the default model, and nothing for one that was chosen."""
+    from liif_cli.models.restore import parse_restore
+
+    source = context.get_parameter_source("model")
+    return parse_restore(text or ("auto" if source is not None and source.name == "DEFAULT" else "0"))
 
 
 def show_plan(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", as_json: bool) -> int:

@@ -29,7 +29,8 @@ class Artifacts:
 
     save_images: a folder for all results. figure: a file for crops of one image, `figure_image` (a name; default: the first
     of the set) at `figure_scale` (default: 4 if that is scored, otherwise the first scale), in `crop` ("X,Y,W,H"; default:
-    where the first method differs most from the ground truth). plot: a file for PSNR against scale.
+    where the first method differs most from the ground truth), by the first degradation. plot: a file for PSNR against
+    scale.
     """
 
     save_images: Path | None = None
@@ -81,9 +82,10 @@ class Artifacts:
     def add(self, shown: Shown) -> None:
         """Save a result, or keep it for the figure."""
         if self.save_images is not None:
-            self._save(shown, self.save_images / shown.dataset / f"x{shown.scale:g}")
+            degraded = f"_{shown.degraded.replace(':', '')}" * bool(shown.degraded)
+            self._save(shown, self.save_images / shown.dataset / f"x{shown.scale:g}{degraded}")
         if self.figure is not None and shown.image == self._image and shown.scale == self.figure_scale:
-            self._shown.append(shown)
+            self._shown += [shown] * (not self._shown or shown.degraded == self._shown[0].degraded)
 
     def write(self, rows: Sequence[Row], *, alone: bool = True) -> None:
         """Write figure and plot. Of several processes (not `alone`), the one that measured the image draws the figure."""

@@ -35,7 +35,8 @@ class Benchmark:
 
     images: the HR files, sorted by name. low: the folder with the LR folders `X2`, `X3`, ..., if there is one. sides:
     (input, ground truth) if the set consists of pairs of squares (faces); `low` is then the folder of the inputs. scales:
-    the scales to score. origin: where the set comes from. notes: sentences for the user about deviations.
+    the scales to score. origin: where the set comes from. notes: sentences for the user about deviations. centre: the side
+    of the square in the middle of each image that is scored, None for whole images.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Benchmark:
     origin: str = ""
     scales: tuple[float, ...] = SCALES
     notes: tuple[str, ...] = ()
+    centre: int | None = None
 
     def low_scales(self) -> tuple[float, ...]:
         """The scales for which the set has LR files."""
@@ -56,7 +58,8 @@ class Benchmark:
 
     def high_image(self, image: Path) -> Bytes:
         """The ground truth, (H, W, 3) uint8. Raises InputError."""
-        return read_rgb(image) if self.sides is None else square(read_rgb(image), self.sides[1], image)
+        pixels = read_rgb(image) if self.sides is None else square(read_rgb(image), self.sides[1], image)
+        return pixels if self.centre is None else _central(pixels, self.centre)
 
     def low_image(self, image: Path, scale: float) -> Bytes:
         """The set's own LR image at `scale`, (h, w, 3) uint8. Raises InputError if there is none."""
@@ -94,6 +97,12 @@ def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float]
     else:
         raise UsageError(f"{name!r} is not a set, folder or file", hint=f"sets: {', '.join(NAMES)}", argument="dataset")
     return [found]
+
+
+def _central(pixels: Bytes, side: int) -> Bytes:
+    """The square of `side` pixels in the middle of an (H, W, 3) image, or less where the image is smaller."""
+    top, left = (max(0, n - side) // 2 for n in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
 
 
 def _any_folder(folder: Path) -> Benchmark:

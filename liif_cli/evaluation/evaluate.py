@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ from liif_cli.evaluation.benchmarks import Benchmark
 from liif_cli.evaluation.methods import Method
 from liif_cli.evaluation.protocols import LowFrom, Pair, Protocol, protocol_named
 from liif_cli.evaluation.scores import Row, Score
+from liif_cli.images.degrade import CLEAN, Degradation
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One measured result: the method, its output (H, W, 3) float, the pair it was made from, and its score."""
+    """One measured result: the method, its output (H, W, 3) float, the pair it was made from, and its score.
+
+    degraded: how the LR image was degraded, "" if it was not.
+    """
 
     dataset: str
     image: Path
@@ -26,6 +30,7 @@ class Shown:
     pair: Pair
     result: NDArray[np.floating[Any]]
     score: Score
+    degraded: str = ""
 
 
 Key = tuple[int, float, str]
@@ -39,17 +44,19 @@ def evaluate(
     protocol: Protocol | None = None,
     *,
     low_from: LowFrom | None = None,
+    degradation: Degradation = CLEAN,
     on_result: Callable[[Shown], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Score `methods` on every image of `dataset` at each of `scales` by `protocol` (defaults: those of the set).
 
-    low_from: overrides how the protocol makes LR images; the rows are then not `standard`. on_result: called with every
-    result. progress: called with (done, total). In an initialised `torch.distributed` group, every process measures its
-    share of the images, and all return the same rows. Raises InputError for images that cannot be read.
+    low_from: overrides how the protocol makes LR images; the rows are then not `standard`. degradation: what then happens
+    to LR images, by seeds that follow from the file names; such rows are not `standard` either. on_result: called with
+    every result. progress: called with (done, total). In an initialised `torch.distributed` group, every process measures
+    its share of the images, and all return the same rows. Raises InputError for images that cannot be read.
     """
     protocol = protocol or protocol_named(dataset.protocol)
-    run = _Run(methods, dataset, tuple(scales or dataset.scales), protocol, low_from, on_result)
+    run = _Run(methods, dataset, tuple(scales or dataset.scales), protocol, low_from, degradation, on_result)
     rank, size = _rank_and_size()
     mine = range(rank, len(dataset.images), size)
     found: dict[Key, Score] = {}
@@ -69,6 +76,7 @@ class _Run:
     scales: tuple[float, ...]
     protocol: Protocol
     low_from: LowFrom | None
+    degradation: Degradation
     on_result: Callable[[Shown], None] | None
 
     def score_image(self, index: int) -> dict[Key, Score]:
@@ -92,7 +100,8 @@ class _Run:
     def _pair(self, image: Path, high: NDArray[np.uint8], scale: float) -> Pair:
         source = self.low_from or self._standard_source(scale)
         low = self.dataset.low_image(image, scale) if source == "files" else None
-        return self.protocol.pair(high, scale, source, low)
+        pair = self.protocol.pair(high, scale, source, low)
+        return replace(pair, low=self.degradation.apply(pair.low, image.name))
 
     def _score(self, image: Path, scale: float, pair: Pair, method: Method) -> Score:
         start = time.perf_counter()
@@ -100,7 +109,8 @@ class _Run:
         seconds = time.perf_counter() - start
         score = Score(image.name, *self.protocol.score(result, pair.high, scale), seconds)
         if self.on_result:
-            self.on_result(Shown(self.dataset.name, image, scale, method.name, pair, result, score))
+            degraded = self.degradation.label
+            self.on_result(Shown(self.dataset.name, image, scale, method.name, pair, result, score, degraded))
         return score
 
     def rows(self, found: dict[Key, Score]) -> list[Row]:
@@ -111,9 +121,13 @@ class _Run:
                 if method.takes(scale):
                     keys = ((index, scale, method.name) for index in range(len(self.dataset.images)))
                     scores = tuple(found[key] for key in keys if key in found)
-                    standard = self.low_from in (None, self._standard_source(scale))
-                    rows.append(Row(self.dataset.name, scale, method.name, self.protocol.name, standard, scores))
+                    rows.append(self._row(scale, method, scores))
         return rows
+
+    def _row(self, scale: float, method: Method, scores: tuple[Score, ...]) -> Row:
+        degraded = self.degradation.label
+        standard = self.low_from in (None, self._standard_source(scale)) and not degraded
+        return Row(self.dataset.name, scale, method.name, self.protocol.name, standard, scores, degraded)
 
 
 def _rank_and_size() -> tuple[int, int]:

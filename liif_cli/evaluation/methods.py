@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
 from liif_cli.evaluation.protocols import Protocol
+from liif_cli.images.levels import as_floats
 from liif_cli.images.resize import resample
 from liif_cli.machine.devices import choose_device
 from liif_cli.machine.precision import Precision
@@ -22,6 +23,7 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
 
 BASELINES = ("bicubic", "x4-lanczos")
+"""The baselines of the usual tables."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Method:
 def bicubic(protocol: Protocol) -> Method:
     """The bicubic of the protocol, the baseline of every table."""
     return Method("bicubic", protocol.bicubic)
+
+
+def lanczos() -> Method:
+    """Pillow's Lanczos filter, the best of the usual filters; the same in every protocol."""
+    return Method("lanczos", lambda low, height, width: as_floats(resample(low, height, width, "lanczos")))
 
 
 def network(
@@ -105,8 +112,8 @@ def networks(
 def compared(models: Sequence[Method], protocol: Protocol, baselines: Sequence[str] = BASELINES) -> list[Method]:
     """The methods of a table: the requested baselines, then the models.
 
-    `bicubic` is the protocol's. `x4-lanczos` is ×4 with the first model that supports it, then Lanczos.
+    `bicubic` is the protocol's, `lanczos` Pillow's. `x4-lanczos` is ×4 with the first model that supports it, then Lanczos.
     """
     free = [model for model in models if model.takes(4)][:1]
-    own = [bicubic(protocol), *map(lanczos_from, free)]
+    own = [bicubic(protocol), lanczos(), *map(lanczos_from, free)]
     return [*(method for method in own if method.name in baselines), *models]

@@ -24,7 +24,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one set at one scale. standard: whether LR images were made as the protocol demands.
+    """One method on one set at one scale. standard: whether LR images were made as the protocol demands. degraded: what was
+    then done to them (`images.degrade`), "" if nothing; a protocol of liif's own.
 
     Values are means over the images that were included (of dB, not of the error); None if there was no image.
     """
@@ -35,6 +36,7 @@ class Row:
     protocol: str
     standard: bool
     scores: tuple[Score, ...] = ()
+    degraded: str = ""
 
     @property
     def images(self) -> int:
@@ -65,15 +67,17 @@ class Row:
         scale = int(self.scale) if self.scale == int(self.scale) else self.scale
         values = {"images": self.images, "psnr": self.psnr, "ssim": self.ssim, "seconds": self.seconds}
         names = {"dataset": self.dataset, "scale": scale, "method": self.method}
-        labels = {"protocol": self.protocol, "standard": self.standard}
+        labels = {"protocol": self.protocol, "standard": self.standard, "degraded": self.degraded}
         return names | labels | {key: _finite(value) for key, value in values.items()}
 
     def label(self) -> str:
         """The protocol, marked if LR images were not made as it demands."""
+        if self.degraded:
+            return f"{self.protocol} + {self.degraded} (liif's own)"
         return self.protocol if self.standard else f"{self.protocol} (non-standard LR)"
 
 
-COLUMNS = ("dataset", "scale", "method", "protocol", "standard", "images", "psnr", "ssim", "seconds")
+COLUMNS = ("dataset", "scale", "method", "protocol", "standard", "degraded", "images", "psnr", "ssim", "seconds")
 
 
 def to_json(rows: Iterable[Row], per_image: bool = False) -> str:
@@ -150,7 +154,9 @@ def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> s
     width = None if terminal else _WIDE
     console = Console(file=out, force_terminal=terminal, width=width, highlight=False, markup=False)
     odd = "* not standard: LR images were not made as the protocol demands"
-    lines = [*([] if all(row.standard for row in rows) else [odd]), *([caption] if caption else [])]
+    own = "+ degraded LR images: a protocol of liif's own, comparable with such rows only"
+    marks = {odd: any(not row.standard and not row.degraded for row in rows), own: any(row.degraded for row in rows)}
+    lines = [*(text for text, wanted in marks.items() if wanted), *([caption] if caption else [])]
     table = Table(caption="\n".join(lines) or None, caption_justify="left")
     for name, justify in (("set", "left"), ("scale", "right"), ("method", "left"), ("protocol", "left")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -158,7 +164,7 @@ def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> s
         table.add_column(name, justify="right", no_wrap=True)
     before: Row | None = None
     for row in rows:
-        if before and (before.dataset, before.scale) != (row.dataset, row.scale):
+        if before and (before.dataset, before.degraded, before.scale) != (row.dataset, row.degraded, row.scale):
             table.add_section()
         table.add_row(row.dataset, f"×{row.scale:g}", row.method, _protocol(row), str(row.images), *_values(row))
         for score in row.scores if per_image else ():
@@ -169,6 +175,8 @@ def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> s
 
 
 def _protocol(row: Row) -> str:
+    if row.degraded:
+        return f"{row.protocol} + {row.degraded}"
     return row.protocol if row.standard else f"{row.protocol} *"
 
 

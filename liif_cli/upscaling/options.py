@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from liif_cli.coords import Grid
 from liif_cli.images.write import SaveOptions
 from liif_cli.machine.precision import Precision
+from liif_cli.models.restore import Restore
 from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, Region, Target, check_pixels, make_grid
 
 
@@ -12,7 +13,8 @@ from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, Region, Target, chec
 class Options:
     """How to read, render and write. memory: bytes that the process may hold (None: what is free). tile: side in input
     pixels (None: planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and
-    frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good."""
+    frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good.
+    restore: see `models.restore`."""
 
     cell: Cell = RAW
     region: Region | None = None
@@ -26,6 +28,7 @@ class Options:
     page: int | None = None
     frame: int | None = None
     to_srgb: bool = False
+    restore: Restore = 0.0
     save: SaveOptions = field(default_factory=SaveOptions)
 
     def grid(self, size: tuple[int, int], target: Target) -> Grid:

@@ -20,7 +20,8 @@ from liif_cli.rendering.sizes import (
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one output. scale: (x, y), effective. seconds: reading to finished file. notes: sentences for the user."""
+    """What became of one output. scale: (x, y), effective. seconds: reading to finished file. restore, restore_reason: how
+    strongly the image was restored, 0 to 1, and why. notes: sentences for the user."""
 
     input: str
     output: str
@@ -32,6 +33,8 @@ class Result:
     device: str
     precision: str
     seconds: float
+    restore: float = 0.0
+    restore_reason: str = ""
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

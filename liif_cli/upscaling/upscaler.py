@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from liif_cli.machine.devices import choose_device
 from liif_cli.machine.memory import resident
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.model import SRModel
+from liif_cli.models.restore import between, needed_counterpart
 from liif_cli.models.store import DEFAULT, find
 from liif_cli.rendering.renderer import Renderer, precision_for
 from liif_cli.rendering.rows import Progress, Store, render_rows
@@ -27,6 +28,7 @@ from liif_cli.rendering.timing import Tally
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.jobs import Output, Task, task_for
 from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.restoration import Restoration, decide
 from liif_cli.upscaling.results import Draft, Original, Result, grid_notes
 
 Pixels = NDArray[Any]
@@ -41,22 +43,34 @@ class Upscaler:
 
     def __init__(self, model: str | Path | Checkpoint | SRModel = DEFAULT, options: Options | None = None) -> None:
         self.options = options or Options()
-        self._model = model if isinstance(model, SRModel) else None
+        self._model, self._photo = model if isinstance(model, SRModel) else None, cast(SRModel | None, None)
         self.checkpoint = (
             find(model) if isinstance(model, str | Path) else None if isinstance(model, SRModel) else model
         )
         self.name = self.checkpoint.name if self.checkpoint else type(model).__name__
+        if self.options.restore not in ("auto", 0):
+            needed_counterpart(self.checkpoint)
 
-    def load(self) -> SRModel:
-        """The model on its device. Raises `DeviceError`, `CheckpointError`, the first time."""
+    def load(self, strength: float = 0.0) -> SRModel:
+        """The model on its device, `strength` of the way to its counterpart for damaged images.
+
+        Raises `DeviceError`, `CheckpointError`, the first time, and as `restore.needed_counterpart`.
+        """
         if self._model is None:
             assert self.checkpoint is not None
             self._model = self.checkpoint.load(choose_device(self.options.device))
-        return self._model
+        if not strength:
+            return self._model
+        if self._photo is None:
+            self._photo = needed_counterpart(self.checkpoint).load(choose_device(self.options.device))
+        return between(self._model, self._photo, strength)
 
-    def renderer(self, bits: int) -> Renderer:
-        """A renderer for outputs with `bits` bits per sample. Raises `UsageError` if the model has no such precision."""
-        model = self.load()
+    def renderer(self, bits: int, strength: float = 0.0) -> Renderer:
+        """A renderer for outputs with `bits` bits per sample, by the model of `load(strength)`.
+
+        Raises `UsageError` if the model has no such precision.
+        """
+        model = self.load(strength)
         device = next(model.parameters()).device
         precision = precision_for(model, self.options.precision, device, bits)
         return Renderer(model, device, precision, self.options.self_ensemble, self.options.chunk)
@@ -101,7 +115,8 @@ class Upscaler:
         """
         started, picture = time.perf_counter(), original.picture
         _check_unchanged(task, picture)
-        renderer = self.renderer(16 if picture.depth == np.uint16 else 8)
+        restored = decide(self.options.restore, self.checkpoint, picture.metadata.quality, picture.format)
+        renderer = self.renderer(16 if picture.depth == np.uint16 else 8, restored.strength)
         renderer.tally = tally or renderer.tally
         writers: list[Writer] = []
         try:
@@ -113,7 +128,7 @@ class Upscaler:
             raise
         seconds = original.seconds + time.perf_counter() - started
         return [
-            self._draft(task, original, output, writer, renderer, seconds)
+            self._draft(task, original, output, writer, renderer, restored, seconds)
             for output, writer in zip(task.outputs, writers, strict=True)
         ]
 
@@ -133,7 +148,14 @@ class Upscaler:
         )
 
     def _draft(
-        self, task: Task, original: Original, output: Output, writer: Writer, renderer: Renderer, seconds: float
+        self,
+        task: Task,
+        original: Original,
+        output: Output,
+        writer: Writer,
+        renderer: Renderer,
+        restored: Restoration,
+        seconds: float,
     ) -> Draft:
         picture, grid = original.picture, output.grid
         height, width = grid.shape
@@ -148,7 +170,9 @@ class Upscaler:
             device=str(renderer.device),
             precision=renderer.precision,
             seconds=seconds,
-            notes=(*picture.notes, *grid_notes(output.target, grid), *renderer.notes),
+            restore=restored.strength,
+            restore_reason=restored.reason,
+            notes=(*picture.notes, *restored.notes, *grid_notes(output.target, grid), *renderer.notes),
         )
         sample = picture.channels * np.dtype(picture.depth).itemsize
         return Draft(writer, result, task.frames * height * width * sample)

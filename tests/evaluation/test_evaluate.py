@@ -23,6 +23,7 @@ from liif_cli.evaluation.evaluate import Shown, evaluate
 from liif_cli.evaluation.methods import Method, bicubic, compared, lanczos_from, network
 from liif_cli.evaluation.metrics import STUDIO_LUMA
 from liif_cli.evaluation.protocols import PROTOCOLS
+from liif_cli.images.degrade import Degradation
 from liif_cli.images.resize import resample
 from liif_cli.models.checkpoints import save_model
 from liif_cli.rendering.renderer import render_image
@@ -255,6 +256,43 @@ class TestCommand:
         _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--markdown")
         assert "| scale | images | bicubic | tiny |" in out
 
+    def test_degraded_inputs_are_a_protocol_of_our_own(self, capsys, pictures, checkpoint, tmp_path):
+        options = ("-d", pictures, "-m", checkpoint, "-s", "2", "--baseline", "bicubic,lanczos")
+        wanted = "clean,jpeg:10,noise:9+jpeg:90"
+        _, out, _ = run(capsys, *options, "--degrade", wanted, "--json", "--save-images", tmp_path / "images")
+        rows = json.loads(out)["rows"]
+        plain = json.loads(run(capsys, *options, "--json")[1])["rows"]
+        assert [(row["degraded"], row["method"]) for row in rows] == [
+            (degraded, method)
+            for degraded in ("", "jpeg:10", "noise:9+jpeg:90")
+            for method in ("bicubic", "lanczos", "tiny")
+        ]
+        assert [row["psnr"] for row in rows[:3]] == [row["psnr"] for row in plain]
+        assert [row["standard"] for row in rows] == [True] * 3 + [False] * 6
+        assert rows[3]["psnr"] < rows[0]["psnr"] - 0.5
+        low = Image.open(tmp_path / "images" / "mine" / "x2_jpeg10" / "0_low.png")
+        clean = Image.open(tmp_path / "images" / "mine" / "x2" / "0_low.png")
+        expected = Degradation.parse("jpeg:10").apply(np.asarray(clean), "0.png")
+        np.testing.assert_array_equal(np.asarray(low), expected)
+        _, out, _ = run(capsys, *options, "--degrade", "jpeg:10")
+        assert "benchmark + jpeg:10" in out and "+ degraded LR images: a protocol of liif's own" in out
+        _, out, _ = run(capsys, *options, "--degrade", "jpeg:10", "--markdown")
+        assert "**mine**, protocol `benchmark + jpeg:10 (liif's own)`" in out
+
+    def test_only_the_centres(self, capsys, pictures, checkpoint, tmp_path):
+        for file in pictures.iterdir():
+            with Image.open(file) as image:
+                left, top = ((n - 40) // 2 if n > 40 else 0 for n in image.size)
+                cut = image.crop((left, top, left + min(40, image.width), top + min(40, image.height)))
+                (tmp_path / "cut").mkdir(exist_ok=True)
+                cut.save(tmp_path / "cut" / file.name)
+        options = ("-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--json")
+        cut = json.loads(run(capsys, "-d", tmp_path / "cut", *options)[1])["rows"]
+        code, out, _ = run(capsys, "-d", pictures, "--centre", "40", *options)
+        rows = json.loads(out)["rows"]
+        assert code == 0 and rows[0]["dataset"] == "mine (central 40)"
+        assert [row["psnr"] for row in rows] == [row["psnr"] for row in cut]
+
     def test_files_of_the_set(self, capsys, tmp_path, checkpoint):
         home = tmp_path / "Set5"
         folder_of(home / "HR", noise())
@@ -303,6 +341,8 @@ class TestCommand:
             (("-d", "{pictures}", "--lr", "opencv"), 2, "--lr 'opencv' is none of"),
             (("-d", "{pictures}", "--baseline", "nearest"), 2, "--baseline 'nearest' is none of"),
             (("-d", "{pictures}", "--json", "--csv"), 2, "exclude each other"),
+            (("-d", "{pictures}", "--degrade", "jpeg:200"), 2, "--degrade 'jpeg:200' is not a degradation"),
+            (("-d", "{pictures}", "--centre", "20", "--lr", "files", "-s", "2"), 2, "--centre crops ground truths"),
             (("-d", "{pictures}", "--cell", "round"), 2, "is not a cell"),
             (("-d", "{pictures}", "--model", "nothing"), 5, "no model or file 'nothing'"),
             (("-d", "{pictures}", "--figure", "sheet.txt"), 2, "cannot write the format of"),

@@ -33,6 +33,7 @@ def test_json():
         "method": "bicubic",
         "protocol": "benchmark",
         "standard": True,
+        "degraded": "",
         "images": 2,
         "psnr": 32.0,
         "ssim": pytest.approx(0.8),

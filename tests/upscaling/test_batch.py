@@ -172,7 +172,7 @@ def test_json_has_one_object_per_output(up: Callable[..., Any], tiny_file: Path)
     ran = up("ä.png", "-s", "1.5", "--size", "5x5", "--json")
     lines = [json.loads(line) for line in ran.out]
     expected = ["input", "output", "width", "height", "scale", "model", "revision"]
-    expected += ["device", "precision", "seconds", "notes"]
+    expected += ["device", "precision", "seconds", "restore", "restore_reason", "notes"]
     assert [list(line) for line in lines] == [expected, expected]
     first, second = lines
     assert (first["input"], first["output"], first["width"], first["height"]) == ("ä.png", "ä_1.5x.png", 18, 12)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_cicp
+from liif_cli.images.formats.compression import jpeg_quality, quantisation_tables
 from liif_cli.images.metadata import xmp
 from liif_cli.images.metadata.exif import bare
 from liif_cli.images.metadata.photoshop import without_thumbnail
@@ -22,7 +23,7 @@ ICC = b"ICC_PROFILE\0"
 PHOTOSHOP = b"Photoshop 3.0\0"
 GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MPF = b"MPF\0"
-APP0, APP1, APP2, APP13, COM, SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDA
+APP0, APP1, APP2, APP13, COM, DQT, SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDB, 0xDA
 ROOM = 65_533
 """Bytes that one segment holds."""
 
@@ -47,6 +48,7 @@ def read(file: BinaryIO) -> Metadata:
     """What the segments before the first scan say."""
     found: dict[str, bytes] = {}
     profile: dict[int, bytes] = {}
+    tables: dict[int, list[int]] = {}
     dpi = None
     text: list[tuple[str, str]] = []
     for marker, data in segments(file):
@@ -66,6 +68,8 @@ def read(file: BinaryIO) -> Metadata:
             found["photoshop"] = found.get("photoshop", b"") + data[len(PHOTOSHOP) :]
         elif marker == COM:
             text.append(("Comment", _decoded(data)))
+        elif marker == DQT:
+            tables.update(quantisation_tables(data))
     icc = b"".join(profile[number] for number in sorted(profile)) or None
     return Metadata(
         icc=icc,
@@ -75,6 +79,7 @@ def read(file: BinaryIO) -> Metadata:
         dpi=dpi,
         text=tuple(text),
         stale=_stale(found),
+        quality=jpeg_quality(tables.get(0, [])),  # table 0 is luma's by custom
     )
 
 

@@ -17,17 +17,20 @@ from liif_cli.images.formats.base import (
     without_cicp,
     without_place,
 )
+from liif_cli.images.formats.compression import webp_quality
 from liif_cli.images.metadata.exif import bare
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
 from liif_cli.images.vips import interruptibly
 
 ICC_FLAG, ALPHA_FLAG, EXIF_FLAG, XMP_FLAG = 0x20, 0x10, 0x08, 0x04
+FRAME_HEAD = 128
+"""Bytes of a VP8 frame that hold all that comes before its quantiser, and more."""
 METADATA = (b"ICCP", b"EXIF", b"XMP ")
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(four-letter name, payload) of each chunk, empty for pixels."""
+    """(four-letter name, payload) of each chunk; of pixels the first bytes of a lossy still, otherwise none."""
     file.seek(12)
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
@@ -35,15 +38,16 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             yield head[:4], file.read(size)
             file.seek(size % 2, 1)
         else:
-            yield head[:4], b""
-            file.seek(size + size % 2, 1)
+            first = file.read(min(size, FRAME_HEAD) if head[:4] == b"VP8 " else 0)
+            yield head[:4], first
+            file.seek(size - len(first) + size % 2, 1)
 
 
 def read(file: BinaryIO) -> Metadata:
     """Profile, EXIF and XMP of a WebP file."""
-    found = {name: data for name, data in chunks(file) if name in METADATA and data}
-    blob = found.get(b"EXIF")
-    return Metadata(icc=found.get(b"ICCP"), exif=bare(blob) if blob else None, xmp=found.get(b"XMP "))
+    found = {name: data for name, data in chunks(file) if name in (*METADATA, b"VP8 ") and data}
+    blob, quality = found.get(b"EXIF"), webp_quality(found.get(b"VP8 ", b""))
+    return Metadata(icc=found.get(b"ICCP"), exif=bare(blob) if blob else None, xmp=found.get(b"XMP "), quality=quality)
 
 
 def with_metadata(data: bytes, metadata: Metadata, width: int, height: int, alpha: bool) -> bytes:

@@ -1,0 +1,107 @@
+"""What happens to images on the web, done on purpose: blur, noise, JPEG and WebP, for evaluations and demonstrations."""
+
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from liif_cli.errors import UsageError
+
+Bytes = NDArray[np.uint8]
+Step = tuple[str, float]
+"""A kind of damage and its amount."""
+
+
+def _noise(pixels: Bytes, sigma: float, rng: np.random.Generator) -> Bytes:
+    """Gaussian noise, independent per pixel and channel, of standard deviation `sigma` in 8-bit levels."""
+    noisy = pixels + sigma * rng.standard_normal(pixels.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+def _blur(pixels: Bytes, sigma: float, _: np.random.Generator) -> Bytes:
+    """Pillow's approximation of a Gaussian blur of standard deviation `sigma` in pixels."""
+    return np.array(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(sigma)))
+
+
+def coded(pixels: Bytes, form: str, **options: Any) -> Bytes:
+    """(H, W, 3) uint8 through one of Pillow's savers, and back."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **options)
+    return np.array(Image.open(buffer).convert("RGB"))
+
+
+def _jpeg(pixels: Bytes, quality: float, _: np.random.Generator) -> Bytes:
+    """JPEG as Pillow writes it by default: the usual tables, chroma at half the resolution (4:2:0)."""
+    return coded(pixels, "JPEG", quality=int(quality))
+
+
+def _webp(pixels: Bytes, quality: float, _: np.random.Generator) -> Bytes:
+    return coded(pixels, "WEBP", quality=int(quality))
+
+
+KINDS: dict[str, Callable[[Bytes, float, np.random.Generator], Bytes]] = {
+    "blur": _blur,
+    "noise": _noise,
+    "jpeg": _jpeg,
+    "webp": _webp,
+}
+LARGEST = {"blur": 100.0, "noise": 255.0, "jpeg": 100.0, "webp": 100.0}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Kinds of damage, one after the other. name: as it was asked for. No steps: the image stays clean."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Degradation":
+        """`noise:4+jpeg:65`: noise of 4 levels, then JPEG of quality 65. Raises UsageError.
+
+        blur:S (a Gaussian of S pixels), noise:S (of S 8-bit levels), jpeg:Q and webp:Q (qualities 1 to 100), or clean.
+        """
+        if text == CLEAN.name:
+            return CLEAN
+        return cls(text, tuple(_step(part, text) for part in text.split("+")))
+
+    @property
+    def label(self) -> str:
+        """Its name, or "" if it leaves images clean."""
+        return self.name if self.steps else ""
+
+    def apply(self, pixels: Bytes, name: str) -> Bytes:
+        """A damaged copy of (H, W, 3) uint8. Chance follows from the image's `name` alone, so a second call gives the same."""
+        rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
+        return reduce(lambda image, step: KINDS[step[0]](image, step[1], rng), self.steps, pixels.copy())
+
+
+CLEAN = Degradation("clean", ())
+
+
+def _step(part: str, text: str) -> Step:
+    kind, _, amount = part.partition(":")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = 0.0
+    whole = kind not in ("jpeg", "webp") or value == int(value)
+    if kind not in KINDS or not 0 < value <= LARGEST[kind] or not whole:
+        raise UsageError(
+            f"{text!r} is not a degradation",
+            hint="clean, or jpeg:Q, webp:Q (1 to 100), noise:S, blur:S, joined by +, as in noise:4+jpeg:65",
+            argument="degrade",
+        )
+    return kind, value
+
+
+def parse_degradations(texts: Sequence[str]) -> tuple[Degradation, ...]:
+    """What `--degrade jpeg:75,jpeg:40 --degrade noise:4+jpeg:65` asks for. Raises UsageError."""
+    names = [name.strip().lower() for text in texts for name in text.split(",")]
+    return tuple(Degradation.parse(name) for name in dict.fromkeys(names))

@@ -1,0 +1,107 @@
+"""What the lossy formats tell of their compression: the quality, 1 to 100, that libjpeg or libwebp was set to.
+
+Other encoders have scales of their own; theirs are read as the setting of these two that quantises about as strongly.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+# ITU-T T.81, table K.1, luma at quality 50, row by row.
+LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
+ZIGZAG = sorted(((y, x) for y in range(8) for x in range(8)), key=lambda p: (sum(p), p[0] if sum(p) % 2 else p[1]))
+BASE = [int(step) for step in LUMA.split()]
+
+
+def quantisation_tables(segment: bytes) -> Iterator[tuple[int, list[int]]]:
+    """(number, 64 steps row by row) of each table in a DQT segment's payload; stops where it is cut."""
+    while segment:
+        size, number = (2 if segment[0] >> 4 else 1), segment[0] & 15
+        table, segment = segment[1 : 1 + 64 * size], segment[1 + 64 * size :]
+        if len(table) < 64 * size:
+            return
+        steps = (int.from_bytes(table[i : i + size]) for i in range(0, 64 * size, size))
+        yield number, [step for _, step in sorted(zip(ZIGZAG, steps, strict=True))]
+
+
+def jpeg_quality(luma: Sequence[int]) -> int | None:
+    """The quality whose table in libjpeg is nearest to this one, by the logarithm of its steps; None if it is no table.
+
+    luma: 64 steps, row by row.
+    """
+    if len(luma) != 64 or min(luma) < 1:
+        return None
+    return min(range(1, 101), key=lambda quality: (_distance(luma, quality), -quality))
+
+
+def _distance(table: Sequence[int], quality: int) -> float:
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    usual = (min(max((step * percent + 50) // 100, 1), 255) for step in BASE)
+    return sum(abs(math.log(min(step, 255) / other)) for step, other in zip(table, usual, strict=True))
+
+
+def webp_quality(frame: bytes) -> int | None:
+    """About the quality that a lossy WebP was saved with: `frame` is the payload of its `VP8 ` chunk (RFC 6386, section 9).
+
+    The inverse of libwebp's `VP8SetSegmentParams` at the mean of the segments' quantisers, which libwebp spreads around the
+    quality by the image's content. None if the frame is cut or is no key frame.
+    """
+    if len(frame) < 30 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
+        return None
+    index = _mean_quantiser(_Bools(frame[10:]))
+    level = (1 - index / 127) ** 3  # the linear quality that libwebp takes the cube root of
+    return round(100 * (1.5 * level if level < 0.5 else (1 + level) / 2))
+
+
+def _mean_quantiser(bools: "_Bools") -> float:
+    """The mean quantiser index, 0 to 127, of a key frame's segments."""
+    bools.number(2)  # colour space, clamping
+    absolute, segments = 0, [0]
+    if bools.number(1):
+        with_map, with_data = bools.number(1), bools.number(1)
+        if with_data:
+            absolute = bools.number(1)
+            segments = [bools.optional(7, signed=True) for _ in range(4)]
+            for _ in range(4):
+                bools.optional(6, signed=True)  # loop filters
+        for _ in range(3 * with_map):
+            bools.optional(8)
+    bools.number(1 + 6 + 3)  # loop filter
+    if bools.number(1) and bools.number(1):
+        for _ in range(8):
+            bools.optional(6, signed=True)
+    bools.number(2)  # partitions
+    base = 0 if absolute else bools.number(7)
+    return sum(min(max(base + segment, 0), 127) for segment in segments) / len(segments)
+
+
+class _Bools:
+    """VP8's arithmetic decoder (RFC 6386, section 7.3), for bits that are 0 or 1 with equal chance."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = iter(data[2:])
+        self.value, self.range, self.bits = int.from_bytes(data[:2]), 255, 0
+
+    def number(self, bits: int) -> int:
+        """An unsigned number of `bits` bits, the highest first."""
+        value = 0
+        for _ in range(bits):
+            value = 2 * value + self._bit()
+        return value
+
+    def optional(self, bits: int, signed: bool = False) -> int:
+        """A flag and, if it is set, a number of `bits` bits, which its sign may follow; otherwise 0."""
+        if not self.number(1):
+            return 0
+        value = self.number(bits)
+        return -value if signed and self.number(1) else value
+
+    def _bit(self) -> int:
+        split = 1 + (((self.range - 1) * 128) >> 8)
+        bit = int(self.value >= split << 8)
+        self.value, self.range = (self.value - (split << 8), self.range - split) if bit else (self.value, split)
+        while self.range < 128:
+            self.value, self.range, self.bits = self.value << 1, self.range << 1, self.bits + 1
+            if self.bits == 8:
+                self.value, self.bits = self.value | next(self.data, 0), 0
+        return bit

@@ -1,0 +1,84 @@
+"""How strongly an image is restored: weights between those of a model and those of its counterpart for damaged images.
+
+NAME-photo, which lies beside NAME, was trained from NAME's weights on images with compression artefacts and noise. Models that
+share a start lie in one basin of the loss, so the weights between them are models too (Wortsman et al., "Robust fine-tuning of
+zero-shot models", CVPR 2022), and a single number goes from one to the other.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from liif_cli.errors import CheckpointError, UsageError
+from liif_cli.models.checkpoints import Checkpoint, read_header
+
+if TYPE_CHECKING:
+    from liif_cli.models.model import SRModel
+
+Restore = float | Literal["auto"]
+"""The strength, 0 (NAME) to 1 (NAME-photo), or by what the file tells of its compression."""
+SUFFIX = "-photo"
+CURVE = ((85, 1.0), (90, 0.85), (95, 0.65), (98, 0.3), (100, 0.0))
+"""(quality, strength), in ascending order, linear between and constant beyond: where PSNR was highest for JPEG, the mean of x2
+and x4 (`tests/benchmarks/bench_restore.py`; the curves are in docs/photo.md)."""
+AUTOMATIC = False
+"""Whether "auto" restores at all. `light-photo` has yet to reach the gains that were set as its goal (docs/photo.md)."""
+
+
+def parse_restore(text: str) -> Restore:
+    """`auto`, or a number from 0 to 1. Raises `UsageError`."""
+    if text == "auto":
+        return "auto"
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 1:
+        raise UsageError(f"{text!r} is not a strength", hint="auto, or a number from 0 to 1", argument="restore")
+    return strength
+
+
+def strength_for(quality: int) -> float:
+    """The strength for an image of this JPEG quality (1 to 100), in steps of 0.05, by `CURVE`."""
+    below = [point for point in CURVE if point[0] <= quality] or [CURVE[0]]
+    above = [point for point in CURVE if point[0] >= quality] or [CURVE[-1]]
+    (low, start), (high, end) = below[-1], above[0]
+    share = (quality - low) / (high - low) if high > low else 0.0
+    return round(20 * (start + share * (end - start))) / 20
+
+
+def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
+    """The model for damaged images beside `checkpoint`, None if there is none.
+
+    Raises `CheckpointError` if its file is corrupt or of another architecture.
+    """
+    path = checkpoint.path.with_name(f"{checkpoint.path.stem}{SUFFIX}{checkpoint.path.suffix}")
+    if not path.is_file():
+        return None
+    header = read_header(path)
+    if header.model != checkpoint.header.model:
+        raise CheckpointError(f"cannot mix {path.name} with {checkpoint.path.name}: their architectures differ")
+    return Checkpoint(path.stem, path, header)
+
+
+def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
+    """The counterpart of `checkpoint`. Raises `UsageError` if there is none, and as `counterpart`."""
+    if checkpoint is None:
+        raise UsageError("cannot restore with a loaded model", hint="give the model by its name or file")
+    found = counterpart(checkpoint)
+    if found is None:
+        wanted = checkpoint.path.stem + SUFFIX
+        reason = f"there is no {wanted}{checkpoint.path.suffix} beside it"
+        raise UsageError(f"cannot restore with {checkpoint.name}: {reason}", hint="the model light has one")
+    return found
+
+
+def between(plain: "SRModel", photo: "SRModel", strength: float) -> "SRModel":
+    """The model at `strength` in [0, 1] of the way from `plain` to `photo`, on the device of `plain`, in evaluation mode.
+
+    Both have the same architecture. At the ends it is one of them, not a copy.
+    """
+    if strength in (0, 1):
+        return photo if strength else plain
+    far = photo.export()
+    tensors = {name: tensor.lerp(far[name], strength) for name, tensor in plain.export().items()}
+    device = next(plain.parameters()).device
+    return type(plain).from_tensors(plain.config, tensors).to(device).eval()

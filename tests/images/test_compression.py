@@ -1,0 +1,62 @@
+"""The quality that a file was compressed at, from its own data."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from liif_cli.images import read
+from liif_cli.images.formats.compression import LUMA, jpeg_quality, webp_quality
+
+Y, X = np.mgrid[0:96, 0:128]
+SCENE = np.dstack([128 + 90 * np.sin(X / 9) * np.cos(Y / 5), X * 2, Y * 2]).clip(0, 255).astype(np.uint8)
+
+
+def saved(form: str, image: np.ndarray = SCENE, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def quality_of(data: bytes) -> int | None:
+    return read.read(data).metadata.quality
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
+def test_a_jpeg_tells_its_quality(options: dict[str, object]) -> None:
+    for quality in (1, 10, 30, 49, 50, 75, 90, 95, 100):
+        assert quality_of(saved("JPEG", quality=quality, **options)) == quality
+    assert quality_of(saved("JPEG", SCENE[..., 0], quality=62)) == 62
+
+
+def test_other_tables_are_read_as_the_nearest() -> None:
+    flat = [16] * 64  # about as strong as libjpeg's at 85 on average, by its logarithms
+    assert quality_of(saved("JPEG", qtables=[flat, flat])) == jpeg_quality(flat)
+    assert jpeg_quality([8] * 64) > jpeg_quality(flat) > jpeg_quality([32] * 64)  # type: ignore[operator]
+    steps = [int(step) for step in LUMA.split()]
+    assert jpeg_quality([step + (i == 40) for i, step in enumerate(steps)]) == 50
+    assert jpeg_quality([]) is None and jpeg_quality([0] * 64) is None
+
+
+def test_a_table_of_16_bits() -> None:
+    data = saved("JPEG", quality=50)
+    at = data.index(b"\xff\xdb\x00\x43\x00")
+    wide = b"\xff\xdb\x00\x83\x10" + b"".join(bytes([0, step]) for step in data[at + 5 : at + 69])
+    from liif_cli.images.formats import jpeg
+
+    assert jpeg.read(io.BytesIO(data[:at] + wide + data[at + 69 :])).quality == 50
+    assert jpeg.read(io.BytesIO(data[: at + 30])).quality is None  # cut within the table
+
+
+@pytest.mark.parametrize("quality", [20, 50, 75, 90, 100])
+def test_a_lossy_webp_tells_about_its_quality(quality: int) -> None:
+    assert quality_of(saved("WEBP", quality=quality)) == pytest.approx(quality, abs=12)
+    alpha = np.dstack([SCENE, X * 2]).clip(0, 255).astype(np.uint8)
+    assert quality_of(saved("WEBP", alpha, quality=quality)) == pytest.approx(quality, abs=12)
+
+
+def test_what_loses_nothing_has_no_quality() -> None:
+    assert quality_of(saved("WEBP", lossless=True)) is None
+    assert quality_of(saved("PNG")) is None
+    assert webp_quality(b"") is None and webp_quality(bytes(200)) is None
