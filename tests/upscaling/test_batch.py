@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +204,12 @@ def test_everything_is_decided_once(up: Callable[..., Any], name: str) -> None:
     counted = {f.__code__: f.__name__ for f in (images.probe, make_grid, format_of, check_target, check_pixels, find)}
     calls: Counter[str] = Counter()
 
-    def count(frame: Any, event: str, _: Any) -> None:
+    def tally(frame: Any, event: str, _: Any) -> None:
         if event == "call" and frame.f_code in counted:
             calls[counted[frame.f_code]] += 1
 
-    threading.setprofile(count)
-    sys.setprofile(count)
+    threading.setprofile(tally)
+    sys.setprofile(tally)
     try:
         ran = up("a.png", "--size", "30x", "-o", name, "-v")
     finally:
@@ -325,32 +326,34 @@ def task(name: str) -> Task:
 def test_reading_and_writing_happen_beside_rendering(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten pictures whose reading, rendering and writing each take 50 ms take little more than the rendering."""
-    names = [picture(f"{index}.png").name for index in range(10)]
-    seconds = 0.05
+    """Each rendering waits for the next image to have been read, and each writing for the next rendering to have begun."""
+    names = [picture(f"{index}.png").name for index in range(6)]
+    tasks = [task(name) for name in names]
+    was_read, begun = [[threading.Event() for _ in names] for _ in range(2)]
     real_read, real_encode, real_render = images.read, write.encode, tiny.render
+    watcher, written = Notes(), count()
 
-    def read(*arguments: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return real_read(*arguments, **options)
+    def read(source: Path, **options: Any) -> Any:
+        original = real_read(source, **options)
+        was_read[names.index(source.name)].set()
+        return original
 
-    def encode(*arguments: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return real_encode(*arguments, **options)
+    def encode(*arguments: Any) -> Any:
+        assert all(event.wait(10) for event in begun[: next(written) + 2])
+        return real_encode(*arguments)
 
-    def render(*arguments: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return real_render(*arguments, **options)
+    def render(*arguments: Any) -> Any:
+        index = len(watcher.rendering) - 1
+        begun[index].set()
+        assert all(event.wait(10) for event in was_read[: index + 2])
+        return real_render(*arguments)
 
     monkeypatch.setattr(images, "read", read)
     monkeypatch.setattr(write, "encode", encode)
     monkeypatch.setattr(tiny, "render", render)
-    watcher = Notes()
-    started = time.perf_counter()
-    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task(name) for name in names])
-    taken = time.perf_counter() - started
-    assert [result.input for result in watcher.results] == names and watcher.pixels == 10 * 24 * 16
-    assert taken < 2 * 10 * seconds < 3 * 10 * seconds
+    Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run(tasks)
+    assert not watcher.errors and [result.input for result in watcher.results] == names
+    assert watcher.pixels == 6 * 24 * 16
 
 
 def test_large_pictures_are_not_read_ahead(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
