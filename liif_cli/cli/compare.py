@@ -1,8 +1,10 @@
-"""`liif compare`: ways to enlarge a picture, side by side."""
+"""`liif compare`: ways to enlarge images, side by side."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,10 +14,16 @@ from liif_cli.cli.progress import pixel_bar
 from liif_cli.cli.streams import result, say
 from liif_cli.errors import UsageError
 
+if TYPE_CHECKING:
+    from liif_cli.upscaling.inputs import Source
+
 
 def compare(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="The picture, or - for standard input.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE", help="Images, folders, patterns, or - for standard input. A row for each."),
+    ],
     scale: Annotated[
         str | None, typer.Option("--scale", "-s", metavar="S|SXxSY", help="Times as large. Default: 4.")
     ] = None,
@@ -25,7 +33,10 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="The sheet. Default: {stem}_compared_{scale}x.png beside IMAGE."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The sheet. Default, for one image: {stem}_compared_{scale}x.png beside it.",
         ),
     ] = None,
     model: Annotated[
@@ -38,11 +49,25 @@ def compare(
             autocompletion=models,
         ),
     ] = None,
+    restore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="auto|0..1",
+            help="How strongly each model restores, as in liif upscale. May be repeated: a panel for each.",
+        ),
+    ] = None,
+    degrade: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="Degrade the images first, to demonstrate: jpeg:Q, webp:Q, noise:S, blur:S, joined by +.",
+        ),
+    ] = "clean",
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels of the upright input.")
     ] = None,
     columns: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Panels in a row. Default: all in one.")
+        int | None, typer.Option(metavar="N", min=1, help="Panels in a row. Default: all of an image.")
     ] = None,
     cell: Annotated[str, typer.Option(metavar="CELL", help="Shape of a pixel: raw, clip, or 1/k.")] = "raw",
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average four rotations.")] = False,
@@ -60,20 +85,24 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
-    """Show a picture by bicubic, Lanczos and each model, side by side, to look at.
+    """Show images as they are, by bicubic, Lanczos and each model, side by side, to look at.
 
     Examples:
 
       liif compare in.png --scale 4 -o compared.png
 
       liif compare in.png -s 12 --region 100,80,64,48 -m edsr-baseline-liif -m runs/mine.safetensors
+
+      liif compare a.png b.png --degrade jpeg:50 -m light --restore 0 --restore 1 -o sheet.png
     """
-    from liif_cli.images.panels import draw_sheet, sheet_shape
+    from liif_cli.images.degrade import Degradation
+    from liif_cli.images.panels import draw_sheet, sheet_shape, stacked
     from liif_cli.images.write import SaveOptions, write
     from liif_cli.machine.files import check_target
+    from liif_cli.models.restore import parse_restore
     from liif_cli.rendering.sizes import Cell, Region, check_pixels
-    from liif_cli.upscaling.comparison import panels
-    from liif_cli.upscaling.inputs import Source
+    from liif_cli.upscaling.comparison import FILTERS, check_wanted, degraded, panels, ways_for
+    from liif_cli.upscaling.inputs import expand
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.upscaler import Upscaler
 
@@ -81,10 +110,11 @@ def compare(
     if scale is not None and size is not None:
         raise UsageError("--scale and --size exclude each other")
     target = parse_targets([] if size else [scale or "4"], [size] if size else [], "exact")[0]
-    source = Source(None if image == "-" else Path(image))
-    if output is None and source.path is None:
-        raise UsageError("standard input has no name to call the sheet by", hint="give it one with -o")
-    path = output or Path(image).with_name(f"{source.stem}_compared_{target.label}.png")
+    how, wanted = Degradation.parse(degrade), [parse_restore(each) for each in restore or ["0" if model else "auto"]]
+    sources, failures = expand(images)
+    for _, error in failures:
+        raise error
+    path = output or _beside(sources, target.label)
     check_target(path, overwrite)
     options = Options(
         cell=Cell.parse(cell),
@@ -96,16 +126,36 @@ def compare(
         to_srgb=True,
     )
     upscalers = [Upscaler(name, options) for name in model or [DEFAULT_MODEL]]
-    original = upscalers[0].read(source)
-    grid = options.grid((original.picture.height, original.picture.width), target)
-    check_pixels(sheet_shape(grid, len(upscalers) + 2, columns), max_pixels)
-    for note in () if quiet else original.picture.notes:
-        say(f"Note: {noted(note)}")
-    with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(upscalers), quiet) as progress:
-        shown = list(panels(original.picture.pixels, grid, upscalers, progress))
-    sheet = draw_sheet(shown, columns)
+    check_wanted(upscalers, wanted)
+    sheets, labels, size_so_far = list[Any](), list[str](), (0, 0)
+    for source in sources:
+        picture = upscalers[0].read(source).picture
+        ways, said = ways_for(upscalers, wanted, picture, how)
+        grid = options.grid((picture.height, picture.width), target)
+        height, width = sheet_shape(grid, len(ways) + len(FILTERS), columns)
+        size_so_far = size_so_far[0] + height, max(size_so_far[1], width)
+        check_pixels(size_so_far, max_pixels)
+        for note in () if quiet else (*picture.notes, *said):
+            say(f"Note: {noted(note)}")
+        with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(ways), quiet) as progress:
+            shown = list(panels(degraded(picture.pixels, how, source.name), grid, ways, progress))
+        if len(sources) > 1:
+            shown[0] = replace(shown[0], label=source.stem)
+        sheets.append(draw_sheet(shown, columns))
+        labels += [panel.label for panel in shown]
+    sheet = stacked(sheets)
     notes = write(path, sheet, options=SaveOptions(overwrite=overwrite))
     for note in () if quiet else notes:
         say(f"Note: {note}")
-    about = {"output": str(path), "width": sheet.shape[1], "height": sheet.shape[0], "panels": [p.label for p in shown]}
+    about = {"output": str(path), "width": sheet.shape[1], "height": sheet.shape[0], "panels": labels}
     result(json.dumps(about) if as_json else str(path))
+
+
+def _beside(sources: "Sequence[Source]", label: str) -> Path:
+    """What the sheet of a lone image is called. Raises `UsageError` for several, and for standard input."""
+    source = sources[0]
+    if len(sources) > 1:
+        raise UsageError("the sheet of several images needs a name", hint="give it one with -o")
+    if source.path is None:
+        raise UsageError("standard input has no name to call the sheet by", hint="give it one with -o")
+    return source.path.with_name(f"{source.stem}_compared_{label}.png")

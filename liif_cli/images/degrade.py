@@ -76,6 +76,11 @@ class Degradation:
         """Its name, or "" if it leaves images clean."""
         return self.name if self.steps else ""
 
+    @property
+    def compression(self) -> tuple[str, int] | None:
+        """The format and the quality of the last compression, None if there is none."""
+        return next(((kind, int(amount)) for kind, amount in reversed(self.steps) if kind in ("jpeg", "webp")), None)
+
     def apply(self, pixels: Bytes, name: str) -> Bytes:
         """A damaged copy of (H, W, 3) uint8. Chance follows from the image's `name` alone, so a second call gives the same."""
         rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))

@@ -47,6 +47,16 @@ def draw_sheet(shown: Sequence[Panel], columns: int | None = None) -> Bytes:
     return np.asarray(sheet)
 
 
+def stacked(sheets: Sequence[Bytes]) -> Bytes:
+    """Sheets (h, w, 3) uint8 one below the other, on paper of the widest one's width."""
+    whole = np.full((sum(len(sheet) for sheet in sheets), max(sheet.shape[1] for sheet in sheets), 3), PAPER, np.uint8)
+    top = 0
+    for sheet in sheets:
+        whole[top : top + len(sheet), : sheet.shape[1]] = sheet
+        top += len(sheet)
+    return whole
+
+
 def _starts(lengths: Sequence[int]) -> list[int]:
     """Where each of several parts begins, with a gap before each; the last number is the length of the whole."""
     return list(accumulate(lengths, lambda start, length: start + length + GAP, initial=GAP))

@@ -12,12 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Filter = Literal["box", "bicubic", "lanczos"]
+Filter = Literal["nearest", "box", "bicubic", "lanczos"]
 Floats = NDArray[np.float64]
 Pixels = NDArray[Any]
 
-_PILLOW = {"box": Image.Resampling.BOX, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-_SUPPORT = {"box": 0.5, "bicubic": 2.0, "lanczos": 3.0}
+_PILLOW = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_SUPPORT = {"nearest": 0.5, "box": 0.5, "bicubic": 2.0, "lanczos": 3.0}
 _CUBIC_SUPPORT = 2.0
 
 

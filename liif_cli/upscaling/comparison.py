@@ -1,39 +1,84 @@
-"""A sheet to look at: one part of a picture by bicubic, Lanczos and each model, side by side, labelled."""
+"""A sheet to look at: one part of an image as it is, by bicubic, Lanczos and each model, side by side, labelled."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Axis, Grid
+from liif_cli.errors import Note
+from liif_cli.images.degrade import Degradation
 from liif_cli.images.levels import as_floats, quantize
 from liif_cli.images.panels import Panel
+from liif_cli.images.picture import Picture
 from liif_cli.images.resize import Filter, resample
+from liif_cli.models.restore import Restore, needed_counterpart
+from liif_cli.upscaling.restoration import decide
 from liif_cli.upscaling.upscaler import Upscaler
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-FILTERS: dict[str, Filter] = {"bicubic": "bicubic", "Lanczos": "lanczos"}
+FILTERS: dict[str, Filter] = {"input": "nearest", "bicubic": "bicubic", "Lanczos": "lanczos"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """A model, and how strongly it restores."""
+
+    upscaler: Upscaler
+    strength: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The model's name, and the strength if there is one."""
+        return f"{self.upscaler.name}, restored {self.strength:g}" if self.strength else self.upscaler.name
+
+
+def check_wanted(upscalers: Sequence[Upscaler], wanted: Sequence[Restore]) -> None:
+    """Raises `UsageError` if a model has no counterpart for a strength that is `wanted` of it."""
+    if any(each not in ("auto", 0) for each in wanted):
+        for upscaler in upscalers:
+            needed_counterpart(upscaler.checkpoint)
+
+
+def ways_for(
+    upscalers: Sequence[Upscaler], wanted: Sequence[Restore], picture: Picture, how: Degradation
+) -> tuple[list[Way], list[Note]]:
+    """Each model at each `wanted` strength for an image that is first degraded, and notes. "auto" knows the degradation."""
+    form, quality = how.compression or (picture.format, picture.metadata.quality)
+    chosen = [
+        (upscaler, decide(each, upscaler.checkpoint, quality, form)) for upscaler, each in product(upscalers, wanted)
+    ]
+    notes = [note for _, restored in chosen for note in restored.notes]
+    return [Way(upscaler, restored.strength) for upscaler, restored in chosen], notes
 
 
 def panels(
     pixels: NDArray[Any],
     grid: Grid,
-    upscalers: Sequence[Upscaler],
+    ways: Sequence[Way],
     progress: Callable[[int], None] = lambda pixels: None,
 ) -> Iterator[Panel]:
-    """The pixels of `grid` over a picture (H, W, C) uint8 or uint16, by Pillow's bicubic and Lanczos and by each model.
+    """The pixels of `grid` over an image (H, W, C) uint8 or uint16: the image's own, each a square; by Pillow's bicubic and
+    Lanczos; and by each model.
 
     Transparency is shown on white. All panels have the size of the grid. progress: is told of pixels that a model finished.
     """
     rgb = opaque(pixels)
     for name, filter in FILTERS.items():
         yield Panel(name, filtered(rgb, grid, filter))
-    for upscaler in upscalers:
-        renderer = upscaler.renderer(8)
-        rows = [rows for _, rows in upscaler.rows(renderer, rgb, [grid], progress)]
-        yield Panel(upscaler.name, quantize(np.concatenate(rows), np.uint8))
+    for way in ways:
+        renderer = way.upscaler.renderer(8, way.strength)
+        rows = [rows for _, rows in way.upscaler.rows(renderer, rgb, [grid], progress)]
+        yield Panel(way.label, quantize(np.concatenate(rows), np.uint8))
+
+
+def degraded(pixels: NDArray[Any], how: Degradation, name: str) -> NDArray[Any]:
+    """An image (H, W, C), uint8 or uint16, degraded: 8-bit RGB on white; unchanged if `how` leaves it clean."""
+    return how.apply(quantize(opaque(pixels), np.uint8), name) if how.steps else pixels
 
 
 def opaque(pixels: NDArray[Any]) -> Floats:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from liif_cli.images.degrade import Degradation
 from liif_cli.images.panels import GAP, Panel, draw_sheet, load_font, sheet_shape, shortened
+from liif_cli.models.checkpoints import save_model
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.renderer import render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
-from liif_cli.upscaling.comparison import filtered, opaque, panels
+from liif_cli.upscaling.comparison import Way, filtered, opaque, panels
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.upscaler import Upscaler
 
@@ -24,13 +26,14 @@ X3 = make_grid((16, 24), Scale.parse("3"))
 
 def test_the_filters_are_pillow_s_and_the_model_is_ours(tiny: SRModel) -> None:
     mild = PIXELS // 3 + 80  # nothing overshoots: Pillow's 8-bit arithmetic clips between its passes, floats do not
-    shown = list(panels(mild, X3, [Upscaler(tiny, Options(precision="fp32"))]))
-    assert [panel.label for panel in shown] == ["bicubic", "Lanczos", "SRModel"]
-    for panel, filter in zip(shown, (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS), strict=False):
+    shown = list(panels(mild, X3, [Way(Upscaler(tiny, Options(precision="fp32")))]))
+    assert [panel.label for panel in shown] == ["input", "bicubic", "Lanczos", "SRModel"]
+    np.testing.assert_array_equal(shown[0].pixels, mild.repeat(3, 0).repeat(3, 1))
+    for panel, filter in zip(shown[1:], (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS), strict=False):
         expected = np.asarray(Image.fromarray(mild).resize((72, 48), filter))
         assert np.abs(panel.pixels.astype(int) - expected).max() <= 1
     ours = np.rint(render_image(tiny, mild, X3) * 255)
-    assert np.abs(shown[2].pixels - ours).max() <= 1
+    assert np.abs(shown[3].pixels - ours).max() <= 1
 
 
 @pytest.mark.parametrize("target", [Scale.parse("2x3.5"), Size.parse("31x17"), Scale.parse("0.5"), Size.parse("9x60")])
@@ -86,8 +89,8 @@ def test_the_command(liif: Callable[..., Any], desk: Path, tiny_file: Path) -> N
     other.write_bytes(tiny_file.read_bytes())
     ran = liif("compare", "in.png", "-m", tiny_file, "-m", other, "-s", 3, "--region", "4,4,10,8", "--json")
     about = json.loads(ran.out[0])
-    assert ran.code == 0 and about["panels"] == ["bicubic", "Lanczos", "tiny", "other"]
-    assert about["output"] == "in_compared_3x.png" and about["width"] == 4 * (30 + GAP) + GAP
+    assert ran.code == 0 and about["panels"] == ["input", "bicubic", "Lanczos", "tiny", "other"]
+    assert about["output"] == "in_compared_3x.png" and about["width"] == 5 * (30 + GAP) + GAP
     with Image.open("in_compared_3x.png") as sheet:
         assert sheet.size == (about["width"], about["height"])
     again = liif("compare", "in.png", "-m", tiny_file, "-s", 3)
@@ -108,3 +111,33 @@ def test_a_typed_size_stands_against_a_configured_scale(
     assert liif("compare", "in.png", "-m", tiny_file, "--size", "40x").out == ["in_compared_40x.png"]
     monkeypatch.setenv("LIIF_SIZE", "50x")
     assert liif("compare", "in.png", "-m", tiny_file).code == 2
+
+
+def test_several_images_are_a_contact_sheet(
+    liif: Callable[..., Any], tiny_file: Path, tiny: SRModel, desk: Path
+) -> None:
+    Image.fromarray(PIXELS).save("a.png")
+    Image.fromarray(PIXELS[:10, :12]).save("b.png")
+    other = SRModel.from_tensors(tiny.config, {name: 0.7 * t for name, t in tiny.export().items()})
+    pair = desk / "pair.safetensors"
+    pair.write_bytes(tiny_file.read_bytes())
+    save_model(other, desk / "pair-photo.safetensors", licence="CC0-1.0", provenance={})
+    options = ("-m", pair, "-s", 2, "--degrade", "noise:9+jpeg:30", "--restore", 0, "--restore", 1)
+    assert liif("compare", "a.png", "b.png", *options).err[0] == "Error: the sheet of several images needs a name"
+    ran = liif("compare", "a.png", "b.png", *options, "-o", "sheet.png", "--json")
+    about = json.loads(ran.out[0])
+    rest = ["bicubic", "Lanczos", "pair", "pair, restored 1"]
+    assert about["panels"] == ["a", *rest, "b", *rest] and about["width"] == 5 * (48 + GAP) + GAP
+    lone = liif("compare", "a.png", *options, "-o", "a-only.png", "--json")
+    assert json.loads(lone.out[0])["panels"][0] == "input"
+    with Image.open("sheet.png") as sheet, Image.open("a-only.png") as first:
+        both, alone = np.asarray(sheet), np.asarray(first)
+    top = alone.shape[0]
+    np.testing.assert_array_equal(both[top - 40 : top], alone[-40:])  # the labels differ
+    assert both.shape[0] > top + 20 and (both[top:, 5 * (24 + GAP) + GAP :] == 255).all()
+    damaged = Degradation.parse("noise:9+jpeg:30").apply(PIXELS, "a.png")
+    np.testing.assert_array_equal(alone[-GAP - 32 : -GAP, GAP : GAP + 48], damaged.repeat(2, 0).repeat(2, 1))
+    assert liif("compare", "a.png", "-m", tiny_file, "--restore", 1, "-o", "x.png").code == 2
+    assert liif("compare", "a.png", "-m", tiny_file, "--degrade", "rain", "-o", "x.png").code == 2
+    assert liif("compare", "a.png", "b.png", *options, "-o", "x.png", "--max-pixels", 20000).code == 9
+    assert not Path("x.png").exists()

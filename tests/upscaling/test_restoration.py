@@ -109,3 +109,10 @@ class TestCommand:
         assert ran.code == 2 and f"there is no {DEFAULT}-photo" in ran.err[0] and not Path("x.png").exists()
         ran = liif("upscale", "q40.jpg", "-s", 2, "--restore", "half", "-o", "x.png")
         assert ran.code == 2 and ran.err[0].startswith("Error: --restore 'half' is not a strength")
+
+
+def test_a_comparison_restores_by_what_it_degraded(liif: Callable[..., Any], pair: Path, desk: Path) -> None:
+    Image.fromarray(PIXELS).save("in.png")
+    ran = liif("compare", "in.png", "-s", 2, "--degrade", "jpeg:80", "--json")
+    assert json.loads(ran.out[0])["panels"][-1] == f"{DEFAULT}, restored 0.5"
+    assert "strength of 0.5: JPEG of quality 80" in ran.err[0]
