@@ -2,7 +2,7 @@
 
     LiifError
     ├── UsageError        2   options that make no sense, or not together
-    ├── InputError        3   a picture that cannot be read
+    ├── InputError        3   an image that cannot be read
     ├── OutputError       4   an output that exists or cannot be written
     ├── ModelNotFound     5   no such model, or no network to fetch it
     ├── CheckpointError   6   a checkpoint that is corrupt, unsafe or not what it says
@@ -56,7 +56,7 @@ class UsageError(LiifError):
 
 
 class InputError(LiifError):
-    """A picture that cannot be read."""
+    """An image that cannot be read."""
 
     exit_code = ExitCode.INPUT
 

@@ -25,10 +25,10 @@ def compare(
         typer.Argument(metavar="IMAGE", help="Images, folders, patterns, or - for standard input. A row for each."),
     ],
     scale: Annotated[
-        str | None, typer.Option("--scale", "-s", metavar="S|SXxSY", help="Times as large. Default: 4.")
+        str | None, typer.Option("--scale", "-s", metavar="S|SXxSY", help="Scale factor. Default: 4.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Exactly this size, instead of --scale: 1920x1080, 1920x, x1080.")
+        str | None, typer.Option(metavar="WxH", help="Exact size, instead of --scale: 1920x1080, 1920x, x1080.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -36,7 +36,7 @@ def compare(
             "--output",
             "-o",
             metavar="FILE",
-            help="The sheet. Default, for one image: {stem}_compared_{scale}x.png beside it.",
+            help="The sheet. Default, for one image: {stem}_compared_{scale}x.png next to it.",
         ),
     ] = None,
     model: Annotated[
@@ -45,7 +45,7 @@ def compare(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A shipped name, a file, or hf://owner/repo. May be repeated. Default: the shipped one.",
+            help="A shipped name, a file, or hf://owner/repo. Repeatable. Default: the shipped one.",
             autocompletion=models,
         ),
     ] = None,
@@ -64,12 +64,14 @@ def compare(
         ),
     ] = "clean",
     region: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels of the upright input.")
+        str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
     ] = None,
     columns: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Panels in a row. Default: all of an image.")
+        int | None, typer.Option(metavar="N", min=1, help="Panels per row. Default: all of an image.")
     ] = None,
-    cell: Annotated[str, typer.Option(metavar="CELL", help="Shape of a pixel: raw, clip, or 1/k.")] = "raw",
+    cell: Annotated[
+        str, typer.Option(metavar="CELL", help="Cell size passed to the decoder: raw, clip, or 1/k.")
+    ] = "raw",
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average four rotations.")] = False,
     device: Annotated[
         str,
@@ -85,7 +87,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
-    """Show images as they are, by bicubic, Lanczos and each model, side by side, to look at.
+    """Compare an image as it is, bicubic, Lanczos and models, side by side.
 
     Examples:
 

@@ -39,7 +39,7 @@ def parse_targets(scales: list[str], sizes: list[str], fit: str) -> "list[Target
     targets: list[Target] = [Scale.parse(text) for text in scales]
     targets += [Size.parse(text, kept) for text in sizes]
     if not targets:
-        raise UsageError("how large? Neither --scale nor --size was given", hint="--scale 4, or --size 1920x1080")
+        raise UsageError("no output size given", hint="use --scale 4, or --size 1920x1080")
     return targets
 
 

@@ -41,7 +41,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._files = self._bar.add_task("pictures", total=self.total, detail="", visible=self.total > 1)
+            self._files = self._bar.add_task("images", total=self.total, detail="", visible=self.total > 1)
             self._bar.start()
         return self
 
@@ -111,9 +111,9 @@ class Display:
         if self.quiet or not (self.total > 1 or self.skipped or interrupted):
             return
         parts = [f"{self.written} written"]
-        parts += [f"{self.skipped} skipped, as they exist"] * bool(self.skipped)
+        parts += [f"{self.skipped} skipped because they exist"] * bool(self.skipped)
         parts += [f"{len(self.errors)} failed"] * bool(self.errors)
-        parts += ["interrupted: the rest was not made"] * interrupted
+        parts += ["interrupted; the remaining images were not processed"] * interrupted
         say(f"{', '.join(parts)}; {time.perf_counter() - self._begun:.1f} s")
 
     @contextmanager
@@ -151,7 +151,7 @@ def make_bar() -> "Progress | None":
 
 @contextmanager
 def pixel_bar(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar for one picture of `total` pixels; yields what is to be told how many more are done."""
+    """A bar for one image of `total` pixels; yields what is to be told how many more are done."""
     bar = None if quiet else make_bar()
     if bar is None:
         yield lambda pixels: None
@@ -248,7 +248,7 @@ def sentence(event: "Event") -> str | None:
         return "; ".join(f"skipped: {reason}" for reason in event.skipped)
     if isinstance(event, Started):
         where = "in memory" if event.in_memory else "read as needed"
-        begun = f"from {event.source}, iteration {event.iteration:,}, on {event.pictures:,} pictures ({where})"
+        begun = f"from {event.source}, iteration {event.iteration:,}, on {event.pictures:,} images ({where})"
         return "; ".join([*(f"skipped: {reason}" for reason in event.skipped), begun])
     if isinstance(event, Validated):
         scores = ", ".join(f"x{scale} {value:.2f} dB" for scale, value in event.scores.items())

@@ -102,9 +102,7 @@ def one_line(text: str) -> str:
 
 
 def binary_output() -> BinaryIO:
-    """Standard output for a picture. Raises `UsageError` when it is a terminal."""
+    """Standard output for an image. Raises `UsageError` when it is a terminal."""
     if sys.stdout.isatty():
-        raise UsageError(
-            "a picture is not written to a terminal", hint="send it to a file or a program: -o - > out.png"
-        )
+        raise UsageError("an image is not written to a terminal", hint="send it to a file or a program: -o - > out.png")
     return cast(BinaryIO, sys.stdout.buffer)

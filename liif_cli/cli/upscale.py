@@ -1,4 +1,4 @@
-"""`liif upscale`: show pictures at another size."""
+"""`liif upscale`: image files at another size."""
 
 import json
 from collections.abc import Callable
@@ -27,24 +27,22 @@ def upscale(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Pictures, folders of them, patterns such as 'scans/*.png', or - for standard input.",
+            help="Images, folders of them, patterns such as 'scans/*.png', or - for standard input.",
         ),
     ],
     scale: Annotated[
         list[str] | None,
-        typer.Option(
-            "--scale", "-s", metavar="S|SXxSY", help="Times as large: 7.5, or 2x3.5 (x by y). May be repeated."
-        ),
+        typer.Option("--scale", "-s", metavar="S|SXxSY", help="Scale factor: 7.5, or 2x3.5 for x and y. Repeatable."),
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="Exactly this size: 1920x1080, or 1920x, or x1080. May be repeated."),
+        typer.Option(metavar="WxH", help="Exact size: 1920x1080; 1920x or x1080 keep the aspect. Repeatable."),
     ] = None,
     fit: Annotated[
         str,
         typer.Option(
             metavar="FIT",
-            help="How --size is met: exact, or keeping the aspect: contain, cover.",
+            help="How --size is met: exact, or contain or cover, which keep the aspect.",
             autocompletion=words("exact", "contain", "cover"),
         ),
     ] = "exact",
@@ -55,11 +53,11 @@ def upscale(
             "-o",
             metavar="FILE|DIR|TEMPLATE|-",
             help="A file; a folder; a template of {stem}, {scale}, {width}, {height}, {model}, {ext}; or - for standard"
-            " output. Default: {stem}_{scale}x.png beside each IMAGE.",
+            " output. Default: {stem}_{scale}x.png next to each IMAGE.",
         ),
     ] = None,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Folders with their folders; -o DIR keeps the tree.")
+        bool, typer.Option("--recursive", "-r", help="Include subfolders; with -o DIR their structure is kept.")
     ] = False,
     model: Annotated[
         str,
@@ -81,16 +79,17 @@ def upscale(
         ),
     ] = None,
     region: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Only this part, in pixels of the upright input.")
+        str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
     ] = None,
     cell: Annotated[
         str,
         typer.Option(
-            metavar="CELL", help="Shape of a pixel: raw, clip (never below that of x4), or 1/k of an input pixel."
+            metavar="CELL",
+            help="Cell size passed to the decoder: raw, clip (at least that of x4), or 1/k of an input pixel.",
         ),
     ] = "raw",
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average four rotations: better, four times as slow.")
+        bool, typer.Option("--self-ensemble", help="Average four rotations: better, and four times slower.")
     ] = False,
     device: Annotated[
         str,
@@ -104,20 +103,20 @@ def upscale(
         str,
         typer.Option(
             metavar="PRECISION",
-            help="auto, fp32, bf16 or fp16; auto takes 16 bits only where that is fast and safe.",
+            help="auto, fp32, bf16 or fp16; auto uses 16 bits only if that is fast and safe.",
             autocompletion=words("auto", "fp32", "bf16", "fp16"),
         ),
     ] = "auto",
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse an output with more pixels.")] = 2**31,
     memory: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Memory to plan with, such as 2GiB. Default: what is free.")
+        str | None, typer.Option(metavar="AMOUNT", help="Memory limit, e.g. 2GiB. Default: free memory.")
     ] = None,
     tile: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Side of a tile in input pixels. Default: planned.")
     ] = None,
     chunk: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Output pixels worked on at once. Default: what suits the device."),
+        typer.Option(metavar="N", min=1, help="Output pixels per chunk. Default: depends on the device."),
     ] = None,
     format: Annotated[
         str | None,
@@ -134,29 +133,27 @@ def upscale(
     strip: Annotated[bool, typer.Option("--strip", help="Drop all metadata; colours are converted to sRGB.")] = False,
     background: Annotated[
         str,
-        typer.Option(
-            metavar="COLOUR", help="What transparency is flattened on where the format has none: #rrggbb, or a name."
-        ),
+        typer.Option(metavar="COLOUR", help="Background for formats without transparency: #rrggbb, or a name."),
     ] = "white",
-    to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the colours to sRGB for good.")] = False,
+    to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the output to sRGB.")] = False,
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan (sizes, tiles, memory, disk) and do nothing.")
+        bool, typer.Option("--dry-run", help="Print sizes, tiles, memory and disk space, and write nothing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave existing outputs as they are, and make the others.")
+        bool, typer.Option("--skip-existing", help="Keep existing outputs and make the others.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say on what device, in which tiles and how long, step by step.")
+        bool, typer.Option("--verbose", "-v", help="Report the device, the tiles and the time of each step.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress, no summary.")] = False,
 ) -> int:
-    """Show pictures at another size.
+    """Upscale images to any scale or size.
 
     Examples:
 

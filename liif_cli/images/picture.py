@@ -1,4 +1,4 @@
-"""What travels with a picture besides its pixels."""
+"""What travels with an image besides its pixels."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ class Metadata:
         return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
 
     def for_size(self, width: int, height: int) -> tuple[Metadata, tuple[str, ...]]:
-        """This, for an upright picture of width x height pixels, and notes on what had to go."""
-        notes = [f"dropped, as it shows the old pixels: {what}" for what in self.stale]
+        """This, for an upright image of width x height pixels, and notes on what had to go."""
+        notes = [f"dropped because it shows the old pixels: {what}" for what in self.stale]
         blob, packet = self.exif, self.xmp
         if blob is not None:
             blob, thumbnail = exif.updated(blob, width, height)
             if thumbnail:
-                notes.append("dropped, as it shows the old pixels: the thumbnail in EXIF")
+                notes.append("dropped because it shows the old pixels: the EXIF thumbnail")
             if blob is None:
-                notes.append("dropped, as it is broken: EXIF")
+                notes.append("dropped because it is broken: EXIF")
         if packet is not None:
             packet = xmp.updated(packet, width, height)
         return replace(self, exif=blob, xmp=packet, stale=()), tuple(notes)
@@ -72,7 +72,7 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture.
+    """A decoded image.
 
     pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha);
     in a space whose tone curve is near sRGB's. metadata: what travels on to the output. format: the input's, by

@@ -1,4 +1,4 @@
-"""Pictures from files: upright, in sRGB's tone curve, with everything that is to travel on."""
+"""Images from files: upright, in sRGB's tone curve, with everything that is to travel on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from liif_cli.images.source import Source
 
 
 def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Header:
-    """Header of a picture file, without decoding it (palette pictures are). InputError when it is none."""
+    """Header of an image file, without decoding it (palette images are). InputError when it is none."""
     with _readable(Source(source)) as form:
         loaded = load(Source(source), form, page, frame)
     turned = loaded.metadata.orientation > 4
@@ -30,7 +30,7 @@ def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = 
 
 
 def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
-    """Decode a picture: a file by its path, or a file's bytes.
+    """Decode an image: a file by its path, or a file's bytes.
 
     page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
     without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
@@ -95,13 +95,13 @@ def _for_network(
     gray = pixels.shape[2] < 3
     if icc.space(profile) != ("GRAY" if gray else "RGB"):
         kind = icc.space(profile) or "broken"
-        return pixels, replace(metadata, icc=None), (f"dropped, as it does not fit the pixels: a {kind} profile",)
+        return pixels, replace(metadata, icc=None), (f"dropped because it does not fit the pixels: a {kind} profile",)
     try:
         if to_srgb:
             return _converted(pixels, metadata, profile, gray)
         curve = colour.far_curve(profile)
     except pyvips.Error:
-        return pixels, replace(metadata, icc=None), ("dropped, as it is broken: the ICC profile",)
+        return pixels, replace(metadata, icc=None), ("dropped because it is broken: the ICC profile",)
     if curve is None:
         return pixels, metadata, ()
     return colour.to_network(pixels, curve), replace(metadata, curve=curve), ()
@@ -121,7 +121,7 @@ def _converted(
 
 
 def load(source: Source, form: Format, page: int | None, frame: int | None) -> Loaded:
-    """Header of a picture of the format. page and frame count from 1."""
+    """Header of an image of the format. page and frame count from 1."""
     if page is not None and not form.pages:
         paged = listed([each.label for each in ALL if each.pages])
         raise InputError(f"{source.name} has no pages: only {paged} does", remedy="frame")

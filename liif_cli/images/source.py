@@ -1,4 +1,4 @@
-"""Where a picture is read from: a file, or the bytes of one."""
+"""Where an image is read from: a file, or the bytes of one."""
 
 import io
 import os
@@ -23,7 +23,7 @@ def libvips() -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """A picture file: a path or its bytes."""
+    """An image file: a path or its bytes."""
 
     given: Path | bytes
 
@@ -46,7 +46,7 @@ class Source:
             yield file
 
     def vips(self, loader: str, **options: Any) -> Any:
-        """The picture as libvips opens it with one named loader; pixels come later, from the top."""
+        """The image as libvips opens it with one named loader; pixels come later, from the top."""
         options = {"access": "sequential", "fail_on": "error", **options}
         if isinstance(self.given, Path):
             return getattr(libvips(), loader)(os.fsencode(self.given), **options)  # a name need not be text

@@ -1,4 +1,4 @@
-"""Rows of a picture that wait on disk for the saver, so that memory need not hold them."""
+"""Rows of an image that wait on disk for the saver, so that memory need not hold them."""
 
 import contextlib
 import os
@@ -20,17 +20,17 @@ MOST_STRIPS = 40
 NAMELESS = sys.platform == "linux"
 """Whether a file without a name can be opened again, through /proc."""
 IN_MEMORY = 64 * 2**20
-"""Pictures up to this many bytes wait in memory."""
+"""Images up to this many bytes wait in memory."""
 
 
 class Scratch:
     """(height, width, channels) of uint8 or uint16, appended from the top and then read once by libvips.
 
-    A picture up to 64 MiB stays in memory. A larger one goes to hidden files of 512 rows in `folder` (more rows where there
+    An image up to 64 MiB stays in memory. A larger one goes to hidden files of 512 rows in `folder` (more rows where there
     would be over forty): libvips maps and unmaps them one by one, while one large map would count in full in the process's
     peak, and its `rawload` takes no offset beyond 1 GB. Where the system allows (Linux) the files never have a name, so
     that they are gone however the process ends; elsewhere `close` removes them. Raises OutputError when the disk has no
-    room for the picture and `extra` bytes.
+    room for the image and `extra` bytes.
     """
 
     def __init__(
@@ -133,6 +133,6 @@ class _Strip:
 
 
 def scratch_bytes(height: int, width: int, channels: int, dtype: DTypeLike) -> int:
-    """Bytes on disk in which a picture waits; 0 where it waits in memory."""
+    """Bytes on disk in which an image waits; 0 where it waits in memory."""
     size = height * width * channels * np.dtype(dtype).itemsize
     return size if size > IN_MEMORY else 0

@@ -1,4 +1,4 @@
-"""The streaming writer: a picture leaves memory row by row, and its file appears whole or not at all."""
+"""The streaming writer: an image leaves memory row by row, and its file appears whole or not at all."""
 
 import contextlib
 import shutil
@@ -29,7 +29,7 @@ class SaveOptions:
 
     format: by name, else the suffix decides. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
     loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
-    background: (r, g, b) in 0..255 that a picture with alpha is flattened on where the format has none. overwrite: allow
+    background: (r, g, b) in 0..255 that an image with alpha is flattened on where the format has none. overwrite: allow
     an existing file to be replaced.
     """
 
@@ -90,7 +90,7 @@ class Writer:
         fitting = [depth for depth in self.format.depths if depth >= bits] or [self.format.depths[-1]]
         self._bits = fitting[0]
         if bits > self._bits:
-            self.notes.append(f"{bits} bits a sample became {self._bits}: {self.format.label} holds no more")
+            self.notes.append(f"{bits} bits per sample became {self._bits}: {self.format.label} holds no more")
         return np.dtype(np.uint8 if self._bits == 8 else np.uint16), 2**self._bits - 1
 
     def _gray_to_srgb(self) -> NDArray[np.float64] | None:
@@ -134,10 +134,10 @@ class Writer:
         self._scratch.append(rows)
 
     def finish(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Any piece of the picture, (h, w, channels) as `write` takes it, as it will be stored: flattened where the
+        """Any piece of the image, (h, w, channels) as `write` takes it, as it will be stored: flattened where the
         format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
         if rows.ndim != 3 or rows.shape[2] != self.channels:
-            raise ValueError(f"rows of shape {rows.shape} for a picture of {self.channels} channels")
+            raise ValueError(f"rows of shape {rows.shape} for an image of {self.channels} channels")
         plain = not self._flat and self.metadata.curve is None and self._to_srgb is None and self._bits in (8, 16)
         if plain and rows.dtype == self._stored:
             return rows
@@ -253,7 +253,7 @@ def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTyp
 def write(
     path: Path | BinaryIO, pixels: NDArray[Any], metadata: Metadata | None = None, options: SaveOptions | None = None
 ) -> tuple[str, ...]:
-    """Write a whole picture, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
+    """Write a whole image, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
     height, width, channels = pixels.shape
     dtype = np.uint8 if pixels.dtype.kind == "f" else pixels.dtype
     with open_writer(path, height, width, channels, dtype, metadata, options) as writer:

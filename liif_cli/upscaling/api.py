@@ -1,4 +1,4 @@
-"""Pictures in memory at another size: PIL images and NumPy arrays. This is the package's public `upscale`."""
+"""Images in memory at another size: PIL images and NumPy arrays. This is the package's public `upscale`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,9 +89,9 @@ def _quality(image: "PILImage") -> int | None:
 def _upscale_array(image: Pixels, target: Target, upscaler: Upscaler, quality: int | None) -> Pixels:
     pixels = image[..., None] if image.ndim == 2 else image
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
-        raise UsageError(f"an array of shape {image.shape} is not a picture", hint="(H, W) or (H, W, C), C = 1 to 4")
+        raise UsageError(f"an array of shape {image.shape} is not an image", hint="(H, W) or (H, W, C), C = 1 to 4")
     if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise UsageError(f"an array of {image.dtype} is not a picture", hint="uint8, uint16, or floats in [0, 1]")
+        raise UsageError(f"an array of {image.dtype} is not an image", hint="uint8, uint16, or floats in [0, 1]")
     if image.dtype.kind == "f":
         pixels = pixels.astype(np.float32)
         if not np.isfinite(pixels).all():

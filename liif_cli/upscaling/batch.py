@@ -1,6 +1,6 @@
-"""Many pictures: while one is rendered, the next are read and those before are written.
+"""Many images: while one is rendered, the next are read and those before are written.
 
-The main thread renders, and is the only one that talks; a bad picture stops nothing but itself.
+The main thread renders, and is the only one that talks; a bad image stops nothing but itself.
 """
 
 import os
@@ -21,16 +21,16 @@ from liif_cli.upscaling.upscaler import Upscaler
 
 T = TypeVar("T")
 AHEAD = 4
-"""Pictures that are read before their turn."""
+"""Images that are read before their turn."""
 LARGE = 32 * 2**20
-"""A picture of more bytes is read when its turn comes, so that memory holds one of them."""
+"""An image of more bytes is read when its turn comes, so that memory holds one of them."""
 WAITING = 256 * 2**20
 """Bytes of finished outputs that wait for their files at most, beside the last one."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that one output took: reading its picture, encoding and decoding (of all that picture's outputs), and what the
+    """Seconds that one output took: reading its image, encoding and decoding (of all that image's outputs), and what the
     file cost: finished rows, compression and disk."""
 
     read: float
@@ -43,7 +43,7 @@ class Watcher(Protocol):
     """Who is told what happens, in the main thread."""
 
     def started(self, task: Task, tally: Tally) -> None:
-        """A picture was read and is about to be rendered; `tally` fills."""
+        """An image was read and is about to be rendered; `tally` fills."""
 
     def advanced(self, pixels: int) -> None:
         """So many output pixels more were rendered."""
@@ -52,7 +52,7 @@ class Watcher(Protocol):
         """An output is a file."""
 
     def failed(self, task: Task, error: Exception) -> None:
-        """A picture, or one of its outputs, was not made."""
+        """An image, or one of its outputs, was not made."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Batch:
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Do them all. Whatever a picture raises goes to `watcher.failed`; what loading the model raises ends the run.
+        """Do them all. Whatever an image raises goes to `watcher.failed`; what loading the model raises ends the run.
 
         On Ctrl-C (KeyboardInterrupt) nothing new is begun, what is unfinished is removed, and it is raised again.
         """

@@ -98,6 +98,6 @@ def filtered(rgb: Floats, grid: Grid, filter: Filter) -> Bytes:
 
 
 def _span(axis: Axis) -> tuple[float, float]:
-    """Where the axis' pixels begin and end, in pixels of the picture."""
+    """Where the axis' pixels begin and end, in pixels of the image."""
     step = axis.extent / axis.count
     return axis.offset + axis.start * step, axis.offset + axis.stop * step

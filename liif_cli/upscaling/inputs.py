@@ -1,4 +1,4 @@
-"""Which pictures a command is to work on: files, folders, patterns and standard input, in the order of their names."""
+"""Which images a command is to work on: files, folders, patterns and standard input, in the order of their names."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to read.
+    """One image to read.
 
     path: the file, None for standard input. inside: its folder, relative to the folder argument it was found under.
     found: in a folder or by a pattern, not named by the user.
@@ -51,9 +51,9 @@ class Source:
 def expand(
     arguments: Sequence[str], recursive: bool = False, without: Path | None = None
 ) -> tuple[list[Source], list[tuple[str, InputError]]]:
-    """The pictures that `arguments` stand for, each file once, and what went wrong with which argument.
+    """The images that `arguments` stand for, each file once, and what went wrong with which argument.
 
-    An argument is a file, a folder (its pictures; those of its folders too when `recursive`), a pattern with `*`, `?`, `[...]`
+    An argument is a file, a folder (its images; those of its folders too when `recursive`), a pattern with `*`, `?`, `[...]`
     or `**` (for shells that expand none), or `-`. without: a folder that is left out, since outputs go there. Hidden files
     are only taken when they are named. Raises `UsageError` for a second `-`.
     """
@@ -72,7 +72,7 @@ def expand(
 
 
 def is_many(argument: str) -> bool:
-    """Whether an argument may stand for several pictures, whatever is there now."""
+    """Whether an argument may stand for several images, whatever is there now."""
     return argument != STDIN and (Path(argument).is_dir() or _is_pattern(argument))
 
 
@@ -105,7 +105,7 @@ def _folder(folder: Path, recursive: bool, without: Path | None) -> Iterator[Sou
     files = list(_walk(folder, recursive, None if without is None else without.resolve()))
     if not files:
         deeper = not recursive and any(path.is_dir() for path in folder.iterdir())
-        raise InputError(f"no pictures in {folder}", remedy="recursive" if deeper else None)
+        raise InputError(f"no images in {folder}", remedy="recursive" if deeper else None)
     yield from (Source(path, path.parent.relative_to(folder), found=True) for path in files)
 
 

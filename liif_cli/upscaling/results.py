@@ -1,4 +1,4 @@
-"""What becomes of a picture: read, rendered, written."""
+"""What becomes of an image: read, rendered, written."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -86,4 +86,5 @@ def grid_notes(target: Target, grid: Grid) -> Iterator[str]:
         yield Note.on(f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}", "fit")
     shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]
     if shrunk:
-        yield f"the {' and the '.join(shrunk)} shrank: reduced by an antialiased bicubic filter, not by the network"
+        axes = f"{' and '.join(shrunk)} {'are' if shrunk[1:] else 'is'}"
+        yield f"the {axes} reduced: resized with an antialiased bicubic filter instead of the network"

@@ -1,4 +1,4 @@
-"""One picture, file to file; and the same for a picture in memory."""
+"""One image, file to file; and the same for an image in memory."""
 
 import time
 from collections.abc import Iterator, Sequence

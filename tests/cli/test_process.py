@@ -113,7 +113,7 @@ def test_signals_leave_whole_files_a_summary_and_130(tiny_file: Path, number: in
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"interrupted: the rest was not made" in err and b"Traceback" not in err
+    assert b"interrupted; the remaining images were not processed" in err and b"Traceback" not in err
     made = {path.name for path in Path().iterdir()} - before
     assert 0 < len(made) < 40 and made == {f"p{int(name[1:3]):02}_8x.png" for name in made}
     assert len(made) == 1 + len(out.split())

@@ -60,7 +60,7 @@ def _read_all(leader: int, into: list[bytes]) -> None:
 
 def test_progress_counts_files_tiles_and_pixels(shown: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     got = shown("a.png", "b.png", "c.png", "--size", "40x", "-o", "one/")
-    for part in ("pictures", "3/3", "a.png", "c.png", "tile 1/1", "Mpx/s", "0:00:0", "\x1b[", "3 written"):
+    for part in ("images", "3/3", "a.png", "c.png", "tile 1/1", "Mpx/s", "0:00:0", "\x1b[", "3 written"):
         assert part in got
     assert "one/" not in got  # results are for standard output
     assert [Path(line).as_posix() for line in capsys.readouterr().out.split()] == [f"one/{n}_40x27.png" for n in "abc"]

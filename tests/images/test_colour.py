@@ -189,7 +189,7 @@ class TestDepth:
     @pytest.mark.parametrize(("name", "bits"), [("jpg", 8), ("webp", 8), ("avif", 12)])
     def test_less_is_said(self, tmp_path: Path, name: str, bits: int) -> None:
         notes = write.write(tmp_path / f"out.{name}", DEEP)
-        assert any(f"16 bits a sample became {bits}" in note for note in notes)
+        assert any(f"16 bits per sample became {bits}" in note for note in notes)
 
     def test_twelve_bit_avif_is_rounded_once(self, tmp_path: Path) -> None:
         ramp = np.repeat(np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64, 1), 3, axis=2)

@@ -71,7 +71,7 @@ def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
     text = terminal.getvalue()
     assert "101/1,000 loss 0.0327, PSNR 29.69 dB, 31.2 samples/s, 21% waiting for data" in text
     assert "validation x2 30.55 dB, x4 25.97 dB" in text
-    assert "skipped: a.png: bad" in text and "skipped: b.png: gone" in text and "on 1,299 pictures (in memory)" in text
+    assert "skipped: a.png: bad" in text and "skipped: b.png: gone" in text and "on 1,299 images (in memory)" in text
 
 
 def test_the_log_keeps_events_whole_and_passes_over_others():

@@ -162,7 +162,7 @@ class TestAxesThatShrink:
     def test_a_note_says_so(self) -> None:
         notes = list(grid_notes(Size.parse("14x60"), make_grid((20, 30), Size.parse("14x60"))))
         assert any("aspect" in note for note in notes)
-        assert any("width shrank" in note for note in notes)
+        assert any("width is reduced" in note for note in notes)
         assert not list(grid_notes(Scale.parse("2"), make_grid((20, 30), Scale.parse("2"))))
 
 

@@ -77,7 +77,7 @@ def test_what_is_not_there_is_told_apart_and_stops_nothing(tree: Path) -> None:
     assert [(name, str(error)) for name, error in failures] == [
         ("nothing.png", "nothing.png does not exist"),
         ("*.gif", "no file matches *.gif"),
-        ("empty", "no pictures in empty"),
+        ("empty", "no images in empty"),
     ]
     assert all(isinstance(error, InputError) for _, error in failures)
     assert failures[2][1].remedy == "recursive"

@@ -146,26 +146,26 @@ def without_cicp(metadata: Metadata) -> tuple[str, ...]:
 
     if metadata.cicp is None or metadata.cicp[1] not in HDR:
         return ()  # sRGB is what a file without code points is taken for
-    return ("dropped, as only PNG holds it here: what says that the picture is HDR (cICP)",)
+    return ("dropped because only PNG holds it here: the HDR code points (cICP)",)
 
 
 def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
     """A note on IPTC and text, which the format called `name` has no place for."""
     lost = ["IPTC"] if metadata.photoshop else []
     lost += [f"the text {', '.join(k for k, _ in metadata.text)}"] if metadata.text else []
-    return (f"dropped, as {name} has no place for it: {' and '.join(lost)}",) if lost else ()
+    return (f"dropped because {name} has no place for it: {' and '.join(lost)}",) if lost else ()
 
 
 def without_metadata(metadata: Metadata, name: str) -> tuple[str, ...]:
     """A note on all of the metadata, which the format called `name` has no place for."""
     places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
     lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
-    return (f"dropped, as {name} has no place for it: {', '.join(lost)}",) if lost else ()
+    return (f"dropped because {name} has no place for it: {', '.join(lost)}",) if lost else ()
 
 
 def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
-    """The picture's `decode`, which raises OutOfMemory first where the header promises more than memory holds: a few bytes
-    can claim billions of pixels."""
+    """The image's `decode`, which raises OutOfMemory first if the header promises more than memory holds: a few bytes can
+    claim billions of pixels."""
 
     def decode() -> NDArray[Any]:
         needed = loaded.width * loaded.height * loaded.channels * (2 if loaded.metadata.bits > 8 else 1)
@@ -173,7 +173,7 @@ def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
             size = f"{loaded.width}x{loaded.height}"
             raise OutOfMemory(
                 f"{source.name} has {size} pixels: {format_bytes(needed)}, and {format_bytes(free)} of memory are free",
-                hint="close other programs, or cut the picture first",
+                hint="close other programs, or cut the image first",
             )
         return loaded.decode()
 
@@ -238,7 +238,7 @@ def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
 
 
 def without_palette(source: Source, loaded: Loaded) -> Loaded:
-    """A palette of grays makes a gray picture: seen in the pixels, which such files have few of."""
+    """A palette of grays makes a gray image: seen in the pixels, which such files have few of."""
     import numpy as np
 
     pixels = within_memory(source, loaded)()

@@ -88,9 +88,9 @@ def _stale(found: dict[str, bytes]) -> tuple[str, ...]:
     if "gain" in found or xmp.has_gain_map(found.get("xmp")):
         stale.append("the Ultra HDR gain map")
     elif "mpf" in found:
-        stale.append("the further pictures in the file (MPF)")
+        stale.append("the further images in the file (MPF)")
     if "extended" in found:
-        stale.append("the extended XMP packet (depth maps and other pictures live there)")
+        stale.append("the extended XMP packet (depth maps and other images live there)")
     return tuple(stale)
 
 
@@ -121,12 +121,12 @@ def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
         if data and len(name + data) <= ROOM:
             parts.append(_segment(marker, name + data))
         elif data:
-            notes.append(f"dropped, as JPEG holds at most 64 kB of it: {what}")
+            notes.append(f"dropped because JPEG holds at most 64 kB of it: {what}")
     parts += _profile_segments(metadata.icc or b"")
     parts += [_segment(COM, text.encode()[:ROOM]) for keyword, text in metadata.text if keyword == "Comment"]
     others = [keyword for keyword, _ in metadata.text if keyword != "Comment"]
     if others:
-        notes.append(f"dropped, as JPEG has no place for it: the text {', '.join(others)}")
+        notes.append(f"dropped because JPEG has no place for it: the text {', '.join(others)}")
     return b"".join(parts), tuple(notes)
 
 

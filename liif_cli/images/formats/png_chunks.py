@@ -56,7 +56,7 @@ def read(file: BinaryIO) -> Header:
         try:
             _take(header, found, text, name, data)
         except (struct.error, zlib.error, UnicodeDecodeError, ValueError, IndexError):
-            continue  # a broken ancillary chunk is no reason to refuse a picture
+            continue  # a broken ancillary chunk is no reason to refuse an image
     header.metadata = Metadata(text=tuple(text), bits=header.depth, **found)  # type: ignore[arg-type]
     return header
 

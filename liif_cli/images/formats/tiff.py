@@ -39,7 +39,7 @@ DESCRIPTIVE = (
     33432,
     *range(40091, 40096),
 )
-"""Tags of IFD0 that EXIF shares and that are about the picture, not about how its pixels are stored."""
+"""Tags of IFD0 that EXIF shares and that are about the image, not about how its pixels are stored."""
 
 TEXTS = {"Title": 269, "Description": 270, "Comment": 270, "Software": 305, "Author": 315, "Copyright": 33432}
 """Tags that mean what PNG's keywords do."""
@@ -125,7 +125,7 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
             tags.tags[IPTC] = 7, len(records), records
     lost = _add_text(tags, metadata.text)
     _append(file, tags, reader.big)
-    return (f"dropped, as TIFF has no place for it: the text {', '.join(lost)}",) if lost else ()
+    return (f"dropped because TIFF has no place for it: the text {', '.join(lost)}",) if lost else ()
 
 
 def _add_exif(tags: Directory, exif: bytes | None) -> None:

@@ -17,7 +17,7 @@ ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
 WIDTH_TAGS = (0x0100, 0xA002)  # ImageWidth, PixelXDimension
 HEIGHT_TAGS = (0x0101, 0xA003)  # ImageLength, PixelYDimension
-STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the old picture
+STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the old image
 THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
@@ -74,7 +74,7 @@ def orientation(exif: bytes | None) -> int | None:
 
 
 def upright(exif: bytes | None) -> bytes | None:
-    """The blob, bare, with Orientation 1: for containers that turn the picture themselves. None stays None."""
+    """The blob, bare, with Orientation 1: for containers that turn the image themselves. None stays None."""
     if not exif:
         return None
     data = bare(exif)
@@ -89,7 +89,7 @@ def upright(exif: bytes | None) -> bytes | None:
 
 
 def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
-    """The blob for an upright picture of width x height pixels, and whether a thumbnail was dropped from it.
+    """The blob for an upright image of width x height pixels, and whether a thumbnail was dropped from it.
 
     Orientation becomes 1, pixel dimensions the new ones, tags in old pixels and IFD1 with its thumbnail go. A broken
     blob gives (None, False).

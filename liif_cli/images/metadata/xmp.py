@@ -30,7 +30,7 @@ def has_gain_map(packet: bytes | None) -> bool:
 
 
 def updated(packet: bytes, width: int, height: int) -> bytes:
-    """The packet for an upright picture of width x height pixels: orientation 1, new dimensions, no thumbnails, no gain
+    """The packet for an upright image of width x height pixels: orientation 1, new dimensions, no thumbnails, no gain
     map, no pointer to an extended packet."""
     packet = _ORIENTATION.sub(rb"\g<1>1", packet)
     packet = _WIDTH.sub(rb"\g<1>%d" % width, packet)
