@@ -327,12 +327,11 @@ def _read_text(option: str, path: Path | None) -> str | None:
 
 def _read_rows(text: str | None) -> list[dict[str, Any]]:
     try:
-        rows = json.loads(text)["rows"] if text is not None else []
+        return list(json.loads(text)["rows"]) if text is not None else []
     except (ValueError, KeyError, TypeError):
         raise UsageError(
             "--scores holds no rows of an evaluation", hint="it takes what liif eval --json prints"
         ) from None
-    return list(rows)
 
 
 @models.command()

@@ -68,6 +68,15 @@ class LIIFGraph(Graph):
     `LIIF.query` in plain operators.
     """
 
+    coord: Tensor
+    cell: Tensor | None
+
+    def __init__(self, model: SRModel) -> None:
+        super().__init__(model)
+        layers = model.decoder.layers()
+        self.register_buffer("coord", layers.coord.detach().clone())  # a copy: not all of the layer goes into the graph
+        self.register_buffer("cell", None if layers.cell is None else layers.cell.detach().clone())
+
     def forward(self, codes: Tensor, position: Tensor, cell: Tensor) -> Tensor:
         layers = cast(LIIF, self.model.decoder).layers()
         corner = torch.tensor([(0, 0), (0, 1), (1, 0), (1, 1)] if layers.ensemble else [(0, 0)]).view(1, -1, 1, 2)
@@ -77,9 +86,9 @@ class LIIFGraph(Graph):
         share = torch.where(corner == 1, fraction, 1 - fraction).prod(-1, keepdim=True) if layers.ensemble else 1
         code = torch.stack([(lower + corner)[..., i].clamp(0, codes.shape[1 + i] - 1) for i in range(2)], -1)
         hidden = codes.flatten(0, 2)[(code[..., 0] * codes.shape[2] + code[..., 1]).long()]
-        hidden = hidden + (2 * (position - code)).float() @ layers.coord.t()
-        if layers.cell is not None:
-            hidden = hidden + (2 * cell).unsqueeze(1) @ layers.cell.t()
+        hidden = hidden + (2 * (position - code)).float() @ self.coord.t()
+        if self.cell is not None:
+            hidden = hidden + (2 * cell).unsqueeze(1) @ self.cell.t()
         for linear in layers.later:
             hidden = linear(torch.relu(hidden))
         return self.model.denormalise((hidden * share).float().sum(1))
