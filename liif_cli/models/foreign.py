@@ -292,21 +292,24 @@ MMEDITING_NORMALISATION: dict[str, dict[str, Any]] = {
     "rdn": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
 }
 PREFIX = "generator."
+UP_SAMPLERS = ("upsample.", "conv_last.", "upscale.", "output.")  # of EDSR and RDN: LIIF reads nothing of them
 
 
 def _mmediting(data: Mapping[Any, Any], name: str) -> Foreign | None:
     """{"state_dict": ...}, the network under `generator.`."""
     everything = _only_tensors(data.get("state_dict", data))
-    own = {key.removeprefix(PREFIX): t for key, t in (everything or {}).items() if key.startswith(PREFIX)}
-    if not own or everything is None:
+    if everything is None or not any(key.startswith(PREFIX) for key in everything):
         return None
+    # The MLP stands beside the generator in files of the first version.
+    used = {key: key.removeprefix(PREFIX) for key in everything if key.startswith((PREFIX, "imnet."))}
+    own = {ours: everything[key] for key, ours in used.items() if not ours.startswith(UP_SAMPLERS)}
     kind = "edsr" if "conv_first.weight" in own else "rdn" if "sfe1.weight" in own else None
     if kind is None or "imnet.layers.0.weight" not in own:
         raise CheckpointError(
             f"{name} is MMEditing's, but of another model than LIIF; its keys are {_keys(everything)}"
         )
     tensors = _renamed(own, kind, name)
-    unused = tuple(key for key in everything if not key.startswith(PREFIX))
+    unused = tuple(key for key in everything if used.get(key) not in own)
     numbers = MMEDITING_NORMALISATION[kind]
     assumed = (f"images are normalised with mean {_numbers(numbers['mean'])} and std {_numbers(numbers['std'])}",)
     return Foreign(

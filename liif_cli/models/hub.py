@@ -60,10 +60,9 @@ def _fall_back(repo: str, name: str, kind: Kind, revision: str | None) -> Path |
     The client itself would take a cached file without a word whatever the Hub answers: no network, a wrong token, a repository
     that is gone. Here the Hub is asked first, so that each of these is an error or is said.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
-    if is_offline_mode() or re.fullmatch("[0-9a-f]{40}", revision or ""):
+    if constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", revision or ""):
         return None
     try:
         get_hf_file_metadata(hf_hub_url(repo, name, repo_type=kind, revision=revision))
@@ -112,10 +111,9 @@ def hide_progress() -> None:
 
 def stated_licence(repo: str, revision: str | None = None) -> str:
     """The licence that a model's card states, "none" where it states none, "unknown" offline. Raises `ModelNotFound`."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub import HfApi, constants
 
-    if is_offline_mode():
+    if constants.HF_HUB_OFFLINE:
         return "unknown, as the Hub is not asked"
     try:
         card = HfApi().model_info(repo, revision=revision).card_data

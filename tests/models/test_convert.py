@@ -175,6 +175,16 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert convert(saved(tmp_path / "b.pth", data), tmp_path / "b.safetensors").unused == ("step_counter",)
 
 
+def test_mmediting_s_first_version_has_the_mlp_beside_the_generator(tmp_path: Path) -> None:
+    config = tiny_config()
+    data = mmediting(config)
+    old = {name.replace("generator.imnet", "imnet"): tensor for name, tensor in data["state_dict"].items()}
+    old["generator.conv_last.weight"] = torch.zeros(3, 8, 3, 3)
+    made = convert(saved(tmp_path / "old.pth", {"state_dict": old}), tmp_path / "old.safetensors")
+    assert made.unused == ("generator.conv_last.weight",)
+    same(load_model(made.path), converted(saved(tmp_path / "new.pth", data)))
+
+
 def test_known_files_are_recognised_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = saved(tmp_path / "liif_edsr.pth", mmediting(tiny_config()))
     digest = convert(source, tmp_path / "first.safetensors").sha256
@@ -197,6 +207,21 @@ def test_the_table_of_known_models_is_that_of_the_publishers() -> None:
             assert entry.source.endswith(f"-{entry.sha256}.pth")
     assert len(hashes) == len(set(hashes.values())) == 4 and known.by_hash("0" * 64) is None
     assert known.by_name("authors-rdn-liif").scores["benchmark Set5"]["2"] == 38.17  # type: ignore[union-attr]
+
+
+def test_the_documents_list_the_known_models() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1]: row for row in text.splitlines() if row.startswith("| `")}
+    for entry in known.KNOWN:
+        first = next(
+            iter(
+                entry.scores[
+                    "benchmark Set5" if "benchmark Set5" in entry.scores else next(iter(entry.scores))
+                ].values()
+            )
+        )
+        assert f"{entry.parameters:,}" in rows[entry.name] and entry.licence in rows[entry.name]
+        assert f"{first:.2f} / " in rows[entry.name]
 
 
 # What is refused
@@ -261,6 +286,16 @@ SPEC = {"encoder_spec": {"name": "edsr-baseline", "args": {}}, "imnet_spec": {"n
         ({"state_dict": {"generator.conv_first.weight": torch.zeros(8, 3, 3, 3)}}, "of another model than LIIF"),
         ({"state_dict": {"generator.upsample.weight": torch.zeros(1)}}, "keys are generator.upsample.weight"),
         ({"head.0.weight": torch.zeros(8, 3, 3, 3), "tail.1.weight": torch.zeros(1)}, "EDSR with an up-sampler"),
+        (
+            {
+                "model": {
+                    "name": "rdn",
+                    "args": {},
+                    "sd": {"SFENet1.weight": torch.zeros(1), "UPNet.0.bias": torch.zeros(1)},
+                }
+            },
+            "RDN with an up-sampler",
+        ),
         ({"SFENet1.weight": torch.zeros(8, 3, 3, 3), "UPNet.0.weight": torch.zeros(1)}, "RDN with an up-sampler"),
         ({"imnet.layers.0.weight": torch.zeros(4, 4)}, "neither EDSR nor RDN"),
     ],
