@@ -1,6 +1,6 @@
 """liif: any image at any size, with a Local Implicit Image Function (Chen, Liu, Wang; CVPR 2021).
 
-    from liif_cli import load_model, upscale
+    from liif_cli import encode, upscale
 
 Importing this module is cheap: torch is loaded when a function is first used.
 """
@@ -9,14 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from liif_cli.errors import LiifError
+    from liif_cli.evaluation.api import evaluate
+    from liif_cli.evaluation.metrics import psnr, ssim
     from liif_cli.models.store import load_model
-    from liif_cli.upscaling.api import upscale
+    from liif_cli.training.api import train
+    from liif_cli.upscaling.api import ContinuousImage, encode, upscale
 
 
 __version__ = "0.1.0"
-__all__ = ["LiifError", "__version__", "load_model", "upscale"]
+__all__ = [
+    "ContinuousImage",
+    "LiifError",
+    "__version__",
+    "encode",
+    "evaluate",
+    "load_model",
+    "psnr",
+    "ssim",
+    "train",
+    "upscale",
+]
 
-_HOMES = {"load_model": "models.store", "upscale": "upscaling.api", "LiifError": "errors"}
+_HOMES = {
+    "ContinuousImage": "upscaling.api",
+    "LiifError": "errors",
+    "encode": "upscaling.api",
+    "evaluate": "evaluation.api",
+    "load_model": "models.store",
+    "psnr": "evaluation.metrics",
+    "ssim": "evaluation.metrics",
+    "train": "training.api",
+    "upscale": "upscaling.api",
+}
 
 
 def __getattr__(name: str) -> Any:

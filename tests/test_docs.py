@@ -116,10 +116,23 @@ def test_tables_are_placed_between_exactly_one_pair_of_markers() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_the_python_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).save("in.png")
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    Image.fromarray(noise[:6, :8]).save("in.png")
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.fromarray(np.roll(noise.repeat(2, 0).repeat(2, 1), number)).save(tmp_path / "photos" / f"{number}.png")
     names: dict[str, Any] = {}
     for block in re.findall(r"^```python\n(.*?)^```$", read(page), re.MULTILINE | re.DOTALL):
         exec(block.replace("(1920, 1080)", "(80, 45)"), names)  # as large as a test needs
     assert names["large"].size == (60, 45)
     if page != "README.md":
-        assert names["array"].shape == (45, 80, 3) and names["rgb"].shape == (1, 1, 3)
+        assert names["small"].size == (80, 45) and names["colours"].shape == (100, 3)
+        assert [each.size for each in names["pyramid"]] == [(round(8 * s), round(6 * s)) for s in names["scales"]]
+        assert (
+            names["detail"].size == (64, 48) and names["slope"].shape == (1, 2) and names["latent"].shape[:2] == (6, 8)
+        )
+        with Image.open("heat.png") as heat:
+            assert heat.size == (8, 6)
+        assert names["tuned"].size == (32, 24)
+        assert names["losses"][-1] < names["losses"][0]
+        assert names["row"].scale == 2 and len(names["row"].scores) == 2

@@ -39,6 +39,11 @@ class Field:
         """The codes as (B, h, w, D)."""
         return self.codes
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of its tensors."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
+
     def is_finite(self) -> bool:
         """Whether all that queries read is finite."""
         return bool(self.codes.isfinite().all())

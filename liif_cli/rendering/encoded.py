@@ -105,6 +105,11 @@ class Encoding:
         field: Field = self.choices.model.encode(turned, (window.top, window.left), size, DTYPES[self.precision])
         return field
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of its fields."""
+        return sum(field.bytes for field in self.fields)
+
     def bands(self, grid: Grid, choices: Choices | None = None) -> Iterator[tuple[int, Colours]]:
         """The grid's colours in bands of rows: (first row, (h, w, 3 or 4)). If memory runs out, bands become thinner.
 
@@ -217,4 +222,4 @@ def turn_grid(grid: Grid, turn: int) -> Grid:
 
 def to_tensor(pixels: Image) -> Tensor:
     """(h, w, 3) uint8, uint16 or float32 -> (1, 3, h, w) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(as_floats(pixels).transpose(2, 0, 1))).unsqueeze(0)
+    return torch.from_numpy(np.require(as_floats(pixels).transpose(2, 0, 1), requirements=["C", "W"])).unsqueeze(0)

@@ -71,7 +71,7 @@ class Renderer(Choices):
                 for index, grid in enumerate(grids):
                     part = tile.part_of(grid, plan.whole)
                     top, left = part.rows.start - grid.rows.start, part.columns.start - grid.columns.start
-                    for row, rgb in encoding.bands(part):
+                    for row, rgb in encoding.bands(part, self):
                         yield Piece(index, top + row, left, rgb, top + len(part.rows))
                 del encoding
                 give_back()  # otherwise the heap becomes more fragmented with every tile

@@ -1,18 +1,28 @@
-"""Images in memory at another size: PIL images and NumPy arrays. This is the package's public `upscale`."""
+"""The public `encode` and `upscale`: images in memory, and files, as continuous images.
 
+image = encode("in.png")
+image.render(scale=7.5)
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from liif_cli.errors import InputError, UsageError
-from liif_cli.images.formats.compression import jpeg_quality
+from liif_cli.errors import UsageError
 from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
 from liif_cli.models.restore import Restore, parse_restore
 from liif_cli.models.store import DEFAULT
-from liif_cli.rendering.sizes import MAX_PIXELS, Cell, Fit, Region, Scale, Size, Target
+from liif_cli.rendering.canvas import Canvas
+from liif_cli.rendering.renderer import Renderer
+from liif_cli.rendering.sizes import MAX_PIXELS, Cell, Fit, Region, Scale, Size, Target, check_pixels, make_grid
+from liif_cli.upscaling.kinds import Form, Layout, form_of
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.restoration import decide
 from liif_cli.upscaling.upscaler import Upscaler
@@ -20,14 +30,287 @@ from liif_cli.upscaling.upscaler import Upscaler
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-
 Pixels = NDArray[Any]
+Kind = TypeVar("Kind")
+K = TypeVar("K", "PILImage", Pixels, Tensor)
+Q = TypeVar("Q", Pixels, Tensor)
+Factor = float | str | tuple[float, float]
+Unit = Literal["coord", "pixel"]
+
+
+class ContinuousImage(Generic[Kind]):
+    """An image that can be asked for colours anywhere, at any scale. Made by `encode`.
+
+    Its tiles are encoded when they are first needed and kept within a budget of memory, so another region or scale costs
+    decoding only. It may be used by several threads at once. notes: sentences for the user, such as what could not be kept.
+    """
+
+    def __init__(self, form: Form[Kind], choices: Renderer, kept: int | None = None) -> None:
+        # A copy, as encodings are made later, and the caller may change the array by then.
+        pixels = form.pixels if kept == 0 else form.pixels.copy()
+        self._form, self._canvas = replace(form, pixels=pixels), Canvas(pixels, choices, kept)
+        self.notes: list[str] = list(form.notes)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the input in pixels, upright."""
+        height, width = self._canvas.size
+        return width, height
+
+    @property
+    def model(self) -> SRModel:
+        """The model."""
+        return self._canvas.choices.model
+
+    def render(
+        self,
+        scale: Factor | None = None,
+        *,
+        size: tuple[int, int] | str | None = None,
+        region: tuple[int, int, int, int] | None = None,
+        fit: Fit = "exact",
+        cell: str = "raw",
+        max_pixels: int = MAX_PIXELS,
+    ) -> Kind:
+        """The image, or a region of it, at another size: an image of the kind that came in.
+
+        scale: a number, or (x, y), or "2x3.5"; or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the
+        two. region: (x, y, width, height) in pixels of the input. fit: how `size` is met: "exact", or keeping the aspect,
+        "contain" or "cover". cell: the pixel's size that the decoder is told: "raw" is the output pixel's, "clip" at least that
+        of x4, "1/k" a part of an input pixel.
+
+        Raises `UsageError` for arguments that make no sense and grids that the model does not support, `LimitError` beyond
+        `max_pixels`, `OutOfMemory` and `DeviceError`.
+        """
+        grid = make_grid(self._canvas.size, _target(scale, size, fit), _region(region), Cell.parse(cell))
+        check_pixels(grid.shape, max_pixels)
+        pixels, notes = self._canvas.render(grid, self._form.store)
+        self.notes.extend(note for note in notes if note not in self.notes)
+        return self._form.back(pixels)
+
+    def query(self, coord: Q, cell: Q | None = None, *, unit: Unit = "coord", differentiable: bool = False) -> Q:
+        """RGB at any positions, (Q, 3) float32, nominally in [0, 1], not clamped.
+
+        coord: (Q, 2) in (y, x) order. unit: "coord": the image goes from -1 to 1 along both axes; "pixel": the centre of the
+        pixel in row y and column x is (y, x). cell: (Q, 2) or (2,), the size of the pixel that is asked for, in the same unit
+        (the whole image is 2 in coords); default: the smallest that the model was trained for. Beyond the image's border the
+        border's codes answer.
+        differentiable: compute in fp32 with gradients of `coord`, `cell` and the model's parameters, for tensors only.
+
+        What comes back is of the kind of `coord`. Raises `UsageError`, `OutOfMemory`.
+        """
+        if differentiable and not isinstance(coord, Tensor):
+            raise UsageError("differentiable=True needs coord as a torch tensor")
+        position, cells = self._positions(coord, cell, unit)
+        canvas = self._canvas
+        colours = (canvas.query_with_gradients if differentiable else canvas.query)(position, cells)
+        if isinstance(coord, Tensor):
+            return colours.to(coord.device)
+        return colours.numpy()
+
+    def _positions(self, coord: Any, cell: Any, unit: Unit) -> tuple[Tensor, Tensor]:
+        """Positions (Q, 2) and cells (Q, 2) in LR pixels, float64."""
+        if unit not in ("coord", "pixel"):
+            raise UsageError(f"{unit!r} is not a unit", hint="coord or pixel", argument="unit")
+        position = _doubles(coord)
+        if position.ndim != 2 or position.shape[1] != 2 or not bool(position.isfinite().all()):
+            raise UsageError(f"coord has the shape {tuple(position.shape)}", hint="finite positions, (Q, 2)")
+        size = torch.tensor(self._canvas.size, dtype=torch.float64, device=position.device)
+        if unit == "coord":
+            position = (position + 1) * size / 2 - 0.5
+        if cell is None:
+            cells = torch.full_like(position, 1 / self.model.decoder.scales[1], requires_grad=False)
+            return position, cells
+        cells = _doubles(cell) * (size / 2 if unit == "coord" else 1)
+        try:
+            return position, cells.expand_as(position)
+        except RuntimeError:
+            raise UsageError(f"cell has the shape {tuple(cells.shape)}", hint="(Q, 2) or (2,)") from None
+
+    @property
+    def latent(self) -> Tensor:
+        """The grid of latent codes, (H, W, D) float32 on the CPU: one code per pixel of the input."""
+        return self._canvas.latent()
+
+
+class ContinuousBatch(ContinuousImage[Tensor]):
+    """The images of one tensor (N, C, H, W); results are stacked."""
+
+    def __init__(self, images: list[ContinuousImage[Tensor]]) -> None:
+        self.images = images
+        self._canvas = images[0]._canvas
+
+    @property
+    def notes(self) -> list[str]:  # type: ignore[override]
+        """Sentences for the user."""
+        return list(dict.fromkeys(note for image in self.images for note in image.notes))
+
+    def render(self, scale: Factor | None = None, **arguments: Any) -> Tensor:
+        """See `ContinuousImage.render`; (N, C, h, w)."""
+        return torch.stack([image.render(scale, **arguments) for image in self.images])
+
+    def query(self, coord: Any, cell: Any = None, **arguments: Any) -> Any:
+        """See `ContinuousImage.query`; the same positions in each image, (N, Q, 3)."""
+        found = [image.query(coord, cell, **arguments) for image in self.images]
+        return torch.stack(found) if isinstance(coord, Tensor) else np.stack(found)
+
+    @property
+    def latent(self) -> Tensor:
+        """(N, H, W, D)"""
+        return torch.stack([image.latent for image in self.images])
+
+
+@overload
+def encode(
+    image: str | Path,
+    *,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    self_ensemble: bool = ...,
+    layout: Layout = ...,
+    kept: int | None = ...,
+) -> "ContinuousImage[PILImage]": ...
+@overload
+def encode(
+    image: K,
+    *,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    self_ensemble: bool = ...,
+    layout: Layout = ...,
+    kept: int | None = ...,
+) -> ContinuousImage[K]: ...
+@overload
+def encode(
+    image: list[str] | list[Path],
+    *,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    self_ensemble: bool = ...,
+    layout: Layout = ...,
+    kept: int | None = ...,
+) -> "list[ContinuousImage[PILImage]]": ...
+@overload
+def encode(
+    image: list[K],
+    *,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    self_ensemble: bool = ...,
+    layout: Layout = ...,
+    kept: int | None = ...,
+) -> list[ContinuousImage[K]]: ...
+
+
+def encode(
+    image: Any,
+    *,
+    model: str | Path | SRModel | None = None,
+    restore: Restore | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    self_ensemble: bool = False,
+    layout: Layout = "auto",
+    kept: int | None = None,
+) -> Any:
+    """A continuous image of a file (by its path), a PIL image, a NumPy array or a torch tensor; of a list a list of them.
+
+    image: arrays and tensors are (H, W) or have three axes, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, uint8, uint16, or
+    floats in [0, 1]. A tensor (N, C, H, W) gives a `ContinuousBatch`. Files and PIL images are turned as their EXIF
+    orientation says; profile and dpi are in `info` of what is rendered.
+    layout: "HWC" or "CHW"; "auto" is HWC for arrays and CHW for tensors. model: a name, a file, a Hub reference, or a model
+    from `load_model`, which stays on its device; default: the shipped one. restore: how strongly artefacts of compression and
+    noise are removed, 0 to 1, or "auto": by the image's JPEG tables; default: "auto" with the default model, and 0 with
+    another. precision: "auto", "fp32", "bf16" or "fp16"; "auto" is for outputs with the
+    input's depth. self_ensemble: average over four rotations. kept: bytes of encodings to keep (None: a quarter of the free
+    memory; 0: none).
+
+    Raises `UsageError`, `InputError`, and what `load_model` raises.
+    """
+    wanted = parse_restore(str(restore if restore is not None else 0.0 if model else "auto"))
+    options = Options(self_ensemble=self_ensemble, device=device, precision=precision, restore=wanted)
+    batch = isinstance(image, Tensor) and image.ndim == 4
+    if not batch and not isinstance(image, list):
+        return _encoded(image, layout, Upscaler(DEFAULT if model is None else model, options), kept)
+    if not len(image):
+        raise UsageError("the batch is empty")
+    upscaler = Upscaler(DEFAULT if model is None else model, options)
+    images = [_encoded(each, layout, upscaler, kept) for each in image]
+    return ContinuousBatch(images) if batch else images
+
+
+def _encoded(image: Any, layout: Layout, upscaler: Upscaler, kept: int | None) -> ContinuousImage[Any]:
+    form = form_of(image, layout)
+    restored = decide(upscaler.options.restore, upscaler.checkpoint, form.quality, form.format)
+    form = replace(form, notes=(*form.notes, *map(str, restored.notes)))
+    return ContinuousImage(form, upscaler.renderer(form.bits, restored.strength), kept)
+
+
+@overload
+def upscale(
+    image: str | Path,
+    *,
+    scale: Factor | None = ...,
+    size: tuple[int, int] | str | None = ...,
+    fit: Fit = ...,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    region: tuple[int, int, int, int] | None = ...,
+    cell: str = ...,
+    self_ensemble: bool = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    layout: Layout = ...,
+    max_pixels: int = ...,
+) -> "PILImage": ...
+@overload
+def upscale(
+    image: K,
+    *,
+    scale: Factor | None = ...,
+    size: tuple[int, int] | str | None = ...,
+    fit: Fit = ...,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    region: tuple[int, int, int, int] | None = ...,
+    cell: str = ...,
+    self_ensemble: bool = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    layout: Layout = ...,
+    max_pixels: int = ...,
+) -> K: ...
+@overload
+def upscale(
+    image: list[K],
+    *,
+    scale: Factor | None = ...,
+    size: tuple[int, int] | str | None = ...,
+    fit: Fit = ...,
+    model: str | Path | SRModel | None = ...,
+    restore: Restore | None = ...,
+    region: tuple[int, int, int, int] | None = ...,
+    cell: str = ...,
+    self_ensemble: bool = ...,
+    device: str = ...,
+    precision: Precision = ...,
+    layout: Layout = ...,
+    max_pixels: int = ...,
+) -> list[K]: ...
 
 
 def upscale(
-    image: "PILImage | Pixels",
+    image: Any,
     *,
-    scale: float | str | None = None,
+    scale: Factor | None = None,
     size: tuple[int, int] | str | None = None,
     fit: Fit = "exact",
     model: str | Path | SRModel | None = None,
@@ -37,67 +320,48 @@ def upscale(
     self_ensemble: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
+    layout: Layout = "auto",
     max_pixels: int = MAX_PIXELS,
-) -> "PILImage | Pixels":
-    """Show `image` at another size.
+) -> Any:
+    """`image` at another size, once: `encode`, then `render`, whose arguments these are. Nothing is kept.
 
-    image: a PIL image (L, LA, RGB, RGBA and 16-bit gray stay what they are, others become one of them; its colour profile and
-    dpi stay in `info`), or an array (H, W) or (H, W, C), C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, uint8, uint16, or floating
-    point in [0, 1]. What comes back is of the same kind; arrays keep their dtype and number of axes.
-    scale: a number, or "2x3.5" (x by y); or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the two.
-    model: a shipped name, a file, a Hub reference, or a model from `load_model` (loading once is faster for many images);
-    default: the shipped one.
-    restore: how strongly artefacts of compression and noise are removed, 0 to 1, or "auto": by a PIL image's JPEG tables.
-    Default: "auto" with the default model, and 0 with another.
-    region: (x, y, width, height) in pixels of the image. The rest is as on the command line.
-
-    Raises `UsageError` for arguments that make no sense, `LimitError` beyond `max_pixels`, and what loading a model raises.
+    What comes back is of the kind that came in; arrays and tensors keep their dtype and number of axes. Raises as both do.
     """
+    _target(scale, size, fit)  # before a model is loaded
+    _region(region), Cell.parse(cell)
+    encoded: Any = encode(
+        image,
+        model=model,
+        restore=restore,
+        device=device,
+        precision=precision,
+        self_ensemble=self_ensemble,
+        layout=layout,
+        kept=0,
+    )
+    render: Callable[[Any], Any] = lambda each: each.render(  # noqa: E731
+        scale, size=size, region=region, fit=fit, cell=cell, max_pixels=max_pixels
+    )
+    return list(map(render, encoded)) if isinstance(encoded, list) else render(encoded)
+
+
+def _target(scale: Factor | None, size: tuple[int, int] | str | None, fit: Fit) -> Target:
+    """What an output's size is to be. Raises `UsageError`."""
     if (scale is None) == (size is None):
-        raise UsageError("give either a scale or a size")
-    text = size if isinstance(size, str) or size is None else f"{size[0]}x{size[1]}"
-    target: Target = Size.parse(text, fit) if text is not None else Scale.parse(str(scale))
-    part = None if region is None else Region.parse(",".join(map(str, region)))
-    wanted = parse_restore(str(restore if restore is not None else 0.0 if model else "auto"))
-    options = Options(Cell.parse(cell), part, self_ensemble, device, precision, max_pixels, restore=wanted)
-    upscaler = Upscaler(DEFAULT if model is None else model, options)
-    if not isinstance(image, np.ndarray):
-        return _upscale_pil(image, target, upscaler)
-    return _upscale_array(image, target, upscaler, None)
+        raise UsageError("give either scale or size")
+    if fit not in ("exact", "contain", "cover"):
+        raise UsageError(f"{fit!r} is not a fit", hint="exact, contain or cover", argument="fit")
+    if size is not None:
+        return Size.parse(size if isinstance(size, str) else f"{size[0]}x{size[1]}", fit)
+    return Scale.parse("x".join(map(str, scale)) if isinstance(scale, tuple) else str(scale))
 
 
-def _upscale_pil(image: "PILImage", target: Target, upscaler: Upscaler) -> "PILImage":
-    from PIL import Image
-
-    if image.mode.startswith("I;16"):
-        plain = np.asarray(image).astype(np.uint16)  # in the machine's own byte order
-    else:
-        transparent = image.has_transparency_data
-        mode = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}.get(image.mode, "RGB")
-        plain = np.asarray(image.convert({"L": "LA", "RGB": "RGBA"}.get(mode, mode) if transparent else mode))
-    out = Image.fromarray(_upscale_array(plain, target, upscaler, _quality(image)))
-    out.info.update({name: image.info[name] for name in ("icc_profile", "dpi") if name in image.info})
-    return out
+def _region(region: tuple[int, int, int, int] | None) -> Region | None:
+    return None if region is None else Region.parse(",".join(map(str, region)))
 
 
-def _quality(image: "PILImage") -> int | None:
-    """The quality of a JPEG that Pillow opened; its copies no longer know it."""
-    tables = getattr(image, "quantization", None) or {}
-    return jpeg_quality(tables.get(0, []))
-
-
-def _upscale_array(image: Pixels, target: Target, upscaler: Upscaler, quality: int | None) -> Pixels:
-    pixels = image[..., None] if image.ndim == 2 else image
-    if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
-        raise UsageError(f"an array of shape {image.shape} is not an image", hint="(H, W) or (H, W, C), C = 1 to 4")
-    if image.dtype not in (np.uint8, np.uint16) and image.dtype.kind != "f":
-        raise UsageError(f"an array of {image.dtype} is not an image", hint="uint8, uint16, or floats in [0, 1]")
-    if image.dtype.kind == "f":
-        pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all():
-            raise InputError("the image holds NaN or infinite values")
-    grid = upscaler.options.grid((pixels.shape[0], pixels.shape[1]), target)
-    restored = decide(upscaler.options.restore, upscaler.checkpoint, quality, "jpeg")
-    renderer = upscaler.renderer(8 if image.dtype == np.uint8 else 16, restored.strength)
-    rows = np.concatenate([rows for _, rows in upscaler.rows(renderer, pixels, [grid])]).astype(image.dtype, copy=False)
-    return rows[..., 0] if image.ndim == 2 else rows
+def _doubles(values: Any) -> Tensor:
+    try:
+        return torch.as_tensor(values).double()
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"a {type(values).__name__} is not an array of positions", hint="(Q, 2)") from None

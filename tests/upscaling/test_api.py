@@ -24,7 +24,10 @@ PIXELS = RNG.integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def test_the_public_names() -> None:
-    assert set(liif_cli.__all__) == {"LiifError", "__version__", "load_model", "upscale"}
+    assert set(liif_cli.__all__) == {
+        *("ContinuousImage", "LiifError", "__version__", "encode", "evaluate"),
+        *("load_model", "psnr", "ssim", "train", "upscale"),
+    }
     for name in liif_cli.__all__:
         assert getattr(liif_cli, name)
     with pytest.raises(AttributeError):

@@ -128,12 +128,24 @@ class LIIF(Decoder):
         """See `Decoder`."""
         _, _, coord_weight, cell_weight = self.split_first_layer()
         corners = self._corners(field, position)
+        if position.requires_grad or cell.requires_grad:
+            return self._query_by_autograd(field, corners, cell)
         inputs, first = corners.relative, coord_weight
         if cell_weight is not None:
             cells = (2 * cell).unsqueeze(1).expand_as(inputs)
             inputs, first = torch.cat([inputs, cells], -1), torch.cat([coord_weight, cell_weight], 1)
         layers = [(linear.weight, linear.bias) for linear in self.imnet.linears[1:]]
         return decode(field.codes, corners, inputs.float(), first, layers)
+
+    def _query_by_autograd(self, field: Field, corners: Corners, cell: Tensor) -> Tensor:
+        """`query` in torch's own operators, with gradients of the positions and cells too."""
+        _, _, coord_weight, cell_weight = self.split_first_layer()
+        hidden = field.codes.flatten(0, -2)[corners.index].float() + corners.relative.float() @ coord_weight.t()
+        if cell_weight is not None:
+            hidden = hidden + (2 * cell).float().unsqueeze(1) @ cell_weight.t()
+        for linear in self.imnet.linears[1:]:
+            hidden = linear(hidden.relu())
+        return (hidden * corners.share.float().unsqueeze(-1)).sum(1)
 
     def _corners(self, field: Field, position: Tensor) -> Corners:
         """The codes around each position and what they weigh."""

@@ -1,0 +1,55 @@
+"""The public `train` and `evaluate`."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import liif_cli
+from liif_cli.errors import InputError, UsageError
+
+TINY = {
+    "model.encoder": {"name": "edsr", "features": 4, "blocks": 1},
+    "model.decoder": {"name": "liif", "hidden": [8]},
+    "batch": 2,
+    "data.patch": 8,
+    "data.scale": [1.0, 2.0],
+    "data.queries": 16,
+    "iterations": 2,
+    "schedule.name": "constant",
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_run_is_made_and_continued_and_its_model_scored(photos: Path, tmp_path: Path) -> None:
+    path = liif_cli.train(tmp_path / "run", photos, settings=TINY)
+    assert path.parent == tmp_path / "run"
+    before = path.read_bytes()
+    again = liif_cli.train(tmp_path / "run", settings={"iterations": 3})
+    assert again == path and path.read_bytes() != before
+    model = liif_cli.load_model(path)
+    rows = liif_cli.evaluate([path, model], photos, scales=[2])
+    assert [row.method for row in rows] == ["bicubic", "x4-lanczos", path.stem, "model 2"]
+    assert rows[2].psnr == pytest.approx(rows[3].psnr) and {row.scale for row in rows} == {2.0}
+
+
+def test_what_makes_no_sense(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run"):
+        liif_cli.train(tmp_path / "none")
+    with pytest.raises(UsageError, match="not an architecture"):
+        liif_cli.train(tmp_path / "run", photos, model="unet")
+    with pytest.raises(UsageError, match="iteration"):
+        liif_cli.train(tmp_path / "run", photos, settings={"iteration": 3})
+    with pytest.raises(UsageError, match="not a protocol"):
+        liif_cli.evaluate(dataset=photos, protocol="none")
+    assert not (tmp_path / "run").exists()
