@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from liif_cli.cli.options import one_of
+from liif_cli.cli.options import DEFAULT_MODEL, one_of
 from liif_cli.cli.progress import images_bar
 from liif_cli.errors import UsageError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from liif_cli.evaluation.scores import Row
 
 
-DEFAULT_MODEL = "edsr-baseline-liif"
 
 
 def eval_(

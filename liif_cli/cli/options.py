@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from liif_cli.rendering.sizes import Target
 
 
-DEFAULT_MODEL = "edsr-baseline-liif"
+DEFAULT_MODEL = "light"
 
 
 def one_side(context: typer.Context, first: str, one: Any, second: str, other: Any) -> tuple[Any, Any]:

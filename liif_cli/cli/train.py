@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from liif_cli.training.run_folder import Run
 
 
-DEFAULT_PRESET = "edsr-baseline-liif"
+DEFAULT_PRESET = "light"
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
         typer.Option(metavar="PRECISION", help="auto (bf16 where fast), fp32, bf16, or fp16 (with a scaler)."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Architecture: edsr-baseline-liif, its ablations, or rdn-liif.")
+        str | None, typer.Option(metavar="NAME", help="Architecture: light, light-large, edsr-baseline-liif, its ablations, or rdn-liif.")
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Threads that prepare batches.")] = None,

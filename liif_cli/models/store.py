@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from liif_cli.models.model import SRModel
 
 
-DEFAULT = "edsr-baseline-liif"
+DEFAULT = "light"
 HUB_FILE = "model.safetensors"
 HUB_REFERENCE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/\s]+))?(?:/(?P<path>\S+))?")
 
