@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from liif_cli.evaluation.scores import Row
 
 
-
-
 def eval_(
     dataset: Annotated[
         list[str],

@@ -25,7 +25,10 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the new run.")] = None,
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Recipe: a preset, see --presets. Default: {DEFAULT_PRESET}.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"Recipe: a preset, see --presets. Default: that of --model, or {DEFAULT_PRESET}."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Recipe: a TOML file, instead of a preset.")
@@ -64,7 +67,8 @@ def train(
         typer.Option(metavar="PRECISION", help="auto (bf16 where fast), fp32, bf16, or fp16 (with a scaler)."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Architecture: light, light-large, edsr-baseline-liif, its ablations, or rdn-liif.")
+        str | None,
+        typer.Option(metavar="NAME", help="Architecture: light, light-large, edsr-baseline-liif, rdn-liif, and more."),
     ] = None,
     device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Threads that prepare batches.")] = None,
@@ -120,6 +124,7 @@ def train(
     seconds = parse_time(max_time) if max_time else 0
     if resume is not None:
         refuse(out=out, preset=preset, config=config, init=init, fork=fork)
+    preset = preset or (preset_of(model) if model and config is None and fork is None else None)
     run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, overrides)
     go(run, recipe, init, fork, seconds, quiet)
 
@@ -152,6 +157,13 @@ def list_presets() -> None:
 
     for name in presets():
         result(name)
+
+
+def preset_of(model: str) -> str:
+    """The recipe for an architecture: of its own name, or else the one for decoders that are asked for queries."""
+    from liif_cli.training.recipe import presets
+
+    return model if model in presets() else "edsr-baseline-liif"
 
 
 def refuse(**options: Any) -> None:

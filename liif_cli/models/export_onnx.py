@@ -33,7 +33,7 @@ LARGEST_SCALE = 16
 # What the encoder's graph gives to the decoder's: name in the graphs -> attribute of the field.
 FIELDS: dict[type[nn.Module], dict[str, str]] = {
     LIIF: {"codes": "codes"},
-    Fourier: {"codes": "codes", "pixels": "image"},
+    Fourier: {"codes": "latent"},
 }
 SIDES = {
     "height": torch.export.Dim("height"),
@@ -51,7 +51,7 @@ class Graph(nn.Module):
 
 
 class EncoderGraph(Graph):
-    """image (1, 3, h, w), RGB in [0, 1] -> codes (1, h, w, D) and, for decoders that read them, pixels (1, h, w, 3)."""
+    """image (1, 3, h, w), RGB in [0, 1] -> codes (1, h, w, D)."""
 
     def __init__(self, model: SRModel) -> None:
         super().__init__(model)
@@ -95,10 +95,10 @@ class LIIFGraph(Graph):
 
 
 class FourierGraph(Graph):
-    """codes (1, h, w, D), pixels (1, h, w, 3), position and cell as for LIIF -> rgb (1, Q, 3), not clamped."""
+    """codes (1, h, w, D), which hold the image too, position and cell as for LIIF -> rgb (1, Q, 3), not clamped."""
 
-    def forward(self, codes: Tensor, pixels: Tensor, position: Tensor, cell: Tensor) -> Tensor:
-        field = FourierField(codes, (0, 0), (codes.shape[1], codes.shape[2]), pixels)
+    def forward(self, codes: Tensor, position: Tensor, cell: Tensor) -> Tensor:
+        field = FourierField(codes.transpose(2, 3), (0, 0), (codes.shape[1], codes.shape[2]), codes)
         return self.model.query(field, position, cell)
 
 
@@ -111,7 +111,6 @@ class FourierScaleGraph(Graph):
     """
 
     series: Tensor
-    window: Tensor
     turn: Tensor
 
     def __init__(self, model: SRModel, scale: int) -> None:
@@ -123,9 +122,7 @@ class FourierScaleGraph(Graph):
         window = torch.where(offset.abs() < 1, torch.cos(math.pi * offset / 2).square(), 0)
         function = window.unsqueeze(-1) * exact.basis(offset, torch.full_like(offset, 1 / scale))
         series = torch.einsum("pyi,qxj->pqjiyx", function, function).flatten(2, 3).flatten(0, 1)
-        image = torch.einsum("py,qx->pqyx", window, window).flatten(0, 1).unsqueeze(1)
         self.register_buffer("series", series.repeat(3, 1, 1, 1).float().detach())  # (colour and phase, function, 3, 3)
-        self.register_buffer("window", image.repeat(3, 1, 1, 1).float().detach())
         wave = 2 * math.pi * exact.frequency * torch.arange(1, exact.frequencies + 1)
         one = torch.ones(1, 1, dtype=torch.float64)
         turns = [torch.stack([torch.stack([w.cos(), w.sin()]), torch.stack([-w.sin(), w.cos()])]) for w in wave]
@@ -134,9 +131,9 @@ class FourierScaleGraph(Graph):
 
     def forward(self, image: Tensor) -> Tensor:
         field = self.model.encode(image)
-        n, (height, width) = cast(Fourier, self.model.decoder).functions, field.codes.shape[1:3]
-        codes = field.codes.view(1, height, width, n, n, 3).permute(
-            0, 5, 3, 4, 1, 2
+        n, (_, height, _, width) = cast(Fourier, self.model.decoder).functions, field.codes.shape
+        codes = field.codes.view(1, height, n, 3, n, width).permute(
+            0, 3, 4, 2, 1, 5
         )  # colour, function of x, of y, y, x
         top = torch.einsum("bcjayx,ai->bcjiyx", codes[..., :1, :], self.turn)
         bottom = torch.einsum("bcjayx,ia->bcjiyx", codes[..., -1:, :], self.turn)
@@ -145,8 +142,7 @@ class FourierScaleGraph(Graph):
         right = torch.einsum("bcaiyx,ja->bcjiyx", codes[..., -1:], self.turn)
         codes = torch.cat([left, codes, right], -1)
         out = F.conv2d(codes.flatten(1, 3), self.series, groups=3)
-        pixels = F.pad(field.image.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
-        out = F.pixel_shuffle(out + F.conv2d(pixels, self.window, groups=3), self.scale)
+        out = F.pixel_shuffle(out, self.scale)
         return self.model.denormalise(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

@@ -176,9 +176,17 @@ def _text(source: str, file: bool) -> str:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; tables are merged, everything else is replaced."""
+    """`base` with the values of `over`; tables are merged, except that another encoder or decoder replaces one; everything else
+    is replaced."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and isinstance(value, dict) and not _is_another(key, below, value):
+            value = merge(below, value)
+        result[key] = value
     return result
+
+
+def _is_another(key: str, below: dict[str, Any], value: dict[str, Any]) -> bool:
+    """Whether two tables describe networks of different kinds, whose other keys have nothing to do with each other."""
+    return key in ("encoder", "decoder") and value.get("name", below.get("name")) != below.get("name")

@@ -17,7 +17,7 @@ from liif_cli.models.checkpoints import read_header, save_model
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import PRESETS, ModelConfig
 from liif_cli.models.schema import ConfigError, parse, to_dict
-from liif_cli.models.store import find, load_model, shipped
+from liif_cli.models.store import DEFAULT, find, load_model, shipped
 
 
 @pytest.fixture
@@ -174,13 +174,17 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.weights
-def test_the_shipped_model_is_the_preset() -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("edsr-baseline-liif", 1_567_299), ("light", 410_885), ("light-photo", 410_885), ("light-large", 1_179_605)],
+)
+def test_the_shipped_models_are_the_presets(name: str, parameters: int) -> None:
     if not shipped():
         pytest.skip("no weights are shipped here")
-    found = find()
-    assert found.name == "edsr-baseline-liif"
-    assert found.config == PRESETS["edsr-baseline-liif"]
-    assert sum(p.numel() for p in found.load().parameters()) == 1_567_299
+    assert find().name == DEFAULT == "light"
+    found = find(name)
+    assert found.name == name and found.config == PRESETS[name.replace("-photo", "")]
+    assert sum(p.numel() for p in found.load().parameters()) == parameters
     assert found.header.licence
     assert found.header.provenance["iterations"] > 0
 
@@ -189,7 +193,7 @@ def test_the_shipped_model_is_the_preset() -> None:
 def test_bf16_holds_the_hidden_layers_that_are_shipped() -> None:
     if not shipped():
         pytest.skip("no weights are shipped here")
-    for linear in find().load().decoder.imnet.linears[1:]:
+    for linear in find("edsr-baseline-liif").load().decoder.imnet.linears[1:]:
         for parameter in linear.parameters():
             assert torch.equal(parameter, parameter.bfloat16().float())
 

@@ -98,7 +98,7 @@ def test_the_two_graphs_give_what_pytorch_gives(exported: Path, height: int, wid
     codes = dict(
         zip([each.name for each in encoder.get_outputs()], encoder.run(None, {"image": picture.numpy()}), strict=True)
     )
-    np.testing.assert_allclose(codes["codes"], field.codes.numpy(), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(codes["codes"], field.latent.numpy(), atol=1e-4, rtol=1e-4)
     (rgb,) = decoder.run(None, codes | {"position": position, "cell": cell})
     np.testing.assert_allclose(rgb, expected, atol=1e-4, rtol=1e-4)
 

@@ -469,7 +469,12 @@ def test_two_processes_give_what_one_gives(config, tmp_path):
 
 
 def test_the_command_trains_resumes_and_its_result_upscales(photos, tmp_path, capsys):
-    tiny = ["--set", "model.encoder={name='edsr', features=8, blocks=1}", "--set", "model.decoder.hidden=[16]"]
+    tiny = [
+        "--set",
+        "model.encoder={name='edsr', features=8, blocks=1}",
+        "--set",
+        "model.decoder={name='liif', hidden=[16]}",
+    ]
     flags = [
         "--patch",
         "12",

@@ -130,7 +130,7 @@ class Fourier(Decoder):
         float32, whatever is asked for: the products are too narrow to be faster in 16 bits there.
         """
         weight, bias = self.head()
-        if features.device.type == "cpu" and not torch.is_grad_enabled():
+        if features.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
             codes = coefficients_by_row(features, weight, bias)
         else:
             weight, bias = weight.to(features.dtype), bias.to(features.dtype)
