@@ -60,7 +60,7 @@ def compare(
         str,
         typer.Option(
             metavar="KIND",
-            help="Degrade the images first, to demonstrate: jpeg:Q, webp:Q, noise:S, blur:S, joined by +.",
+            help="Degrade the images first, to demonstrate: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by +.",
         ),
     ] = "clean",
     region: Annotated[

@@ -51,7 +51,7 @@ def eval_(
         list[str] | None,
         typer.Option(
             metavar="KIND[,KIND...]",
-            help="What is done to low-resolution images: jpeg:Q, webp:Q, noise:S, blur:S, joined by + as in"
+            help="What is done to low-resolution images: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by + as in"
             " noise:4+jpeg:65, or clean. A protocol of liif's own. May be repeated.",
         ),
     ] = None,

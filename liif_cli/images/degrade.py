@@ -1,4 +1,4 @@
-"""What happens to images on the web, done on purpose: blur, noise, JPEG and WebP, for evaluations and demonstrations."""
+"""What happens to images on the web, done on purpose: blur, noise and lossy coding, for evaluations and demonstrations."""
 
 import io
 import zlib
@@ -45,13 +45,19 @@ def _webp(pixels: Bytes, quality: float, _: np.random.Generator) -> Bytes:
     return coded(pixels, "WEBP", quality=int(quality))
 
 
+def _avif(pixels: Bytes, quality: float, _: np.random.Generator) -> Bytes:
+    return coded(pixels, "AVIF", quality=int(quality))
+
+
+CODINGS = ("jpeg", "webp", "avif")
 KINDS: dict[str, Callable[[Bytes, float, np.random.Generator], Bytes]] = {
     "blur": _blur,
     "noise": _noise,
     "jpeg": _jpeg,
     "webp": _webp,
+    "avif": _avif,
 }
-LARGEST = {"blur": 100.0, "noise": 255.0, "jpeg": 100.0, "webp": 100.0}
+LARGEST = {"blur": 100.0, "noise": 255.0} | dict.fromkeys(CODINGS, 100.0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Degradation:
     def parse(cls, text: str) -> "Degradation":
         """`noise:4+jpeg:65`: noise of 4 levels, then JPEG of quality 65. Raises UsageError.
 
-        blur:S (a Gaussian of S pixels), noise:S (of S 8-bit levels), jpeg:Q and webp:Q (qualities 1 to 100), or clean.
+        blur:S (a Gaussian of S pixels), noise:S (of S 8-bit levels), jpeg:Q, webp:Q and avif:Q (qualities 1 to 100), or
+        clean.
         """
         if text == CLEAN.name:
             return CLEAN
@@ -79,7 +86,7 @@ class Degradation:
     @property
     def compression(self) -> tuple[str, int] | None:
         """The format and the quality of the last compression, None if there is none."""
-        return next(((kind, int(amount)) for kind, amount in reversed(self.steps) if kind in ("jpeg", "webp")), None)
+        return next(((kind, int(amount)) for kind, amount in reversed(self.steps) if kind in CODINGS), None)
 
     def apply(self, pixels: Bytes, name: str) -> Bytes:
         """A damaged copy of (H, W, 3) uint8. Chance follows from the image's `name` alone, so a second call gives the same."""
@@ -96,11 +103,11 @@ def _step(part: str, text: str) -> Step:
         value = float(amount)
     except ValueError:
         value = 0.0
-    whole = kind not in ("jpeg", "webp") or value == int(value)
+    whole = kind not in CODINGS or value == int(value)
     if kind not in KINDS or not 0 < value <= LARGEST[kind] or not whole:
         raise UsageError(
             f"{text!r} is not a degradation",
-            hint="clean, or jpeg:Q, webp:Q (1 to 100), noise:S, blur:S, joined by +, as in noise:4+jpeg:65",
+            hint="clean, or jpeg:Q, webp:Q, avif:Q (1 to 100), noise:S, blur:S, joined by +, as in noise:4+jpeg:65",
             argument="degrade",
         )
     return kind, value

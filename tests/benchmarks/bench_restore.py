@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--side", type=int, default=192)
     parser.add_argument("--scale", type=float, action="append")
-    parser.add_argument("--form", default="jpeg", choices=("jpeg", "webp"))
+    parser.add_argument("--form", default="jpeg", choices=("jpeg", "webp", "avif"))
     parser.add_argument("--quality", action="append", help=f"a quality, or a degradation; default: {QUALITIES}")
     parser.add_argument("--strength", type=float, action="append")
     arguments = parser.parse_args()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from liif_cli.images import read
-from liif_cli.images.formats.compression import LUMA, jpeg_quality, webp_quality
+from liif_cli.images.formats import heif
+from liif_cli.images.formats.compression import LUMA, av1_quality, jpeg_quality, webp_quality
 
 Y, X = np.mgrid[0:96, 0:128]
 SCENE = np.dstack([128 + 90 * np.sin(X / 9) * np.cos(Y / 5), X * 2, Y * 2]).clip(0, 255).astype(np.uint8)
@@ -56,7 +57,27 @@ def test_a_lossy_webp_tells_about_its_quality(quality: int) -> None:
     assert quality_of(saved("WEBP", alpha, quality=quality)) == pytest.approx(quality, abs=12)
 
 
+@pytest.mark.parametrize("quality", [20, 50, 75, 90])
+def test_an_avif_tells_about_its_quality(quality: int) -> None:
+    assert quality_of(saved("AVIF", quality=quality)) == pytest.approx(quality, abs=9)
+    alpha = np.dstack([SCENE, X * 2]).clip(0, 255).astype(np.uint8)
+    first = quality_of(saved("AVIF", alpha, quality=quality, exif=b"Exif\0\0MM\0*\0\0\0\x08" + bytes(6)))
+    assert first == pytest.approx(quality, abs=9)  # the primary item, wherever alpha and EXIF stand
+
+
+def test_a_wide_avif_has_tiles() -> None:
+    assert quality_of(saved("AVIF", np.tile(SCENE, (1, 40, 1)), quality=60, speed=10)) == pytest.approx(60, abs=9)
+
+
+def test_a_cut_avif_has_no_quality() -> None:
+    data = saved("AVIF", quality=60)
+    for length in range(0, len(data), 37):
+        assert heif.read(io.BytesIO(data[:length])).quality in (None, heif.read(io.BytesIO(data)).quality)
+    assert av1_quality(b"") is None and av1_quality(bytes(range(256))) is None
+
+
 def test_what_loses_nothing_has_no_quality() -> None:
     assert quality_of(saved("WEBP", lossless=True)) is None
     assert quality_of(saved("PNG")) is None
+    assert quality_of(saved("AVIF", quality=100, subsampling="4:4:4")) is None
     assert webp_quality(b"") is None and webp_quality(bytes(200)) is None

@@ -105,3 +105,91 @@ class _Bools:
             if self.bits == 8:
                 self.value, self.bits = self.value | next(self.data, 0), 0
         return bit
+
+
+def av1_quality(obus: bytes) -> int | None:
+    """About the quality, 1 to 100, of a still image in AV1: `obus` are its sequence and frame header (AV1 specification, 5.5
+    and 5.9), from which libaom's scale of quantisers, and by libavif's formula the quality, follows.
+
+    None for what is coded without loss, and for files whose headers are not the reduced ones of still images.
+    """
+    found: dict[int, bytes] = {}
+    for kind, body in _units(obus):
+        found.setdefault(kind, body)
+    header = found.get(6) or found.get(3)  # a frame, or its header alone
+    if 1 not in found or not header:
+        return None
+    index = _base_quantiser(_Bits(found[1]), _Bits(header))
+    return None if not index else max(1, round(100 * (1 - index / 255)))
+
+
+def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, payload) of each open bitstream unit; the last one may be cut."""
+    while len(data) > 1 and data[0] & 2:  # all but the last of an item state their sizes
+        kind, first = data[0] >> 3 & 15, 2 if data[0] & 4 else 1
+        length = next((n for n, byte in enumerate(data[first : first + 8], 1) if byte < 128), 8)
+        size = sum((byte & 127) << 7 * n for n, byte in enumerate(data[first : first + length]))  # LEB128
+        yield kind, data[first + length : first + length + size]
+        data = data[first + length + size :]
+
+
+def _base_quantiser(sequence: "_Bits", frame: "_Bits") -> int | None:
+    """`base_q_idx`, 0 to 255; None if the headers are of another kind."""
+    if sequence.number(5) & 1 == 0:  # profile, still_picture, reduced_still_picture_header
+        return None
+    sequence.number(5)
+    sizes = sequence.number(4) + 1, sequence.number(4) + 1
+    width, height = (sequence.number(bits) + 1 for bits in sizes)
+    large = sequence.number(1)  # superblocks of 128 pixels
+    sequence.number(2)
+    superres = sequence.number(1)
+    frame.number(1)
+    screen_content = frame.number(1)
+    frame.number(screen_content)  # force_integer_mv
+    if superres and frame.number(1):
+        return None
+    if frame.number(1):  # another size to show it at
+        frame.number(32)
+    frame.number(screen_content)  # allow_intrabc
+    return frame.number(8) if _skip_tiles(frame, width, height, large) else None
+
+
+def _skip_tiles(frame: "_Bits", width: int, height: int, large: int) -> bool:
+    """Read past `tile_info` (5.9.15). False where tiles are not uniform."""
+    side = 128 if large else 64
+    columns, rows = (-(-8 * -(-n // 8) // side) for n in (width, height))
+    least = _log2(4096 // side, columns)
+    least_all = max(least, _log2(4096 * 2304 // side**2, rows * columns))
+    if not frame.number(1):
+        return False
+    across = _increments(frame, least, _log2(1, min(columns, 64)))
+    down = _increments(frame, max(least_all - across, 0), _log2(1, min(rows, 64)))
+    if across + down:
+        frame.number(across + down + 2)
+    return True
+
+
+def _log2(block: int, target: int) -> int:
+    return next(k for k in range(32) if block << k >= target)
+
+
+def _increments(frame: "_Bits", value: int, most: int) -> int:
+    while value < most and frame.number(1):
+        value += 1
+    return value
+
+
+class _Bits:
+    """Bits, the highest first; zeros beyond the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def number(self, bits: int) -> int:
+        """An unsigned number of `bits` bits."""
+        value = 0
+        for at in range(self.at, self.at + bits):
+            byte = self.data[at // 8] if at // 8 < len(self.data) else 0
+            value = 2 * value + (byte >> (7 - at % 8) & 1)
+        self.at += bits
+        return value
