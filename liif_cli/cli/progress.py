@@ -242,8 +242,10 @@ def describe(event: "Trained") -> str:
 
 def sentence(event: "Event") -> str | None:
     """What there is to say about an event; None if nothing."""
-    from liif_cli.training.events import Skipped, Started, Validated
+    from liif_cli.training.events import Noted, Skipped, Started, Validated
 
+    if isinstance(event, Noted):
+        return f"Note: {event.text}"
     if isinstance(event, Skipped):
         return "; ".join(f"skipped: {reason}" for reason in event.skipped)
     if isinstance(event, Started):

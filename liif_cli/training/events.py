@@ -51,6 +51,14 @@ class Skipped(Event):
 
 
 @dataclass(frozen=True)
+class Noted(Event):
+    """Something to know about the run, which stops nothing: a sentence."""
+
+    name = "note"
+    text: str
+
+
+@dataclass(frozen=True)
 class Trained(Event):
     """Means over the steps since the last of these: loss, PSNR in dB, speed, and the share of time spent waiting for data."""
 
@@ -89,7 +97,9 @@ class Ended(Event):
     reason: str
 
 
-KINDS: dict[str, type[Event]] = {kind.name: kind for kind in (Started, Skipped, Trained, Validated, Saved, Ended)}
+KINDS: dict[str, type[Event]] = {
+    kind.name: kind for kind in (Started, Skipped, Noted, Trained, Validated, Saved, Ended)
+}
 
 
 def parse(entry: Mapping[str, Any]) -> Event | None:

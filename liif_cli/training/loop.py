@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,9 @@ from liif_cli.machine.processes import World
 from liif_cli.machine.signals import Stop
 from liif_cli.models.checkpoints import save_model
 from liif_cli.training.device_pairs import DevicePairs, bytes_needed, to_device
-from liif_cli.training.events import Ended, Event, Saved, Skipped, Started, Step, Trained, Validated
+from liif_cli.training.events import Ended, Event, Noted, Saved, Skipped, Started, Step, Trained, Validated
 from liif_cli.training.pairs import Batch, Pairs, Patches, batches, numbers_of
-from liif_cli.training.report import card, provenance
+from liif_cli.training.report import card, provenance, verdict
 from liif_cli.training.run_folder import Run
 from liif_cli.training.trainer import Trainer, psnr
 from liif_cli.training.validation import Validation
@@ -63,10 +63,18 @@ class Loop:
     """Steps, and between them what the clock and the iteration's number call for."""
 
     def __init__(
-        self, trainer: Trainer, run: Run, world: World, stop: Stop, pairs: Pairs, source: str, watch: Watcher
+        self,
+        trainer: Trainer,
+        run: Run,
+        world: World,
+        stop: Stop,
+        pairs: Pairs,
+        source: str,
+        watch: Watcher,
+        notes: Sequence[str] = (),
     ) -> None:
         self.trainer, self.run, self.world, self.stop, self.pairs = trainer, run, world, stop, pairs
-        self.source, self.watch, self.config = source, watch, trainer.config
+        self.source, self.watch, self.config, self.notes = source, watch, trainer.config, notes
         if world.first:
             run.tidy()
         self.validation = Validation(self.config) if world.first and self.config.data.val else None
@@ -100,6 +108,8 @@ class Loop:
         pictures = self.pairs.pictures
         begun, skipped = self.trainer.iteration, self._newly_skipped()
         self.log(Started(begun, self.source, self.world.size, len(pictures), pictures.in_memory, skipped))
+        for note in self.notes:
+            self.log(Noted(begun, note))
         ahead = batches(self._make, self.trainer.iteration, self.config.iterations, self.config.workers)
         try:
             code = DONE if self.trainer.iteration >= self.config.iterations else RUNNING
@@ -110,6 +120,8 @@ class Loop:
         finally:
             ahead.close()
         self.checkpoint()
+        if self.validation is not None and (below := verdict(self.last_scores(), self.validation.bicubic)):
+            self.log(Noted(self.trainer.iteration, below))
         self.world.wait()
         reason = {DONE: "done", TIME: "time"}.get(code) or self.stop.signal or "signal"
         self.log(Ended(self.trainer.iteration, reason))
@@ -134,6 +146,7 @@ class Loop:
         batch = to_device(made, self.trainer.device) if isinstance(made, torch.Tensor) else made.to(self.trainer.device)
         self.meter.waited += time.monotonic() - asked
         loss, error = self.trainer.step(batch)
+        self.run.stepped = True
         self.meter.losses.append(loss)
         self.meter.errors.append(error)
         if self.world.first:
@@ -157,7 +170,7 @@ class Loop:
             if skipped := self._newly_skipped():
                 self.log(Skipped(iteration, skipped))
             self.log(meter.report(self.world, self.config.batch, iteration, self.trainer.rate))
-        if self.validation is not None and (iteration % self.config.validation.every == 0 or code == DONE):
+        if self.validation is not None and (iteration % self.config.validation.every == 0 or code in (DONE, TIME)):
             self.validate(self.validation)
         if overdue:
             self.checkpoint()
@@ -183,14 +196,18 @@ class Loop:
         self.run.draw_curve(validation.bicubic)
         self.meter.since += time.monotonic() - began
 
+    def last_scores(self) -> dict[str, float]:
+        """PSNR by scale of the last validation, of an earlier session if this one had none."""
+        return self.scores or self.run.last_scores()
+
     def checkpoint(self) -> None:
         """Write the run's state and its published model with its card; the first process alone."""
         if not self.world.first:
             return
         trainer, config, pictures = self.trainer, self.config, len(self.pairs.pictures)
         self.run.save_state(trainer.state())
-        scores = self.scores or self.run.last_scores()
-        made = provenance(config, trainer.iteration, self.source, pictures, scores)
+        bicubic = self.validation.bicubic if self.validation is not None else {}
+        made = provenance(config, trainer.iteration, self.source, pictures, self.last_scores(), bicubic)
         save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())

@@ -5,7 +5,7 @@ keys and wrong types with their path.
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -163,6 +163,32 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
         raise UsageError(f"{origin} is not TOML: {error}") from None
     except ConfigError as error:
         raise UsageError(f"{origin}: {error}") from None
+
+
+def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    """`config` with a schedule that fits its iterations, and a note on each value that was changed for that.
+
+    What is longer than the run is scaled to it: a decay to a fifth, a warm-up to a twentieth, milestones so that the last is
+    at four fifths. Otherwise a short run of a long recipe would never reach the learning rate it asks for.
+    """
+    schedule, run = config.schedule, config.iterations
+    changed: dict[str, Any] = {}
+    if schedule.name == "hold" and schedule.decay > run:
+        changed["decay"] = run // 5
+    if schedule.warmup > run:
+        changed["warmup"] = run // 20
+    if schedule.name == "multistep" and schedule.milestones and max(schedule.milestones) >= run:
+        last = max(schedule.milestones)
+        changed["milestones"] = tuple(4 * run * each // (5 * last) for each in schedule.milestones)
+    notes = [
+        f"schedule.{key} of {_listed(getattr(schedule, key))} does not fit into {run:,} iterations; scaled to {_listed(value)}"
+        for key, value in changed.items()
+    ]
+    return replace(config, schedule=replace(schedule, **changed)), notes
+
+
+def _listed(value: int | tuple[int, ...]) -> str:
+    return ", ".join(f"{each:,}" for each in (value if isinstance(value, tuple) else (value,)))
 
 
 def _text(source: str, file: bool) -> str:

@@ -82,7 +82,12 @@ def _font(size: int) -> Any:
 
 
 def provenance(
-    config: TrainConfig, iterations: int, source: str, pictures: int, scores: Mapping[str, float]
+    config: TrainConfig,
+    iterations: int,
+    source: str,
+    pictures: int,
+    scores: Mapping[str, float],
+    bicubic: Mapping[str, float],
 ) -> dict[str, Any]:
     """How a checkpoint came about, for its header: no paths of this machine, only the folders' names."""
     recipe = to_dict(config)
@@ -95,6 +100,7 @@ def provenance(
         "pictures": pictures,
         "recipe": recipe,
         "validation_psnr": dict(scores),
+        "validation_bicubic": {scale: bicubic[scale] for scale in scores if scale in bicubic},
         "software": f"liif {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 
@@ -135,13 +141,26 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
         "",
         "## Validation",
         "",
-        *_scores(made["validation_psnr"], config),
+        *_scores(made["validation_psnr"], made["validation_bicubic"], config),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _scores(scores: Mapping[str, float], config: TrainConfig) -> list[str]:
+def verdict(scores: Mapping[str, float], bicubic: Mapping[str, float]) -> str | None:
+    """A sentence on the scales at which a model is under bicubic in validation (PSNR in dB by scale); None if there is none."""
+    under = [
+        f"x{k} ({v:.2f} dB, bicubic {bicubic[k]:.2f})" for k, v in scores.items() if k in bicubic and v < bicubic[k]
+    ]
+    if not under:
+        return None
+    return f"this model is worse than bicubic at {', '.join(under)}: it needs more iterations, or another learning rate"
+
+
+def _scores(scores: Mapping[str, float], bicubic: Mapping[str, float], config: TrainConfig) -> list[str]:
     if not scores:
         return ["Not measured."]
     what = f"PSNR in RGB, mean over the centres ({config.validation.crop} pixels) of validation pictures, no border shaved."
-    return [what, "", "| scale | PSNR, dB |", "|---|---|", *(f"| x{k} | {v:.3f} |" for k, v in scores.items())]
+    rows = [f"| x{k} | {v:.3f} | {f'{bicubic[k]:.3f}' if k in bicubic else ''} |" for k, v in scores.items()]
+    below = verdict(scores, bicubic)
+    warning = [f"**{below[0].upper()}{below[1:]}.**", ""] if below else []
+    return [*warning, what, "", "| scale | PSNR, dB | bicubic, dB |", "|---|---|---|", *rows]

@@ -9,6 +9,9 @@ RUN/previews/, RUN/curve.png     pictures to look at
 
 import io
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.stepped = False  # whether a step was made since this object was made
+        self._new_folders: list[Path] | None = None  # those that `create` made, the innermost first; None for `open`
 
     @classmethod
     def create(cls, folder: Path, config: TrainConfig) -> "Run":
@@ -35,8 +40,10 @@ class Run:
         run = cls(folder)
         if run.config_path.exists():
             raise OutputError(f"{folder} already holds a run", hint=f"Continue it with: liif train --resume {folder}")
+        previews = folder / "previews"
+        run._new_folders = [each for each in (previews, *previews.parents) if not each.exists()]
         try:
-            (folder / "previews").mkdir(parents=True, exist_ok=True)
+            previews.mkdir(parents=True, exist_ok=True)
             write_bytes(run.config_path, json.dumps(to_dict(config), indent=2).encode())
         except OSError as error:
             raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
@@ -49,6 +56,25 @@ class Run:
         if not run.config_path.is_file():
             raise InputError(f"{folder} holds no run of liif train (no config.json)")
         return run
+
+    @contextmanager
+    def discarded_without_a_step(self) -> Iterator[None]:
+        """Remove a run that `create` made if the block raises before a step was made: nothing would be there to continue, and
+        the folder would be in the way of the corrected call. What else is in the folder stays."""
+        try:
+            yield
+        except BaseException:
+            if self._new_folders is not None and not self.stepped:
+                self._discard(self._new_folders)
+            raise
+
+    def _discard(self, folders: list[Path]) -> None:
+        for file in (self.config_path, self.log_path):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+        for folder in folders:
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
 
     @property
     def config_path(self) -> Path:

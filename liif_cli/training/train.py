@@ -18,7 +18,7 @@ from liif_cli.models.store import load_model
 from liif_cli.training.degradations import DEGRADATIONS
 from liif_cli.training.loop import Loop, Watcher
 from liif_cli.training.pairs import Pairs
-from liif_cli.training.recipe import TrainConfig
+from liif_cli.training.recipe import TrainConfig, fitted
 from liif_cli.training.run_folder import Run
 from liif_cli.training.sources import Pictures
 from liif_cli.training.trainer import Trainer, settle
@@ -37,9 +37,17 @@ def train(
 
     A run that has a state goes on from it, exactly. init: a checkpoint whose weights to start from. fork: a run whose weights,
     EMA and optimiser to start from, with data that it has not seen, at the beginning of this run's schedule. Started by
-    torchrun, all its processes call this. Raises `LiifError`s for data, checkpoints and values that make no sense.
+    torchrun, all its processes call this. A schedule that is longer than the run is scaled to it. Raises `LiifError`s for data,
+    checkpoints and values that make no sense; a run that was created for this call and made no step is then removed.
     """
     check(config)
+    with run.discarded_without_a_step():
+        return _train(run, config, init, fork, max_time, watch or (lambda event: None))
+
+
+def _train(
+    run: Run, config: TrainConfig, init: str | Path | None, fork: Run | None, max_time: float, watch: Watcher
+) -> str:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = choose_device(config.device)
@@ -49,13 +57,11 @@ def train(
             device = torch.device("cuda", world.local)
         if config.batch % world.size:
             raise UsageError(f"a batch of {config.batch} cannot be shared out among {world.size} processes")
-        config = settle(config, device)
+        config, notes = fitted(settle(config, device))
         trainer = Trainer(config, SRModel(config.model), device)
         source = begin(trainer, run, init, fork)
         trainer.distribute(world.size)
-        return Loop(trainer, run, world, stop, make_pairs(config), source, watch or (lambda entry: None)).run_until(
-            max_time
-        )
+        return Loop(trainer, run, world, stop, make_pairs(config), source, watch, notes).run_until(max_time)
 
 
 def check(config: TrainConfig) -> None:

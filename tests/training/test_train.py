@@ -27,7 +27,7 @@ from liif_cli.models.model import SRModel
 from liif_cli.models.schema import to_dict
 from liif_cli.models.store import load_model
 from liif_cli.training.device_pairs import DevicePairs
-from liif_cli.training.events import Step
+from liif_cli.training.events import Noted, Step
 from liif_cli.training.optimisers import factor
 from liif_cli.training.pairs import Pairs
 from liif_cli.training.recipe import (
@@ -37,8 +37,10 @@ from liif_cli.training.recipe import (
     ScheduleConfig,
     TrainConfig,
     ValidationConfig,
+    fitted,
     read,
 )
+from liif_cli.training.report import verdict
 from liif_cli.training.run_folder import Run
 from liif_cli.training.sources import Pictures
 from liif_cli.training.train import train
@@ -166,6 +168,29 @@ def test_schedules():
     assert factor(ScheduleConfig(), 5, 10) == 1
 
 
+@pytest.mark.parametrize("iterations", [60, 20_000])
+@pytest.mark.parametrize("preset", ["light", "edsr-baseline-liif", "edsr-baseline-liif-paper"])
+def test_a_schedule_longer_than_the_run_is_scaled_to_it(preset, iterations):
+    recipe, notes = fitted(replace(read(preset), iterations=iterations))
+    rates = [factor(recipe.schedule, i, iterations) for i in range(iterations)]
+    assert sum(rate == 1 for rate in rates) > 0.15 * iterations and rates.index(1.0) <= 0.05 * iterations
+    assert rates[-1] < 0.1  # it is let down at the end, too
+    assert notes and all(note.startswith("schedule.") for note in notes)
+    assert fitted(recipe) == (recipe, [])
+    assert fitted(read(preset)) == (read(preset), [])
+
+
+def test_what_a_short_schedule_is_scaled_to():
+    light = read("light")
+    recipe, notes = fitted(replace(light, iterations=100))
+    assert (recipe.schedule.decay, recipe.schedule.warmup) == (20, 5)
+    assert notes[0] == "schedule.decay of 60,000 does not fit into 100 iterations; scaled to 20"
+    paper, _ = fitted(replace(read("edsr-baseline-liif-paper"), iterations=500))
+    assert paper.schedule.milestones == (100, 200, 300, 400)
+    cool_down = replace(light, iterations=60_000)  # all decay: asked for, and it fits
+    assert fitted(cool_down) == (cool_down, [])
+
+
 def test_the_averages_decay_warms_up():
     model = nn.Linear(1, 1, bias=False)
     ema = make_ema(model, EMAConfig(0.999))
@@ -208,7 +233,7 @@ def test_a_run_leaves_what_it_should(config, tmp_path):
     assert train(run, config, watch=heard.append) == "done"
     entries = run.entries()
     assert [e["iteration"] for e in entries if e["event"] == "validate"] == [8, 16, 24]
-    assert [e["event"] for e in entries][-2:] == ["checkpoint", "end"]
+    assert [e["event"] for e in entries][-3:] == ["checkpoint", "note", "end"]  # under bicubic
     assert sum(isinstance(event, Step) for event in heard) == 24
     header = read_header(tmp_path / "run" / "tiny.safetensors")
     assert header.model == json.loads(json.dumps(to_dict(config.model))) and header.provenance["iterations"] == 24
@@ -341,6 +366,57 @@ def test_what_makes_no_sense_is_refused(config, tmp_path, monkeypatch):
         train(run, config)
     with pytest.raises(InputError, match="holds no run"):
         Run.open(tmp_path)
+
+
+def test_a_run_under_bicubic_says_so_when_it_ends_and_on_its_card(config, tmp_path):
+    heard = []
+    run = Run.create(tmp_path / "run", config)
+    train(run, config, watch=heard.append)
+    [note] = [event.text for event in heard if isinstance(event, Noted)]
+    assert note.startswith("this model is worse than bicubic at x2 (")
+    card = (run.folder / "tiny.md").read_text("utf-8")
+    assert f"**T{note[1:]}.**" in card
+    scores = run.last_scores()
+    made = read_header(run.folder / "tiny.safetensors").provenance
+    assert made["validation_psnr"] == scores and made["validation_bicubic"]["2"] > scores["2"]
+    assert verdict({"2": 30.0, "3": 28.0}, {"2": 29.0, "3": 28.0}) is None
+
+
+def test_the_schedule_that_was_scaled_is_noted_and_published(config, tmp_path):
+    config = replace(config, iterations=10, schedule=ScheduleConfig("hold", decay=1000))
+    heard = []
+    run = Run.create(tmp_path / "run", config)
+    train(run, config, watch=heard.append)
+    notes = [event.text for event in heard if isinstance(event, Noted)]
+    assert notes[0] == "schedule.decay of 1,000 does not fit into 10 iterations; scaled to 2"
+    made = read_header(run.folder / "tiny.safetensors").provenance
+    assert made["recipe"]["schedule"]["decay"] == 2
+    assert run.config()["schedule"]["decay"] == 1000  # a run that is made longer gets it
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_nothing_is_left_by_a_run_that_never_stepped(photos, tmp_path, monkeypatch, capsys, existing):
+    monkeypatch.chdir(tmp_path)
+    if existing:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "notes.txt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    tiny = [
+        "--set",
+        "model.encoder={name='edsr', features=8, blocks=1}",
+        "--set",
+        "model.decoder={name='liif', hidden=[16]}",
+    ]
+    rest = ["--out", "a/run", "--patch", "12", "--queries", "30", "--batch", "2", "--iterations", "2", *tiny]
+    (tmp_path / "empty").mkdir()
+    for wrong in ("gone", "empty"):
+        assert cli(["train", "--data", wrong, *rest]) == 3
+        assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "empty"])
+    assert cli(["train", "--data", str(photos), "--val", "gone", *rest]) == 3
+    assert cli(["train", "--data", str(photos), "--init", "gone", *rest]) == 5
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "empty"])
+    assert cli(["train", "--data", str(photos), *rest]) == 0  # the corrected command
+    assert Run(tmp_path / "a" / "run").load_state()["iteration"] == 2
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(config, tmp_path):

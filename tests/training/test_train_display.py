@@ -18,6 +18,7 @@ from liif_cli.errors import UsageError
 from liif_cli.training.events import (
     KINDS,
     Ended,
+    Noted,
     Saved,
     Skipped,
     Started,
@@ -75,7 +76,7 @@ def test_the_live_line_has_loss_psnr_speed_and_waiting(monkeypatch):
 
 
 def test_the_log_keeps_events_whole_and_passes_over_others():
-    events = [START, GONE, NUMBERS, SCORES, Saved(100), Ended(100, "done")]
+    events = [START, GONE, Noted(1, "so"), NUMBERS, SCORES, Saved(100), Ended(100, "done")]
     assert {event.name for event in events} == set(KINDS)
     for event in events:
         entry = json.loads(json.dumps({**event.entry(), "time": 1.5}))
