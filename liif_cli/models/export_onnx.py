@@ -30,11 +30,7 @@ from liif_cli.models.schema import to_dict
 
 OPSET = 18
 LARGEST_SCALE = 16
-# What the encoder's graph gives to the decoder's: name in the graphs -> attribute of the field.
-FIELDS: dict[type[nn.Module], dict[str, str]] = {
-    LIIF: {"codes": "codes"},
-    Fourier: {"codes": "latent"},
-}
+OUTPUTS = {"encoder": "codes", "decoder": "rgb"}
 SIDES = {
     "height": torch.export.Dim("height"),
     "width": torch.export.Dim("width"),
@@ -53,13 +49,9 @@ class Graph(nn.Module):
 class EncoderGraph(Graph):
     """image (1, 3, h, w), RGB in [0, 1] -> codes (1, h, w, D)."""
 
-    def __init__(self, model: SRModel) -> None:
-        super().__init__(model)
-        self.parts = fields(model)
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        field = self.model.encode(image)
-        return tuple(getattr(field, part) for part in self.parts.values())
+    def forward(self, image: Tensor) -> Tensor:
+        latent: Tensor = self.model.encode(image).latent
+        return latent
 
 
 class LIIFGraph(Graph):
@@ -73,7 +65,7 @@ class LIIFGraph(Graph):
 
     def __init__(self, model: SRModel) -> None:
         super().__init__(model)
-        layers = model.decoder.layers()
+        layers = cast(LIIF, model.decoder).layers()
         self.register_buffer("coord", layers.coord.detach().clone())  # a copy: not all of the layer goes into the graph
         self.register_buffer("cell", None if layers.cell is None else layers.cell.detach().clone())
 
@@ -150,13 +142,6 @@ DECODER_GRAPHS: dict[type[nn.Module], Callable[[SRModel], Graph]] = {LIIF: LIIFG
 SCALE_GRAPHS: dict[type[nn.Module], Callable[[SRModel, int], Graph]] = {Fourier: FourierScaleGraph}
 
 
-def fields(model: SRModel) -> dict[str, str]:
-    """What the encoder's graph gives to the decoder's, see `FIELDS`. Raises `UsageError` for a decoder that has no graph."""
-    if type(model.decoder) not in FIELDS:
-        raise UsageError(f"cannot export the decoder {model.config.decoder.name}: it has no ONNX graph")
-    return FIELDS[type(model.decoder)]
-
-
 def export_onnx(found: Checkpoint, folder: Path, *, scale: int | None = None, overwrite: bool = False) -> list[Path]:
     """Write a checkpoint's graphs into `folder`, made if needed; returns their files, each whole or not there.
 
@@ -192,7 +177,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _graphs(model: SRModel, scale: int | None) -> dict[str, Graph]:
-    fields(model)
+    if type(model.decoder) not in DECODER_GRAPHS:
+        raise UsageError(f"cannot export the decoder {model.config.decoder.name}: it has no ONNX graph")
     graphs: dict[str, Graph] = {"encoder": EncoderGraph(model), "decoder": DECODER_GRAPHS[type(model.decoder)](model)}
     if scale is None:
         return graphs
@@ -208,7 +194,6 @@ def _graphs(model: SRModel, scale: int | None) -> dict[str, Graph]:
 
 def _serialise(name: str, graph: Graph, found: Checkpoint) -> bytes:
     inputs = _examples(name, graph)
-    outputs = list(fields(graph.model)) if name == "encoder" else ["rgb" if name == "decoder" else "output"]
     with _quiet(), torch.enable_grad():  # with gradients the networks do nothing in place
         program: Any = torch.onnx.export(
             graph.eval().requires_grad_(False),
@@ -217,7 +202,7 @@ def _serialise(name: str, graph: Graph, found: Checkpoint) -> bytes:
             dynamic_shapes=tuple({axis: SIDES[side] for axis, side in axes.items()} for _, axes in inputs.values()),
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=outputs,
+            output_names=[OUTPUTS.get(name, "output")],
             verbose=False,
         )
     about = {
@@ -236,11 +221,11 @@ def _examples(name: str, graph: Graph) -> dict[str, tuple[Tensor, dict[int, str]
     image = torch.rand(1, 3, 12, 13)
     if name != "decoder":
         return {"image": (image, {2: "height", 3: "width"})}
-    encoder = EncoderGraph(graph.model)
-    parts = zip(encoder.parts, encoder(image), strict=True)
-    field = {key: (part.detach(), {1: "height", 2: "width"}) for key, part in parts}
-    query = {"position": torch.rand(1, 50, 2, dtype=torch.float64) * 10, "cell": torch.rand(1, 50, 2)}
-    return field | {key: (example, {1: "queries"}) for key, example in query.items()}
+    return {
+        "codes": (EncoderGraph(graph.model)(image).detach(), {1: "height", 2: "width"}),
+        "position": (torch.rand(1, 50, 2, dtype=torch.float64) * 10, {1: "queries"}),
+        "cell": (torch.rand(1, 50, 2), {1: "queries"}),
+    }
 
 
 @contextmanager
