@@ -94,13 +94,15 @@ class Decoder(Part):
 
     The constructor's first argument is the number of the features' channels. halo: codes that a query reads beyond its lower
     code, and beyond the next one. scales: the range that it was trained for. dtypes: what it can compute in. whole_patches:
-    whether `patches` is cheap enough to train on all pixels of a patch.
+    whether `patches` is cheap enough to train on all pixels of a patch. encoder_prefix: what stands before the names of the
+    encoder's parameters in files.
     """
 
     halo: int
     scales: tuple[float, float] = (1.0, 4.0)
     dtypes: frozenset[torch.dtype] = frozenset({torch.float32, torch.bfloat16, torch.float16})
     whole_patches: bool = False
+    encoder_prefix: str = "encoder."
 
     def prepare(
         self,
@@ -156,6 +158,10 @@ class Decoder(Part):
     def bytes_per_code(self, dtype: torch.dtype) -> int:
         """Bytes of one LR pixel in a field, computed in `dtype`."""
         raise NotImplementedError
+
+    def prepare_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes per LR pixel that `prepare` takes at most besides the features, its field included; default: the field."""
+        return self.bytes_per_code(dtype)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most besides its result and the field."""

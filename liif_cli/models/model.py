@@ -72,7 +72,7 @@ class SRModel(nn.Module):
     def bytes_per_pixel(self) -> int:
         """Bytes per LR pixel that are alive at once while a tile is encoded: the encoder's maps, or features and codes (and
         those in 16 bits beside them, where that is what the decoder computes in)."""
-        codes = self.code_bytes + self.decoder.bytes_per_code(torch.bfloat16)
+        codes = self.decoder.prepare_bytes(torch.float32) + self.decoder.bytes_per_code(torch.bfloat16)
         return max(4 * self.encoder.live_channels, 4 * self.encoder.out_channels + codes)
 
     @property
@@ -148,8 +148,15 @@ class SRModel(nn.Module):
         return self.query(self.encode(image), position, cell.double() * size / 2)
 
     def export(self) -> dict[str, Tensor]:
-        """Parameters by the authors' names: `encoder.*`, and the decoder's without their prefix (`imnet.*`)."""
-        return {name.removeprefix("decoder."): tensor for name, tensor in self.state_dict().items()}
+        """Parameters by the authors' names: `encoder.*` (of an up-sampling module: without that prefix), and the decoder's
+        without theirs (`imnet.*`)."""
+        return {self._exported(name): tensor for name, tensor in self.state_dict().items()}
+
+    def _exported(self, name: str) -> str:
+        """The authors' name of our parameter `name`."""
+        if name.startswith("encoder."):
+            return self.decoder.encoder_prefix + name.removeprefix("encoder.")
+        return name.removeprefix("decoder.")
 
     def load(self, tensors: Mapping[str, Tensor], *, assign: bool = False) -> None:
         """Take parameters by the authors' names, all or none; copies them, or keeps the tensors themselves (`assign`).
@@ -163,8 +170,7 @@ class SRModel(nn.Module):
                 raise CheckpointError(f"{name} has the shape {_shape(tensor)}, its config asks for {_shape(own[name])}")
             if not torch.isfinite(tensor).all():
                 raise CheckpointError(f"{name} holds NaN or infinite values")
-        prefixed = {name if name.startswith("encoder.") else f"decoder.{name}": t for name, t in tensors.items()}
-        self.load_state_dict(prefixed, assign=assign)
+        self.load_state_dict({name: tensors[self._exported(name)] for name in self.state_dict()}, assign=assign)
 
 
 def _shape(tensor: Tensor) -> str:

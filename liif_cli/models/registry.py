@@ -9,6 +9,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from liif_cli.models.decoders.fourier import Fourier, FourierConfig
 from liif_cli.models.decoders.liif import LIIF, LIIFConfig
+from liif_cli.models.decoders.metasr import MetaSR, MetaSRConfig
+from liif_cli.models.decoders.upsampler import UpSampler, UpSamplerConfig
 from liif_cli.models.encoders.edsr import EDSR, EDSRConfig
 from liif_cli.models.encoders.gated import GatedConfig, GatedResNet
 from liif_cli.models.encoders.rdn import RDN, RDNConfig
@@ -23,6 +25,8 @@ ENCODERS: dict[str, type[Encoder]] = {
 DECODERS: dict[str, type[Decoder]] = {
     "liif": LIIF,
     "fourier": Fourier,
+    "metasr": MetaSR,
+    "upsampler": UpSampler,
 }
 
 
@@ -65,6 +69,14 @@ PRESETS: dict[str, ModelConfig] = {
     "edsr-baseline-liif-e": ModelConfig(EDSRConfig(), LIIFConfig(local_ensemble=False)),
     "edsr-baseline-liif-d": ModelConfig(EDSRConfig(), LIIFConfig(hidden=(256, 256))),
     "rdn-liif": ModelConfig(RDNConfig(), LIIFConfig()),
+    "edsr-baseline-metasr": ModelConfig(EDSRConfig(), MetaSRConfig()),
+    "rdn-metasr": ModelConfig(RDNConfig(), MetaSRConfig()),
+    "edsr-baseline-x2": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=2)),
+    "edsr-baseline-x3": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=3)),
+    "edsr-baseline-x4": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=4)),
+    "rdn-x2": ModelConfig(RDNConfig(), UpSamplerConfig(scale=2, layout="rdn")),
+    "rdn-x3": ModelConfig(RDNConfig(), UpSamplerConfig(scale=3, layout="rdn")),
+    "rdn-x4": ModelConfig(RDNConfig(), UpSamplerConfig(scale=4, layout="rdn")),
     "light": ModelConfig(GatedConfig(), FourierConfig()),
     "light-large": ModelConfig(GatedConfig(features=64, blocks=10), FourierConfig()),
 }

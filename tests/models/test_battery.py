@@ -283,7 +283,7 @@ def reach(model: SRModel) -> int:
     exactly zero within reach, however small it is."""
     image, size = torch.rand(1, 3, 70, 70, generator=torch.Generator().manual_seed(0)).double(), 70
     image.requires_grad_()
-    centre = torch.tensor([[[34.3, 34.3], [34.6, 34.6]]], dtype=torch.float64)
+    centre = torch.tensor([[[34.3, 34.3], [34.9, 34.9]]], dtype=torch.float64)
     colours = model.double().query(model.encode(image), centre, torch.full_like(centre, 0.4))
     (gradient,) = torch.autograd.grad((colours * torch.tensor([1.0, 1.7, -0.6])).sum(), image)
     touched = gradient[0].abs().sum(0)

@@ -27,7 +27,14 @@ MODELS = [
     "edsr-baseline-liif-u",
     "edsr-baseline-liif-e",
     "edsr-baseline-liif-d",
+    "rdn-liif",
 ]
+OTHERS = [
+    "edsr-baseline-metasr",
+    "rdn-metasr",
+    *(f"{encoder}-x{scale}" for encoder in ("edsr-baseline", "rdn") for scale in (2, 3, 4)),
+]
+PART = [*MODELS, "edsr-baseline-metasr", "edsr-baseline-x2", "edsr-baseline-x3", "edsr-baseline-x4"]
 
 
 def wrong_in_reference(height: int, width: int) -> np.ndarray:
@@ -38,12 +45,16 @@ def wrong_in_reference(height: int, width: int) -> np.ndarray:
 
 @torch.no_grad()
 def check(name: str, outputs: dict[str, np.ndarray], model: SRModel | None = None) -> None:
-    """Every stored output of the model `name` against ours, or against another model of the same weights."""
+    """Every stored output of the model `name` against ours, or against another model of the same weights.
+
+    Within 2e-4; of MetaSR, whose random weights give values near 100, within 1e-3 of the largest.
+    """
     model = model or golden_model(PRESETS[name])
     features = model.encoder(torch.from_numpy(outputs["input"]).unsqueeze(0))
     if f"{name}/features" in outputs:
         np.testing.assert_allclose(features[0].numpy(), outputs[f"{name}/features"], atol=2e-4)
     field = model.decoder.prepare(features)
+    ensemble = getattr(model.decoder, "local_ensemble", False)
     sizes = [key.split("/")[1] for key in outputs if key.startswith(f"{name}/") and key.split("/")[1][0].isdigit()]
     assert sizes
     for size in sizes:
@@ -51,29 +62,36 @@ def check(name: str, outputs: dict[str, np.ndarray], model: SRModel | None = Non
         grid = Grid.whole(SIZE, (height, width))
         ours = model.decoder.render(field, grid.rows, grid.columns)[0].numpy()
         error = np.abs(ours - outputs[f"{name}/{size}"]).max(-1)
-        skip = wrong_in_reference(height, width) if model.decoder.local_ensemble else np.zeros_like(error, bool)
-        assert error[~skip].max() <= 2e-4, size
-        if size == "39x51" and name != "edsr-baseline-liif-d":  # -d: the reference's noise there is 2.4e-3
+        skip = wrong_in_reference(height, width) if ensemble else np.zeros_like(error, bool)
+        assert error[~skip].max() <= tolerance(name, outputs[f"{name}/{size}"]), size
+        if ensemble and size == "39x51" and name != "edsr-baseline-liif-d":  # -d: the reference's noise there is 2.4e-3
             assert error.max() <= 1e-3
+    if f"{name}/query.rgb" not in outputs:
+        return
     position = torch.from_numpy(to_position(outputs[f"{name}/query.coord"].astype(np.float64), SIZE)).unsqueeze(0)
     cell = torch.from_numpy(outputs[f"{name}/query.cell"].astype(np.float64) * SIZE / 2).unsqueeze(0)
     ours = model.decoder.query(field, position, cell)[0].numpy()
-    assert np.abs(ours - outputs[f"{name}/query.rgb"]).max() <= 2e-4
+    assert np.abs(ours - outputs[f"{name}/query.rgb"]).max() <= tolerance(name, outputs[f"{name}/query.rgb"])
 
 
-@pytest.mark.parametrize("name", [*MODELS, "rdn-liif"])
+def tolerance(name: str, wanted: np.ndarray) -> float:
+    """The largest difference from `wanted` that is parity."""
+    return 1e-3 * float(np.abs(wanted).max()) if "metasr" in name else 2e-4
+
+
+@pytest.mark.parametrize("name", PART)
 def test_a_part_of_the_authors_outputs(name: str) -> None:
     check(name, load_file(OWN))
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", [*MODELS, "rdn-liif"])
+@pytest.mark.parametrize("name", [*MODELS, *OTHERS])
 def test_all_of_the_authors_outputs(name: str, shared: Path) -> None:
     check(name, load_file(shared / "golden" / "reference_outputs.safetensors"))
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", [*MODELS, "rdn-liif"])
+@pytest.mark.parametrize("name", [*MODELS, *OTHERS])
 def test_parameters_have_the_authors_names_and_number(name: str, shared: Path) -> None:
     reference = json.loads((shared / "golden" / "reference_models.json").read_text())[name]
     own = golden_model(PRESETS[name]).export()
