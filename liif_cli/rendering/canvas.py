@@ -151,23 +151,22 @@ class Canvas:
         """(height, width)"""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    @cached_property
-    def cache(self) -> Cache:
-        """The kept encodings."""
-        return Cache(int(free_memory(self.choices.device) * KEPT_SHARE) if self.kept is None else self.kept)
+    def __post_init__(self) -> None:
+        free = free_memory(self.choices.device)
+        self.cache = Cache(int(free * KEPT_SHARE) if self.kept is None else self.kept)
+        self.fixed = self._tiles(free // 2)
 
     @cached_property
     def source(self) -> Pixels:
         """What the network sees, (H, W, 3 or 4)."""
         return network_input(self.pixels)
 
-    @cached_property
-    def fixed(self) -> Plan:
-        """The tiles. Raises `OutOfMemory` if a model that reads the whole image does not fit."""
+    def _tiles(self, budget: int) -> Plan:
+        """The tiles, within `budget` bytes if the smallest are."""
         model, (height, width) = self.choices.model, self.size
         whole, halo = Tile(0, height, 0, width), model.halo
         side = max(self.size) if halo is None else min(max(SIDE, HALOS * halo), max(self.size))
-        budget, turns = int(free_memory(self.choices.device) / 2), 2 * len(self.choices.turns)
+        turns = 2 * len(self.choices.turns)
         while halo is not None and side > SMALLEST and tile_bytes(model, self.size, whole, side, turns) > budget:
             side = max(SMALLEST, side * 7 // 8)
         return Plan(whole, side, tile_bytes(model, self.size, whole, side, turns))

@@ -111,7 +111,7 @@ class ContinuousImage(Generic[Kind]):
     def _positions(self, coord: Any, cell: Any, unit: Unit) -> tuple[Tensor, Tensor]:
         """Positions (Q, 2) and cells (Q, 2) in LR pixels, float64."""
         if unit not in ("coord", "pixel"):
-            raise UsageError(f"{unit!r} is not a unit", hint="coord or pixel", argument="unit")
+            raise UsageError(f"{unit!r} is not a unit", hint="coord or pixel")
         position = _doubles(coord)
         if position.ndim != 2 or position.shape[1] != 2 or not bool(position.isfinite().all()):
             raise UsageError(f"coord has the shape {tuple(position.shape)}", hint="finite positions, (Q, 2)")

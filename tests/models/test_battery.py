@@ -3,7 +3,8 @@
 A toy is what a new model would be: a class with its config, and one line in the registry.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import formula
+from conftest import Ran, formula
 from live_bytes import Live
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -417,6 +419,23 @@ class TestWhatAModelSays:
         monkeypatch.setattr(SRModel, "encode", lambda *_: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(OutOfMemory, match="whole image"):
             rendered(model, Grid.whole(SIZE, (60, 74)))
+
+    def test_the_command_line_says_it_too(self, tmp_path: Path, liif: Callable[..., Ran]) -> None:
+        Image.fromarray((IMAGE * 255).astype(np.uint8)).save("in.png")
+        Path("out.png").write_bytes(b"kept")
+        for name, pair in (("twice", ("edsr", "twice")), ("pooled", ("pooled", "linear"))):
+            save_model(build(pair), Path(f"{name}.safetensors"), licence="CC0-1.0", provenance={})
+        for more in ((), ("--dry-run",)):
+            ran = liif("upscale", "in.png", "-s", 3, "-o", "out.png", "--overwrite", "-m", "twice.safetensors", *more)
+            assert ran.code == 2 and "cannot render 111x90 pixels: it renders x2 only" in "\n".join(ran.err)
+            assert Path("out.png").read_bytes() == b"kept"
+        ran = liif("upscale", "in.png", "-s", 2, "-o", "b.png", "-m", "twice.safetensors", "--precision", "bf16")
+        assert ran.code == 2 and "computes in fp32 only" in "\n".join(ran.err)
+        ran = liif("upscale", "in.png", "-s", 2, "--tile", 9, "-m", "pooled.safetensors", "--dry-run", "--json")
+        assert ran.code == 0 and json.loads(ran.out[0])["tiles"] == 1
+        ran = liif("upscale", "in.png", "-s", 2, "--tile", 16, "-m", "pooled.safetensors")
+        assert ran.code == 0 and any("the model reads the whole image" in line for line in ran.err)
+        assert liif("upscale", "in.png", "-s", 2, "-o", "c.png", "-m", "twice.safetensors").code == 0
 
     def test_windows_begin_at_multiples(self) -> None:
         assert Tile(9, 14, 5, 20).window(3, (30, 22), 4) == Tile(4, 20, 0, 22)
