@@ -34,7 +34,7 @@ class Metadata:
     as (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: PNG's coding-independent code points, kept
     where they say HDR. bits: depth of the input's samples. stale: what was left out on reading because it describes
     the old pixels, as words for a note. curve: how stored values became what the network sees (`colour.to_network`), to
-    be undone on writing. quality: 1 to 100, at which the input was compressed, as libjpeg or libwebp counts; None where
+    be undone on writing. quality: 1 to 100, at which the input was compressed (`formats.compression`); None where
     nothing was lost or the file does not tell.
     """
 

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 Restore = float | Literal["auto"]
 """The strength, 0 (NAME) to 1 (NAME-photo), or by what the file tells of its compression."""
 SUFFIX = "-photo"
-CURVE = ((85, 1.0), (90, 0.85), (95, 0.65), (98, 0.3), (100, 0.0))
-"""(quality, strength), in ascending order, linear between and constant beyond: where PSNR was highest for JPEG, the mean of x2
-and x4 (`tests/benchmarks/bench_restore.py`; the curves are in docs/photo.md)."""
+CURVES = {
+    "jpeg": ((85, 1.0), (90, 0.85), (95, 0.65), (98, 0.3), (100, 0.0)),
+    "webp": ((75, 1.0), (90, 0.55), (100, 0.0)),
+    "avif": ((35, 1.0), (53, 0.8), (70, 0.65), (87, 0.35), (100, 0.0)),
+}
+"""By format, (quality, strength), in ascending order, linear between and constant beyond: where PSNR was highest
+(`tests/benchmarks/bench_restore.py`; docs/photo.md has the numbers). A quality is what `formats.compression` reads."""
 AUTOMATIC = False
 """Whether "auto" restores at all. `light-photo` has yet to reach the gains that were set as its goal (docs/photo.md)."""
 
@@ -36,10 +40,11 @@ def parse_restore(text: str) -> Restore:
     return strength
 
 
-def strength_for(quality: int) -> float:
-    """The strength for an image of this JPEG quality (1 to 100), in steps of 0.05, by `CURVE`."""
-    below = [point for point in CURVE if point[0] <= quality] or [CURVE[0]]
-    above = [point for point in CURVE if point[0] >= quality] or [CURVE[-1]]
+def strength_for(quality: int, form: str = "jpeg") -> float:
+    """The strength for an image that a format compressed at this quality (1 to 100), in steps of 0.05, by `CURVES`."""
+    curve = CURVES.get(form, CURVES["jpeg"])
+    below = [point for point in curve if point[0] <= quality] or [curve[0]]
+    above = [point for point in curve if point[0] >= quality] or [curve[-1]]
     (low, start), (high, end) = below[-1], above[0]
     share = (quality - low) / (high - low) if high > low else 0.0
     return round(20 * (start + share * (end - start))) / 20

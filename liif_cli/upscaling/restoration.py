@@ -29,7 +29,7 @@ def decide(wanted: Restore, checkpoint: Checkpoint | None, quality: int | None, 
         return Restoration(0.0, "the image tells of no lossy compression")
     if checkpoint is None or restore.counterpart(checkpoint) is None:
         return Restoration(0.0, "the model has no counterpart for damaged images")
-    what, strength = f"{FORMATS[form].label} of quality {quality}", restore.strength_for(quality)
+    what, strength = f"{FORMATS[form].label} of quality {quality}", restore.strength_for(quality, form)
     if not strength:
         return Restoration(0.0, what)
     if restore.AUTOMATIC:

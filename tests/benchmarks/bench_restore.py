@@ -4,7 +4,7 @@
 
 FOLDER holds photographs, whose central squares are reduced by Pillow's bicubic and then compressed. PSNR in RGB of 8-bit
 results, no border shaved, means over the images; `best` is the maximum of a parabola through the three strengths around the
-best one. The table stands in docs/photo.md, and `models/restore.py: CURVE` follows it. A few minutes on one core.
+best one. The table stands in docs/photo.md, and `models/restore.py: CURVES` follows it. A few minutes on one core.
 """
 
 import argparse

@@ -53,12 +53,13 @@ def test_what_the_knob_takes() -> None:
             parse_restore(text)
 
 
-def test_the_curve_falls_with_the_quality_and_passes_its_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    strengths = [strength_for(quality) for quality in range(1, 101)]
+@pytest.mark.parametrize("form", ["jpeg", "webp", "avif"])
+def test_the_curve_falls_with_the_quality_and_passes_its_points(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths = [strength_for(quality, form) for quality in range(1, 101)]
     assert strengths == sorted(strengths, reverse=True) and (strengths[0], strengths[-1]) == (1, 0)
-    for quality, strength in restore.CURVE:
-        assert strength_for(quality) == pytest.approx(strength, abs=0.025)
-    monkeypatch.setattr(restore, "CURVE", ((60, 1.0), (90, 0.4)))
+    for quality, strength in restore.CURVES[form]:
+        assert strength_for(quality, form) == pytest.approx(strength, abs=0.025)
+    monkeypatch.setattr(restore, "CURVES", {"jpeg": ((60, 1.0), (90, 0.4))})
     assert [strength_for(quality) for quality in (10, 60, 75, 90, 99)] == [1, 1, 0.7, 0.4, 0.4]
 
 

@@ -29,7 +29,7 @@ def pair(tiny: SRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         save_model(model, folder / f"{name}.safetensors", licence="CC0-1.0", provenance={})
     monkeypatch.setattr(store, "shipped", lambda: {path.stem: path for path in sorted(folder.glob("*"))})
     monkeypatch.setattr(restore, "AUTOMATIC", True)
-    monkeypatch.setattr(restore, "CURVE", ((60, 1.0), (80, 0.5), (95, 0.0)))
+    monkeypatch.setattr(restore, "CURVES", {"jpeg": ((60, 1.0), (80, 0.5), (95, 0.0)), "webp": ((1, 0.25),)})
     return folder
 
 
@@ -85,6 +85,11 @@ class TestCommand:
             )
             assert again.code == 0
             np.testing.assert_array_equal(pixels_of("again.png"), pixels_of(f"{name}_2x.png"))
+
+    def test_each_format_has_its_own_curve(self, liif: Callable[..., Any]) -> None:
+        Image.fromarray(PIXELS).save("in.webp", quality=50)
+        (said,) = map(json.loads, liif("upscale", "in.webp", "-s", 2, "--json", "-o", "webp.png").out)
+        assert said["restore"] == 0.25 and said["restore_reason"].startswith("WebP of quality ")
 
     def test_with_a_model_it_is_off_unless_asked_for(self, liif: Callable[..., Any]) -> None:
         ran = liif("upscale", "q40.jpg", "-s", 2, "-m", DEFAULT, "--json")
