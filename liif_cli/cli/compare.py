@@ -70,7 +70,10 @@ def compare(
         int | None, typer.Option(metavar="N", min=1, help="Panels per row. Default: all of an image.")
     ] = None,
     cell: Annotated[
-        str, typer.Option(metavar="CELL", help="Cell size passed to the decoder: raw, clip, or 1/k.")
+        str,
+        typer.Option(
+            metavar="CELL,...", help="Cell sizes passed to the decoder: raw, clip, or 1/k. A panel for each, by commas."
+        ),
     ] = "raw",
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average four rotations.")] = False,
     device: Annotated[
@@ -95,6 +98,8 @@ def compare(
 
       liif compare in.png -s 12 --region 100,80,64,48 -m edsr-baseline-liif -m runs/mine.safetensors
 
+      liif compare in.png -s 30 -m edsr-baseline-liif --cell raw,1/1,1/2,1/30 -o cells.png
+
       liif compare a.png b.png --degrade jpeg:50 -m light --restore 0 --restore 1 -o sheet.png
     """
     from liif_cli.images.degrade import Degradation
@@ -113,13 +118,13 @@ def compare(
         raise UsageError("--scale and --size exclude each other")
     target = parse_targets([] if size else [scale or "4"], [size] if size else [], "exact")[0]
     how, wanted = Degradation.parse(degrade), [parse_restore(each) for each in restore or ["0" if model else "auto"]]
+    cells = [Cell.parse(each.strip()) for each in cell.split(",")]
     sources, failures = expand(images)
     for _, error in failures:
         raise error
     path = output or _beside(sources, target.label)
     check_target(path, overwrite)
     options = Options(
-        cell=Cell.parse(cell),
         region=Region.parse(region) if region else None,
         self_ensemble=self_ensemble,
         device=device,
@@ -132,7 +137,7 @@ def compare(
     sheets, labels, size_so_far = list[Any](), list[str](), (0, 0)
     for source in sources:
         picture = upscalers[0].read(source).picture
-        ways, said = ways_for(upscalers, wanted, picture, how)
+        ways, said = ways_for(upscalers, wanted, picture, how, cells)
         grid = options.grid((picture.height, picture.width), target)
         height, width = sheet_shape(grid, len(ways) + len(FILTERS), columns)
         size_so_far = size_so_far[0] + height, max(size_so_far[1], width)

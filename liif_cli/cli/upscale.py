@@ -183,7 +183,8 @@ def upscale(
         hide_downloads()
     if as_json and output == "-":
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
-    targets = parse_targets(scale or [], size or [], fit)
+    found = cache(lambda: find(model))
+    targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit)
     form = "png" if output == "-" and format is None else format
     options = Options(
         cell=Cell.parse(cell),
@@ -201,15 +202,35 @@ def upscale(
         restore=restoration(context, restore),
         save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite),
     )
-    found = cache(lambda: find(model))
     many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
     naming = Naming.parse(output, many, form, lambda: found().name)
     sources, unknown = expand(images, recursive, naming.folder)
     stream = binary_output() if naming.kind == "stream" else None
     work = resolve(sources, targets, naming, options, stream=stream, skip_existing=skip_existing, failures=unknown)
+    if scale and work.tasks:
+        check_scales(found(), scale)
     if dry_run:
         return show_plan(work, found, options, as_json)
     return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
+
+
+def own_scale(found: "Callable[[], Checkpoint]") -> list[str]:
+    """The scale of a model that has one alone, as `--scale` would give it."""
+    only = found().only_scale
+    return [] if only is None else [f"{only:g}"]
+
+
+def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
+    """Raises `UsageError` once, not for every image, if a model of one scale is asked for another."""
+    from liif_cli.rendering.sizes import Scale
+
+    only = checkpoint.only_scale
+    for each in map(Scale.parse, scales):
+        if only is not None and {float(each.x), float(each.y)} != {only}:
+            raise UsageError(
+                f"{checkpoint.name} renders x{only:g} only, not x{each.text}",
+                hint=f"--scale {only:g}, or another model",
+            )
 
 
 def restoration(context: typer.Context, text: str | None) -> "Restore":

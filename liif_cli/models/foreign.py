@@ -148,9 +148,11 @@ def _authors(data: Mapping[Any, Any], name: str) -> Foreign | None:
     if tensors is None or not isinstance(spec, Mapping):
         return None
     args = spec.get("args")
-    if spec.get("name") != "liif" or not isinstance(args, Mapping):
-        raise CheckpointError(f"{name} needs the decoder {spec.get('name')!r}, and liif has 'liif'")
-    config = _config({"encoder": _encoder_spec(args, name), "decoder": _decoder_spec(args, name)}, name)
+    if spec.get("name") not in ("liif", "metasr") or not isinstance(args, Mapping):
+        raise CheckpointError(f"{name} needs the decoder {spec.get('name')!r}, and liif has 'liif' and 'metasr'")
+    encoder = _encoder_spec(args, name)
+    decoder = {"name": "metasr"} if spec["name"] == "metasr" else _decoder_spec(args, name)
+    config = _config({"encoder": encoder, "decoder": decoder}, name)
     kept, unused = _without_mean_shift(tensors)
     return Foreign("LIIF authors", config, kept, unused, ("images are normalised with mean 0.5 and std 0.5",))
 
@@ -264,6 +266,8 @@ def _infer_decoder(tensors: Tensors, features: int) -> dict[str, Any]:
     count = _count(tensors, r"imnet\.layers\.\d+\.weight")
     widths = tuple(len(tensors[f"imnet.layers.{2 * i}.weight"]) for i in range(count))
     inputs = tensors["imnet.layers.0.weight"].shape[1]
+    if inputs == 3:
+        return {"name": "metasr", "hidden": widths[0]}
     unfolding = inputs >= 9 * features
     rest = inputs - features * (9 if unfolding else 1)
     return {"name": "liif", "hidden": widths[:-1], "feature_unfolding": unfolding, "cell_decoding": rest == 4}
@@ -335,19 +339,52 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 # Fixed scales
 
+UP_SAMPLED = {"edsr": ("EDSR", "head.0.weight", "tail", "tail.0"), "rdn": ("RDN", "SFENet1.weight", "UPNet", "UPNet")}
+"""By the layout of an up-sampling module: whose it is, a tensor of the encoder, the module, and its stages."""
+
 
 def _fixed_scale(data: Mapping[Any, Any], name: str) -> Foreign | None:
-    """The release of EDSR (`head`, `body`, `tail`) and RDN with its up-sampler: recognised, and not yet to be rendered."""
+    """EDSR (`head`, `body`, `tail`) or RDN (`SFENet1`, `UPNet`) with its up-sampling module: the EDSR release's files, and the
+    LIIF authors' baselines."""
     spec = data.get("model")
     tensors = _only_tensors(spec.get("sd") if isinstance(spec, Mapping) else data.get("state_dict", data))
-    if tensors is None:
-        return None
-    for what, parts in (("EDSR", ("head.0.weight", "tail.")), ("RDN", ("SFENet1.weight", "UPNet."))):
-        if all(any(key.startswith(part) for key in tensors) for part in parts):
-            raise CheckpointError(
-                f"{name} is {what} with an up-sampler for one scale, which liif cannot render; its keys are {_keys(tensors)}"
-            )
+    for layout, (what, first, module, stages) in UP_SAMPLED.items():
+        if tensors and first in tensors and any(key.startswith(f"{module}.") for key in tensors):
+            try:
+                return _up_sampled(tensors, layout, stages, name)
+            except (KeyError, IndexError):
+                raise CheckpointError(
+                    f"{name} is {what} with an up-sampler, and incomplete; its keys are {_keys(tensors)}"
+                ) from None
     return None
+
+
+def _up_sampled(tensors: Tensors, layout: str, stages: str, name: str) -> Foreign:
+    unused = tuple(key for key in tensors if key.startswith(("sub_mean.", "add_mean.")))
+    kept = {key: tensor for key, tensor in tensors.items() if key not in unused}
+    prefixed = {f"encoder.{key}": tensor for key, tensor in kept.items()}
+    encoder = _infer_edsr(prefixed) if layout == "edsr" else _infer_rdn(prefixed)
+    factor = round((len(tensors[f"{stages}.0.weight"]) / encoder["features"]) ** 0.5)
+    # The second convolution of two stages has as many outputs as the first; one stage is followed by the colours' own.
+    twice = len(tensors.get(f"{stages}.2.weight", ())) == len(tensors[f"{stages}.0.weight"])
+    decoder = {"name": "upsampler", "scale": factor**2 if twice else factor, "layout": layout}
+    whose, normalisation, assumed = _release(tensors)
+    config = _config({"encoder": encoder, "decoder": decoder, **normalisation}, name)
+    return Foreign(whose, config, kept, unused, (assumed,))
+
+
+def _release(tensors: Tensors) -> tuple[str, dict[str, Any], str]:
+    """Whose file, its normalisation and a sentence about it. The EDSR release subtracts the mean of 0 to 255 that `sub_mean`
+    holds; the LIIF authors' files hold one of 0 to 1, which is not used."""
+    bias = tensors.get("sub_mean.bias")
+    if bias is not None and bias.numel() == 3 and bias.abs().max() > 1:
+        mean = tuple(round(-value / 255, 6) for value in bias.tolist())
+        return (
+            "EDSR",
+            {"mean": mean, "std": (1 / 255,) * 3},
+            f"pixels are 0 to 255 less the mean {_numbers(mean)} of 0 to 1",
+        )
+    return "LIIF authors", {}, "images are normalised with mean 0.5 and std 0.5"
 
 
 LAYOUTS: tuple[Callable[[Mapping[Any, Any], str], Foreign | None], ...] = (_fixed_scale, _authors, _mmediting, _bare)

@@ -16,6 +16,7 @@ from liif_cli.images.panels import Panel
 from liif_cli.images.picture import Picture
 from liif_cli.images.resize import Filter, resample
 from liif_cli.models.restore import Restore, needed_counterpart
+from liif_cli.rendering.sizes import RAW, Cell
 from liif_cli.upscaling.restoration import decide
 from liif_cli.upscaling.upscaler import Upscaler
 
@@ -26,15 +27,17 @@ FILTERS: dict[str, Filter] = {"input": "nearest", "bicubic": "bicubic", "Lanczos
 
 @dataclass(frozen=True)
 class Way:
-    """A model, and how strongly it restores."""
+    """A model, how strongly it restores, and the cell that its decoder is asked for."""
 
     upscaler: Upscaler
     strength: float = 0.0
+    cell: Cell = RAW
 
     @property
     def label(self) -> str:
-        """The model's name, and the strength if there is one."""
-        return f"{self.upscaler.name}, restored {self.strength:g}" if self.strength else self.upscaler.name
+        """The model's name, and the strength and the cell if they are not the usual ones."""
+        restored = [f"restored {self.strength:g}"] if self.strength else []
+        return ", ".join([self.upscaler.name, *restored, *([] if self.cell == RAW else [f"cell {self.cell.text}"])])
 
 
 def check_wanted(upscalers: Sequence[Upscaler], wanted: Sequence[Restore]) -> None:
@@ -45,15 +48,20 @@ def check_wanted(upscalers: Sequence[Upscaler], wanted: Sequence[Restore]) -> No
 
 
 def ways_for(
-    upscalers: Sequence[Upscaler], wanted: Sequence[Restore], picture: Picture, how: Degradation
+    upscalers: Sequence[Upscaler],
+    wanted: Sequence[Restore],
+    picture: Picture,
+    how: Degradation,
+    cells: Sequence[Cell] = (RAW,),
 ) -> tuple[list[Way], list[Note]]:
-    """Each model at each `wanted` strength for an image that is first degraded, and notes. "auto" knows the degradation."""
+    """Each model at each `wanted` strength and with each cell, for an image that is first degraded, and notes. "auto" knows the
+    degradation."""
     form, quality = how.compression or (picture.format, picture.metadata.quality)
     chosen = [
         (upscaler, decide(each, upscaler.checkpoint, quality, form)) for upscaler, each in product(upscalers, wanted)
     ]
     notes = [note for _, restored in chosen for note in restored.notes]
-    return [Way(upscaler, restored.strength) for upscaler, restored in chosen], notes
+    return [Way(upscaler, restored.strength, cell) for upscaler, restored in chosen for cell in cells], notes
 
 
 def panels(
@@ -72,7 +80,7 @@ def panels(
         yield Panel(name, filtered(rgb, grid, filter))
     for way in ways:
         renderer = way.upscaler.renderer(8, way.strength)
-        rows = [rows for _, rows in way.upscaler.rows(renderer, rgb, [grid], progress)]
+        rows = [rows for _, rows in way.upscaler.rows(renderer, rgb, [way.cell.over(grid)], progress)]
         yield Panel(way.label, quantize(np.concatenate(rows), np.uint8))
 
 

@@ -21,6 +21,8 @@ from liif_cli.errors import CheckpointError, LiifError, OutputError
 from liif_cli.models import foreign, known
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.convert import convert
+from liif_cli.models.decoders.metasr import MetaSRConfig
+from liif_cli.models.decoders.upsampler import UpSamplerConfig
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import PRESETS, ModelConfig
 from liif_cli.models.store import find, load_model
@@ -105,6 +107,42 @@ def test_the_authors_files_render_what_their_code_renders(name: str, tmp_path: P
     model = converted(saved(tmp_path / "epoch-last.pth", authors(PRESETS[name])))
     assert model.config == PRESETS[name]
     check(name, load_file(OWN), model)
+
+
+def test_the_authors_metasr_is_followed(tmp_path: Path) -> None:
+    config = ModelConfig(tiny_config().encoder, MetaSRConfig())
+    args = {"encoder_spec": authors(tiny_config())["model"]["args"]["encoder_spec"]}
+    data = {"model": {"name": "metasr", "args": args, "sd": formula_tensors(config)}, "epoch": 1000}
+    for each, name in ((data, "whole.pth"), (formula_tensors(config), "bare.pth")):
+        model = converted(saved(tmp_path / name, each))
+        assert model.config == config
+        same(model, golden_model(config))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("layout", ["edsr", "rdn"])
+@pytest.mark.parametrize("spec", [True, False])
+def test_up_sampling_modules(scale: Any, layout: Any, spec: bool, tmp_path: Path) -> None:
+    config = ModelConfig(tiny_config(layout).encoder, UpSamplerConfig(scale=scale, layout=layout))
+    tensors = formula_tensors(config)
+    if layout == "edsr":  # stored by the LIIF authors, and not applied
+        tensors |= {"sub_mean.weight": torch.eye(3).view(3, 3, 1, 1), "sub_mean.bias": torch.full((3,), -0.44)}
+    data = {"model": {"name": "edsr-baseline", "args": {"scale": scale}, "sd": tensors}} if spec else tensors
+    model = converted(saved(tmp_path / "x.pth", data))
+    assert model.config == config
+    same(model, golden_model(config))
+
+
+def test_the_edsr_release_has_its_own_normalisation(tmp_path: Path) -> None:
+    mean = (0.4488, 0.4371, 0.4040)
+    config = ModelConfig(tiny_config().encoder, UpSamplerConfig(scale=4), mean=mean, std=(1 / 255,) * 3)
+    shift = {"weight": torch.eye(3).view(3, 3, 1, 1), "bias": 255 * torch.tensor(mean)}
+    tensors = {f"add_mean.{part}": tensor for part, tensor in shift.items()}
+    tensors |= {"sub_mean.weight": shift["weight"], "sub_mean.bias": -shift["bias"]}
+    model = converted(saved(tmp_path / "edsr_x4.pt", tensors | formula_tensors(config)))
+    assert model.config == config
+    header = find(tmp_path / "edsr_x4.safetensors").header
+    assert header.provenance["layout"] == "EDSR" and "0.4488, 0.4371, 0.404" in header.provenance["assumed"][0]
 
 
 @pytest.mark.parametrize("flag", ["local_ensemble", "feature_unfolding", "cell_decoding"])
@@ -278,7 +316,7 @@ SPEC = {"encoder_spec": {"name": "edsr-baseline", "args": {}}, "imnet_spec": {"n
         ({}, "keys are none"),
         ({"a": torch.zeros(2), "b": torch.zeros(2)}, "keys are a, b$"),
         ({str(i): torch.zeros(1) for i in range(9)}, "0, 1, 2, 3, 4, 5 and 3 more"),
-        ({"model": {"name": "metasr", "args": {}, "sd": {"x": torch.zeros(1)}}}, "needs the decoder 'metasr'"),
+        ({"model": {"name": "metasr", "args": {}, "sd": {"x": torch.zeros(1)}}}, "encoder_spec is None"),
         ({"model": {"name": "lte", "args": {}, "sd": {"x": torch.zeros(1)}}}, "needs the decoder 'lte'"),
         ({"model": {"name": "liif", "args": 3, "sd": {"x": torch.zeros(1)}}}, "needs the decoder"),
         ({"model": {"name": "liif", "args": {}, "sd": {"x": torch.zeros(1)}}}, "encoder_spec is None"),

@@ -102,6 +102,25 @@ def test_the_command(liif: Callable[..., Any], desk: Path, tiny_file: Path) -> N
     assert not Path("y.png").exists()
 
 
+def test_a_panel_for_each_cell(liif: Callable[..., Any], desk: Path, tiny_file: Path) -> None:
+    """Each is what `liif upscale --cell` makes; paper, figure 7."""
+    Image.fromarray(PIXELS).save("in.png")
+    up = ("in.png", "-m", tiny_file, "-s", 4)
+    about = json.loads(liif("compare", *up, "--cell", "raw,1/1,1/2,1/30", "-o", "sheet.png", "--json").out[0])
+    assert about["panels"][3:] == ["tiny", "tiny, cell 1/1", "tiny, cell 1/2", "tiny, cell 1/30"]
+    with Image.open("sheet.png") as sheet:
+        shown = np.asarray(sheet)[-GAP - 64 : -GAP]
+    seen = set()
+    for index, cell in enumerate(["raw", "1/1", "1/2", "1/30"]):
+        assert liif("upscale", *up, "--cell", cell, "-o", "one.png", "--overwrite").code == 0
+        with Image.open("one.png") as one:
+            left = GAP + (3 + index) * (96 + GAP)
+            np.testing.assert_allclose(shown[:, left : left + 96].astype(int), np.asarray(one), atol=1)
+            seen.add(one.tobytes())
+    assert len(seen) == 4
+    assert liif("compare", *up, "--cell", "raw,2", "-o", "x.png").code == 2
+
+
 def test_a_typed_size_stands_against_a_configured_scale(
     liif: Callable[..., Any], tiny_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
