@@ -41,6 +41,7 @@ class LiifError(Exception):
     """
 
     exit_code = ExitCode.SOME_FAILED
+    origin: str | None = None  # where a caller that has settings took the refused value from
 
     def __init__(
         self, message: str, *, hint: str | None = None, argument: str | None = None, remedy: str | None = None

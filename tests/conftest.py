@@ -19,6 +19,10 @@ from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ModelConfig
 
+SHARED = Path(
+    os.environ.pop("LIIF_SHARED", Path(__file__).parents[2] / "shared")
+)  # the program warns of such variables
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
@@ -27,7 +31,7 @@ torch.set_num_threads(1)  # the models are tiny: threads would only wait for one
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of benchmarks and golden outputs: LIIF_SHARED, or `shared` beside the checkout."""
-    folder = Path(os.environ.get("LIIF_SHARED", Path(__file__).parents[2] / "shared"))
+    folder = SHARED
     if not folder.is_dir():
         pytest.skip("the shared folder is not here (set LIIF_SHARED)")
     return folder

@@ -4,11 +4,13 @@ Nothing heavy is imported here or at the top of a command: `liif --help` and `--
 """
 
 import os
+import shlex
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,16 +18,18 @@ from typer.main import get_command
 
 from liif_cli import __version__
 from liif_cli.cli import settings
+from liif_cli.cli.commands import Command, Group, configured
 from liif_cli.cli.compare import compare
 from liif_cli.cli.config import config
 from liif_cli.cli.doctor import doctor
 from liif_cli.cli.eval import eval_
 from liif_cli.cli.explanations import explained
 from liif_cli.cli.models import models
-from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, show_warnings
+from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, say, show_warnings
 from liif_cli.cli.train import train
 from liif_cli.cli.upscale import upscale
 from liif_cli.errors import ClosedPipe, ExitCode, LiifError
+from liif_cli.images.formats.table import SUFFIXES
 from liif_cli.machine.signals import heard
 
 HELP = """Show any image at any size, with a Local Implicit Image Function (LIIF).
@@ -41,19 +45,20 @@ Examples:
 
 app = typer.Typer(
     name="liif",
+    cls=Group,
     help=HELP,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(upscale)
-app.command()(compare)
-app.command()(train)
-app.command("eval")(eval_)
+app.command(cls=Command)(upscale)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(train)
+app.command("eval", cls=Command)(eval_)
 app.add_typer(models)
-app.command()(config)
-app.command()(doctor)
+app.command(cls=Command)(config)
+app.command(cls=Command)(doctor)
 
 STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
 
@@ -68,7 +73,8 @@ def _print_version(wanted: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
     no_config: Annotated[
         bool, typer.Option("--no-config", help="Read no liif.toml. LIIF_NO_CONFIG=1 says the same.")
@@ -76,6 +82,8 @@ def _options(
 ) -> None:
     commands = context.command.commands  # type: ignore[attr-defined]
     settings.bind_variables(commands)
+    for name, hint in settings.unknown_variables(commands):
+        say(f"Warning: {name} sets nothing: there is no such option{hint}")
     if not no_config and os.environ.get("LIIF_NO_CONFIG") != "1":
         context.obj = settings.load(commands)
         context.default_map = settings.default_map(context.obj)
@@ -147,25 +155,43 @@ def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int
     message, hint = error.format_message(), None
     wrong = getattr(error, "option_name", None)
     if wrong is not None and hasattr(error, "possibilities"):
-        message, hint = f"there is no option {wrong}", _near_option(wrong, context)
+        message, hint = f"there is no option {wrong}", _near_option(wrong, context, arguments)
     elif message.startswith("No such command"):
         name = message.split("'")[1]
-        message, hint = f"there is no command {name!r}", _near_command(name, context)
+        message, hint = f"there is no command {name!r}", _near_command(name, context, arguments)
+    parameter = getattr(error, "param", None)
+    if context is not None and parameter is not None and (origin := configured(context, parameter)):
+        message = f"{message.rstrip('.')} (from {origin})"
     known = get_command(app).commands  # type: ignore[attr-defined]
     path = context.command_path if context else " ".join(["liif", *[a for a in arguments if a in known][:1]])
     complain(message.rstrip("."), hint or f"{path} --help shows what there is")
     return ExitCode.USAGE
 
 
-def _near_command(name: str, context: Any) -> str | None:
+def _near_command(name: str, context: Any, arguments: Sequence[str]) -> str | None:
+    """What the user may have meant by a command that is not there: help, or an image to upscale."""
+    if name == "help":
+        after = list(arguments)[list(arguments).index(name) + 1 :]
+        return " ".join(
+            [context.command_path, *[each for each in after[:1] if each in context.command.commands], "--help"]
+        )
+    if context.parent is None and _is_image(name):
+        return shlex.join(["liif", "upscale", *arguments])
     near = get_close_matches(name, context.command.commands, n=1) if context else ()
     return f"did you mean {context.command_path} {near[0]}?" if near else None
 
 
-def _near_option(wrong: str, context: Any) -> str | None:
+def _is_image(name: str) -> bool:
+    """Whether a word that is no command is a file, a folder, a pattern or a URL."""
+    return Path(name).exists() or "://" in name or Path(name).suffix.lower() in SUFFIXES
+
+
+def _near_option(wrong: str, context: Any, arguments: Sequence[str]) -> str | None:
     """What the user may have meant by an option that is not there."""
     if context is None:
         return None
+    if context.parent is None and any(wrong in p.opts for p in context.command.commands["upscale"].params):
+        return shlex.join(["liif", "upscale", *arguments])
     own = [opt for parameter in context.command.params for opt in parameter.opts if opt.startswith("--")]
     near = get_close_matches(wrong, own, n=3)
     if near:

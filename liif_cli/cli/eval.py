@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from liif_cli.cli.options import DEFAULT_MODEL, one_of
+from liif_cli.cli.options import DEFAULT_MODEL, one_of, without_effect
 from liif_cli.cli.progress import images_bar
+from liif_cli.cli.streams import say
 from liif_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from liif_cli.evaluation.scores import Row
 
 
+FOR_FIGURES = ("figure_image", "figure_scale", "crop")
+
+
 def eval_(
+    context: typer.Context,
     dataset: Annotated[
         list[str],
         typer.Option(
@@ -115,6 +120,8 @@ def eval_(
       liif eval --dataset photo.png --scale 8 --figure comparison.png
     """
     form = _format(as_json, as_csv, as_markdown)
+    for sentence in () if quiet else without_effect(context, dict.fromkeys(FOR_FIGURES, "figure")):
+        say(f"Note: {sentence}")
     scales = parse_scales(scale or [])
     source = None if lr is None else one_of("--lr", lr, ("files", "matlab", "pillow"))
     baselines = [

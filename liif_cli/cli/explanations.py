@@ -39,6 +39,7 @@ REMEDIES = {
     "restore": "--restore sets one",
     "restore off": "--restore 0 turns it off",
     "stream": "-o - writes to standard output",
+    "url": "curl -sL URL | liif upscale - ... reads what a program sends",
     "usable": "--model takes it as it is",
 }
 """What helps, by `LiifError.remedy`; {} is the library's own hint."""
@@ -55,7 +56,11 @@ def explained(error: Exception) -> tuple[str, str | None]:
     if not isinstance(error, LiifError):
         return f"{type(error).__name__}: {error}", None
     message = str(error)
+    origin = f"(from {error.origin})" if error.origin else ""
     if error.argument is not None:
-        message = f"{OPTIONS.get(error.argument, '--' + error.argument.replace('_', '-'))} {message}"
+        option = OPTIONS.get(error.argument, "--" + error.argument.replace("_", "-"))
+        message = " ".join(part for part in (option, origin, message) if part)
+    elif origin:
+        message = f"{message} {origin}"
     remedy = REMEDIES.get(error.remedy or "")
     return message, error.hint if remedy is None else remedy.format(error.hint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.cli import options
+from liif_cli.cli.commands import Command, Group
 from liif_cli.cli.explanations import noted
 from liif_cli.cli.streams import result, say
 from liif_cli.errors import CheckpointError, UsageError
@@ -15,7 +16,7 @@ from liif_cli.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from liif_cli.models.store import Entry
 
-models = typer.Typer(name="models", rich_markup_mode=None)
+models = typer.Typer(name="models", cls=Group, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object per model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
@@ -49,7 +50,7 @@ def group(context: typer.Context, as_json: Json = False) -> None:
         raise UsageError("--json belongs behind the command", hint=f"liif models {context.invoked_subcommand} --json")
 
 
-@models.command("list")
+@models.command("list", cls=Command)
 def list_(as_json: Json = False) -> None:
     """List the models that come with liif, that were pulled, that are in the Hub's cache, and that can be pulled.
 
@@ -93,7 +94,7 @@ def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...] = (2, 3)) -> It
         yield "  ".join(cells).rstrip()
 
 
-@models.command()
+@models.command(cls=Command)
 def show(reference: Reference, as_json: Json = False) -> None:
     """Show a model's config, licence and what it means for outputs, scores, hash and provenance.
 
@@ -125,7 +126,7 @@ def _lines(value: Mapping[str, Any], indent: str = "") -> Iterable[str]:
             yield f"{indent}{key}: {each if isinstance(each, str) else json.dumps(each)}"
 
 
-@models.command()
+@models.command(cls=Command)
 def path(reference: Reference, as_json: Json = False) -> None:
     """Print where a model's file is; a model from the Hub is fetched if it is not cached.
 
@@ -142,7 +143,7 @@ def path(reference: Reference, as_json: Json = False) -> None:
     result(json.dumps(as_object) if as_json else str(found.path))
 
 
-@models.command()
+@models.command(cls=Command)
 def verify(
     references: Annotated[
         list[str] | None,
@@ -180,7 +181,7 @@ def verify(
         raise CheckpointError(f"{len(broken)} of {len(found)} models cannot be used: {', '.join(broken)}")
 
 
-@models.command()
+@models.command(cls=Command)
 def convert(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="Another project's checkpoint, or hf://owner/repo/path of one.")
@@ -223,7 +224,7 @@ def convert(
     result(str(made.path))
 
 
-@models.command()
+@models.command(cls=Command)
 def pull(
     name: Annotated[
         str,
@@ -274,7 +275,7 @@ def _pull_repository(reference: str) -> dict[str, Any]:
     return commit | {"path": str(found.path), "source": reference}
 
 
-@models.command()
+@models.command(cls=Command)
 def push(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint of liif, or the name of one.")],
     repository: Annotated[
@@ -334,7 +335,7 @@ def _read_rows(text: str | None) -> list[dict[str, Any]]:
         ) from None
 
 
-@models.command()
+@models.command(cls=Command)
 def export(
     reference: Reference,
     onnx: Annotated[

@@ -1,6 +1,6 @@
 """What the commands' options have in common: their values, their exclusions and what the shell offers behind them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -46,8 +46,18 @@ def parse_targets(scales: list[str], sizes: list[str], fit: str) -> "list[Target
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     """`value` where it is among `choices`. Raises `UsageError`."""
     if value not in choices:
-        raise UsageError(f"{option} {value!r} is none of {', '.join(choices)}")
+        name = option.removeprefix("--").replace("-", "_")
+        raise UsageError(f"{value!r} is none of {', '.join(choices)}", argument=name)
     return value
+
+
+def without_effect(context: typer.Context, needed: Mapping[str, str]) -> list[str]:
+    """A sentence on each typed option that does nothing, as another is not given. needed: parameter -> the other's."""
+    return [
+        f"--{name.replace('_', '-')} has no effect without --{other.replace('_', '-')}"
+        for name, other in needed.items()
+        if is_typed(context, name) and not context.params.get(other)
+    ]
 
 
 def models(incomplete: str) -> list[str]:

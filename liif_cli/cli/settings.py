@@ -19,6 +19,8 @@ import typer
 from liif_cli.errors import UsageError
 
 FILE = "liif.toml"
+OTHERS = {"LIIF_DEBUG", "LIIF_NO_CONFIG"}
+"""Variables that stand for no option of a command."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,20 @@ def bind_variables(commands: Mapping[str, Any]) -> None:
         for long, parameter in options(command):
             parameter.envvar = variables(name, long)
             parameter.show_envvar = False
+
+
+def unknown_variables(commands: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Variables that look as if they set an option of `commands` and set none, each with what may have been meant."""
+    known = {
+        name for command, own in flat(commands).items() for long, _ in options(own) for name in variables(command, long)
+    }
+    unknown = sorted(name for name in os.environ if name.startswith("LIIF_") and name not in known | OTHERS)
+    return [(name, _meant(name, known)) for name in unknown]
+
+
+def _meant(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, sorted(known | OTHERS, key=len), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:

@@ -124,6 +124,8 @@ def train(
     seconds = parse_time(max_time) if max_time else 0
     if resume is not None:
         refuse(out=out, preset=preset, config=config, init=init, fork=fork)
+    if init is not None and fork is not None:
+        raise UsageError("--init and --fork are two beginnings for one run")
     preset = preset or (preset_of(model) if model and config is None and fork is None else None)
     run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, overrides)
     go(run, recipe, init, fork, seconds, quiet)

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from liif_cli.cli.options import DEFAULT_MODEL, exclusive, models, one_of, one_side, parse_targets, words
+from liif_cli.cli.options import (
+    DEFAULT_MODEL,
+    exclusive,
+    models,
+    one_of,
+    one_side,
+    parse_targets,
+    without_effect,
+    words,
+)
 from liif_cli.cli.progress import failure
-from liif_cli.cli.streams import binary_output, hide_downloads, result
+from liif_cli.cli.settings import is_typed
+from liif_cli.cli.streams import binary_output, hide_downloads, result, say
 from liif_cli.errors import ExitCode, UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
@@ -185,6 +195,8 @@ def upscale(
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     found = cache(lambda: find(model))
     targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit)
+    for sentence in () if quiet else idle(context, images):
+        say(f"Note: {sentence}")
     form = "png" if output == "-" and format is None else format
     options = Options(
         cell=Cell.parse(cell),
@@ -231,6 +243,16 @@ def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
                 f"{checkpoint.name} renders x{only:g} only, not x{each.text}",
                 hint=f"--scale {only:g}, or another model",
             )
+
+
+def idle(context: typer.Context, images: list[str]) -> list[str]:
+    """A sentence on each typed option that does nothing in this call."""
+    from liif_cli.upscaling.inputs import is_many
+
+    found = without_effect(context, {"fit": "size"})
+    if is_typed(context, "recursive") and not any(is_many(each) for each in images):
+        found.append("--recursive has no effect: no IMAGE is a folder")
+    return found
 
 
 def restoration(context: typer.Context, text: str | None) -> "Restore":

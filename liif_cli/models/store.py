@@ -114,11 +114,14 @@ def pull_folder() -> Path:
 def _unknown(reference: str) -> ModelNotFound:
     if by_name(reference):
         return ModelNotFound(f"the model {reference} is not on this machine", hint=f"liif models pull {reference}")
-    every = [*shipped(), *pulled(), *(known.name for known in KNOWN)]
-    close = get_close_matches(reference, every, n=1)
+    here = [*shipped(), *pulled()]
+    every = [*sorted(here, key=len), *sorted((known.name for known in KNOWN), key=len)]
+    inside = [name for name in every if len(reference) > 2 and reference.lower() in name]
+    close = inside or get_close_matches(reference, every, n=1)
+    fetch_it = "" if not close or close[0] in here else f" liif models pull {close[0]} fetches it"
     shown = f"shipped models: {', '.join(shipped()) or 'none'}; see also liif models and hf://owner/repo"
     return ModelNotFound(
-        f"there is no model or file {reference!r}", hint=f"did you mean {close[0]}?" if close else shown
+        f"there is no model or file {reference!r}", hint=f"did you mean {close[0]}?{fetch_it}" if close else shown
     )
 
 

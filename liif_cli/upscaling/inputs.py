@@ -2,9 +2,11 @@
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from liif_cli.errors import InputError, UsageError
@@ -90,7 +92,23 @@ def _expand(argument: str, recursive: bool, without: Path | None) -> Iterator[So
     elif Path(argument).exists():
         yield Source(Path(argument))
     else:
-        raise InputError(f"{argument} does not exist")
+        raise _missing(argument)
+
+
+def _missing(argument: str) -> InputError:
+    """That an argument is no file, and what may have been meant: a download, or a file of nearly that name."""
+    if re.match(r"[a-z][a-z0-9+.-]+://", argument, re.IGNORECASE):
+        return InputError(
+            f"{argument} is a URL, and images are read from files", hint="download it first", remedy="url"
+        )
+    folder, name = Path(argument).parent, Path(argument).name
+    try:
+        there = [each.name for each in folder.iterdir() if each.is_dir() or each.suffix.lower() in SUFFIXES]
+    except OSError:
+        return InputError(f"{argument} does not exist", hint=f"there is no folder {folder}")
+    same = [each for each in there if Path(each).stem == Path(name).stem]
+    near = same or get_close_matches(name, there, n=1, cutoff=0.8)
+    return InputError(f"{argument} does not exist", hint=f"did you mean {folder / near[0]}?" if near else None)
 
 
 def _matches(pattern: str) -> Iterator[Source]:

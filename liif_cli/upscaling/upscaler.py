@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
-from liif_cli.errors import InputError
+from liif_cli.errors import InputError, OutOfMemory
 from liif_cli.images import read
 from liif_cli.images.picture import Picture
 from liif_cli.images.write import Writer
 from liif_cli.machine.devices import choose_device
-from liif_cli.machine.memory import resident
+from liif_cli.machine.memory import format_bytes, resident
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.model import SRModel
 from liif_cli.models.restore import between, needed_counterpart
@@ -190,10 +190,21 @@ class Upscaler:
         return render_rows(renderer, pixels, grids, budget=budget, side=side, progress=progress, stores=stores)
 
     def budget(self, more: int = 0) -> int | None:
-        """Bytes that rendering may take where the options limit the process, `more` being what else it will hold."""
+        """Bytes that rendering may take where the options limit the process, `more` being what else it will hold.
+
+        Raises `OutOfMemory` if none are left.
+        """
         if self.options.memory is None:
             return None
-        return max(0, self.options.memory - resident() - more)
+        held = resident() + more
+        if held >= self.options.memory:
+            raise OutOfMemory(
+                f"{format_bytes(self.options.memory)} is too little: the program and the image alone take {format_bytes(held)}",
+                argument="memory",
+                hint="allow more memory, or render parts of the image",
+                remedy="memory",
+            )
+        return self.options.memory - held
 
 
 def _check_unchanged(task: Task, picture: Picture) -> None:

@@ -1,5 +1,6 @@
 """The frame of the command line: errors, exit codes, streams, settings, and the small commands."""
 
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from PIL import Image
 
 from liif_cli import __version__
 from liif_cli.cli import streams
+from liif_cli.cli.commands import PANELS
 from liif_cli.errors import (
     CheckpointError,
     DeviceError,
@@ -148,6 +150,14 @@ def test_tracebacks_only_where_they_are_asked_for(liif: Run, monkeypatch: pytest
         (["upscale", "in.png", "-s", "2", "-o", "x.xyz"], "'.xyz' stands for no output format", "--format"),
         (["upscale", "in.png", "-s", "2", "-o", "x.png", "--quality", "9"], "PNG has no quality", "JPEG"),
         (["compare", "in.png", "-s", "2", "--size", "9x"], "exclude each other", None),
+        (["in.png", "-s", "4"], "there is no command 'in.png'", "liif upscale in.png -s 4"),
+        (["a b.jpg"], "there is no command 'a b.jpg'", "liif upscale 'a b.jpg'"),
+        (["https://x.org/a.png", "-s", "4"], "there is no command", "liif upscale https://x.org/a.png -s 4"),
+        (["-s", "4", "in.png"], "there is no option -s", "liif upscale -s 4 in.png"),
+        (["help"], "there is no command 'help'", "liif --help"),
+        (["help", "upscale"], "there is no command 'help'", "liif upscale --help"),
+        (["models", "help"], "there is no command 'help'", "liif models --help"),
+        (["train", "--init", "a", "--fork", "b"], "--init and --fork are two beginnings", None),
         (["config", "zzz"], "there is no command 'zzz'", "upscale"),
     ],
 )
@@ -160,8 +170,65 @@ def test_usage_errors(liif: Run, arguments: list[str], error: str, hint: str | N
     assert sorted(path.name for path in Path().iterdir()) == ["in.png"]
 
 
+def test_what_people_name_that_is_not_there(liif: Run, tiny_file: Path) -> None:
+    Path("photos").mkdir()
+    up = ("upscale", "-s", 2, "-m", tiny_file)
+    assert liif(*up, "https://x.org/a.png").err == [
+        "Error: https://x.org/a.png is a URL, and images are read from files",
+        "Hint: curl -sL URL | liif upscale - ... reads what a program sends",
+    ]
+    for wrong, meant in (("im.png", "in.png"), ("in.jpg", "in.png"), ("photo", "photos"), ("./in", "in.png")):
+        assert liif(*up, wrong).err == [f"Error: {wrong} does not exist", f"Hint: did you mean {meant}?"]
+    assert liif(*up, "there/x.png").err[1] == "Hint: there is no folder there"
+    assert liif(*up, "zebra.png").err == ["Error: zebra.png does not exist"]
+    for wrong, hint in (
+        ("edsr", "did you mean edsr-baseline-liif?"),
+        ("ligth", "did you mean light?"),
+        ("rdn-liif", "did you mean authors-rdn-liif? liif models pull authors-rdn-liif fetches it"),
+    ):
+        ran = liif("upscale", "in.png", "-s", 2, "-m", wrong)
+        assert (ran.code, ran.err[1]) == (ExitCode.MODEL, f"Hint: {hint}")
+
+
+def test_a_memory_limit_below_the_program_says_what_it_takes(liif: Run, tiny_file: Path) -> None:
+    for more in ([], ["--dry-run"]):
+        ran = liif("upscale", "in.png", "-s", 2, "-m", tiny_file, "--memory", "1MiB", *more)
+        assert ran.code == ExitCode.MEMORY
+        assert re.fullmatch(
+            r"Error: --memory 1\.0 MiB is too little: the program and the image alone take \d+\.\d [MG]iB", ran.err[0]
+        )
+
+
+def test_options_without_effect_are_said(liif: Run, tiny_file: Path) -> None:
+    up = ("upscale", "in.png", "-m", tiny_file, "--overwrite")
+    assert liif(*up, "-s", 2, "--fit", "cover", "-r").err == [
+        "Note: --fit has no effect without --size",
+        "Note: --recursive has no effect: no IMAGE is a folder",
+    ]
+    assert liif(*up, "-s", 2, "--fit", "cover", "-q").err == []
+    assert liif(*up, "--size", "24x16", "--fit", "cover").err == []
+
+
+def test_help_is_in_groups_and_its_summaries_are_whole(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ([], ["models"]):
+        out = liif(*group, "--help").out
+        assert max(map(len, out)) <= 80 and "..." not in "\n".join(out[1:])
+    listed = " ".join(" ".join(out).split())
+    assert (
+        "export Export a model as ONNX: encoder and decoder as two graphs with dynamic sizes (needs liif[onnx])."
+        in listed
+    )
+    for name, groups in PANELS.items():
+        out = liif(name, "--help").out
+        headings = [line.removesuffix(":") for line in out if re.fullmatch(r"\w[\w ]*:", line)]
+        assert [each for each in headings if each not in ("Arguments", "Examples")] == [*groups, "Options"]
+        rest = out[out.index("Options:") :]
+        assert len([line for line in rest if line.startswith("  -")]) <= 6  # the rest is no dumping ground
+
+
 def test_help_and_version(liif: Run) -> None:
-    assert liif("--version").out == [f"liif {__version__}"]
+    assert liif("--version").out == liif("-V").out == [f"liif {__version__}"]
     ran = liif("upscale", "-h")
     assert ran.code == 0 and "liif upscale photos -r --scale 2 -o large" in [line.strip() for line in ran.out]
     assert liif().code == 2 and "Usage: liif" in liif().err[0]

@@ -35,6 +35,47 @@ def test_options_from_variables(liif: Run, tiny_file: Path, monkeypatch: pytest.
     assert liif("upscale", "in.png", "--size", "20x").out[0].startswith("in_20x13.")  # typed: the scale gives way
 
 
+def test_variables_that_set_nothing_are_said(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIIF_DEVCE", "cpu")
+    monkeypatch.setenv("LIIF_UPSCAL_SCALE", "2")
+    monkeypatch.setenv("LIIF_NO_CONFIG", "1")
+    assert liif("config").err[:2] == [
+        "Warning: LIIF_DEVCE sets nothing: there is no such option; did you mean LIIF_DEVICE?",
+        "Warning: LIIF_UPSCAL_SCALE sets nothing: there is no such option; did you mean LIIF_UPSCALE_SCALE?",
+    ]
+    monkeypatch.setenv("LIIF_DEVCE", "")
+    monkeypatch.delenv("LIIF_UPSCAL_SCALE")
+    monkeypatch.setenv("LIIF_ZZZ", "1")
+    assert liif("config").err[1] == "Warning: LIIF_ZZZ sets nothing: there is no such option"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "error"),
+    [
+        ("LIIF_SCALE", "two", "--scale (from LIIF_SCALE) 'two' is not a scale"),
+        ("LIIF_UPSCALE_CELL", "big", "--cell (from LIIF_UPSCALE_CELL) 'big' is not a cell"),
+        ("LIIF_TILE", "many", "unable to parse string as an integer (from LIIF_TILE)"),
+        ("LIIF_PRECISION", "fp8", "--precision (from LIIF_PRECISION) 'fp8' is none of auto, fp32, bf16, fp16"),
+        ("LIIF_MODEL", "nothing-here", "there is no model or file 'nothing-here' (from LIIF_MODEL)"),
+        ("LIIF_DEVICE", "cuda:99", "(from LIIF_DEVICE)"),
+    ],
+)
+def test_a_bad_value_names_its_variable(
+    liif: Run, tiny_file: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, error: str
+) -> None:
+    monkeypatch.setenv("LIIF_MODEL", str(tiny_file))
+    monkeypatch.setenv("LIIF_SCALE", "2")
+    monkeypatch.setenv(variable, value)
+    ran = liif("upscale", "in.png")
+    assert ran.code in (2, 5, 8) and error in ran.err[0]
+
+
+def test_a_bad_value_names_its_file(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.files()[1].write_text('[upscale]\nscale = "two"\n')
+    assert liif("upscale", "in.png").err[0] == "Error: --scale (from liif.toml) 'two' is not a scale"
+    assert liif("upscale", "in.png", "-s", "three").err[0] == "Error: --scale 'three' is not a scale"
+
+
 def test_options_from_files(liif: Run, desk: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user, folder = settings.files()
     user.parent.mkdir(parents=True)

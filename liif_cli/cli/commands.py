@@ -1,0 +1,102 @@
+"""What Typer's commands do beyond Typer's: help in groups with whole summaries, and errors that know where a value was set."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from liif_cli.cli import settings
+from liif_cli.errors import CheckpointError, DeviceError, LiifError, ModelNotFound
+
+PANELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "upscale": {
+        "Size": ("scale", "size", "fit", "region"),
+        "Input and output": ("output", "recursive", "page", "frame", "overwrite", "skip_existing"),
+        "Model": ("model", "restore", "cell", "self_ensemble"),
+        "File format": ("format", "quality", "lossless", "strip", "background", "to_srgb"),
+        "Device and memory": ("device", "precision", "memory", "max_pixels", "tile", "chunk"),
+    },
+    "compare": {
+        "Size": ("scale", "size", "region"),
+        "Sheet": ("output", "columns", "overwrite", "max_pixels"),
+        "Model": ("model", "restore", "degrade", "cell", "self_ensemble"),
+        "Device": ("device", "precision"),
+    },
+    "train": {
+        "Data": ("data", "val", "degrade", "patch", "scale", "queries", "batch"),
+        "Run": ("out", "resume", "init", "fork", "max_time", "iterations", "licence"),
+        "Recipe": ("preset", "config", "model", "lr", "loss", "settings", "seed", "presets"),
+        "Device": ("device", "precision", "workers", "threads"),
+    },
+    "eval": {
+        "Data": ("dataset", "data_dir", "scale", "protocol", "lr", "degrade", "centre"),
+        "Model": ("model", "baseline", "cell", "self_ensemble", "device", "precision"),
+        "Tables": ("per_image", "as_json", "as_csv", "as_markdown"),
+        "Files": ("save_images", "figure", "figure_image", "figure_scale", "crop", "plot", "overwrite"),
+    },
+}
+"""The headings of long helps: command -> heading -> parameters. What is under none is under "Options", at the end."""
+
+CULPRITS = {ModelNotFound: "model", CheckpointError: "model", DeviceError: "device"}
+"""The parameter that errors without an argument are about."""
+
+
+class Command(TyperCommand):
+    """A command whose help has headings, and whose errors name the variable or the file that set a value."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first paragraph of the help, whole."""
+        return summary(self.help)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options under their headings."""
+        for heading, parameters in panels(self, ctx):
+            rows = [row for parameter in parameters if (row := parameter.get_help_record(ctx)) is not None]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a `LiifError` is told where the value that it is about was set, unless that was typed."""
+        try:
+            return super().invoke(ctx)
+        except LiifError as error:
+            error.origin = error.origin or origin_of(error, ctx)
+            raise
+
+
+class Group(TyperGroup):
+    """A group of commands with whole summaries."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first paragraph of the help, whole."""
+        return summary(self.help)
+
+
+def summary(help: str | None) -> str:
+    """The first paragraph of a help text, on one line."""
+    return " ".join((help or "").split("\n\n")[0].split())
+
+
+def panels(command: Any, context: Any) -> Iterator[tuple[str, list[Any]]]:
+    """(heading, parameters) of a command's help, each parameter once."""
+    left = {parameter.name: parameter for parameter in command.get_params(context)}
+    yield "Arguments", [left.pop(each.name) for each in command.params if each.param_type_name == "argument"]
+    for heading, names in PANELS.get(context.info_name, {}).items():
+        yield heading, [left.pop(name) for name in names]
+    yield "Options", list(left.values())
+
+
+def origin_of(error: LiifError, context: Any) -> str | None:
+    """The variable or file that set the value which an error is about; None if it was typed, or nothing is known."""
+    name = error.argument or next((each for kind, each in CULPRITS.items() if isinstance(error, kind)), None)
+    parameter = next((each for each in context.command.params if each.name == name), None)
+    return None if parameter is None else configured(context, parameter)
+
+
+def configured(context: Any, parameter: Any) -> str | None:
+    """The variable or file that set a parameter; None if it was typed or has its default."""
+    path = context.command_path.split(" ", 1)[-1]
+    own = context.find_root().obj
+    origin = settings.origin(context, parameter, (own if isinstance(own, dict) else {}).get(path, {}))
+    return None if origin in ("typed", "default") else origin
