@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Restore = float | Literal["auto"]
 """The strength, 0 (NAME) to 1 (NAME-photo), or by what the file tells of its compression."""
 SUFFIX = "-photo"
+STRONG = 0.85
+"""The strength from which on an image counts as strongly compressed, so that its artefacts are worth a note."""
 CURVES = {
     "jpeg": ((85, 1.0), (90, 0.85), (95, 0.65), (98, 0.3), (100, 0.0)),
     "webp": ((75, 1.0), (90, 0.55), (100, 0.0)),

@@ -36,4 +36,4 @@ def decide(wanted: Restore, checkpoint: Checkpoint | None, quality: int | None, 
         note = Note.on(f"restored with a strength of {strength:g}: {what}", "restore off")
         return Restoration(strength, what, (note,))
     note = Note.on(f"artefacts of compression will show ({what}); a strength of {strength:g} suits it", "restore")
-    return Restoration(0.0, f"{what}; automatic restoring is off", (note,))
+    return Restoration(0.0, f"{what}; automatic restoring is off", (note,) * (strength >= restore.STRONG))

@@ -104,6 +104,7 @@ class TestCommand:
         ran = liif("upscale", "q40.jpg", "-s", 2, "--json")
         assert json.loads(ran.out[0])["restore"] == 0
         (note,) = (line for line in ran.err if "artefacts" in line)
+        assert not liif("upscale", "q80.jpg", "-s", 2).err  # mildly compressed
         assert "JPEG of quality 40" in note and "a strength of 1 suits it" in note and "--restore" in note
 
     def test_without_a_counterpart(self, liif: Callable[..., Any], pair: Path) -> None:
