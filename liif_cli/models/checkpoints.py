@@ -68,14 +68,9 @@ class Checkpoint:
     @property
     def only_scale(self) -> float | None:
         """The scale of a model that renders one alone, otherwise None. Loads torch. Raises `CheckpointError` as `config`."""
-        import torch
+        from liif_cli.models.registry import only_scale
 
-        from liif_cli.models.registry import DECODERS
-
-        config = self.config.decoder
-        with torch.device("meta"):
-            lowest, highest = DECODERS[config.name].build(config, 1).scales
-        return lowest if lowest == highest else None
+        return only_scale(self.config.decoder)
 
     def load(self, device: "str | torch.device" = "cpu") -> "SRModel":
         """Build the model, in float32 and evaluation mode, on `device`. Raises `CheckpointError`: all tensors fit, or none."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+import torch
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
@@ -60,6 +61,13 @@ class ModelConfig:
     decoder: Annotated[PartConfig, OneOf(DECODERS, "liif")] = field(default_factory=LIIFConfig)
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+
+
+def only_scale(config: PartConfig) -> float | None:
+    """The scale of a decoder that renders one alone, otherwise None."""
+    with torch.device("meta"):
+        lowest, highest = DECODERS[config.name].build(config, 1).scales
+    return lowest if lowest == highest else None
 
 
 PRESETS: dict[str, ModelConfig] = {

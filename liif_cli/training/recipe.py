@@ -1,7 +1,7 @@
 """What a training run is told: a TOML file of these dataclasses, or flags that override its values.
 
-Every value of the paper's recipe (section 5.1) is here. `presets/*.toml` are such files; `read` refuses unknown
-keys and wrong types with their path.
+Every value of the paper's recipe (section 5.1) is here. `presets/*.toml` are such files; one that names a preset as its
+`base` holds only what differs. `read` refuses unknown keys and wrong types with their path.
 """
 
 import tomllib
@@ -158,7 +158,7 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
     """
     origin = source if file else f"preset {source}"
     try:
-        return parse(TrainConfig, merge(tomllib.loads(_text(source, file)), overrides or {}))
+        return parse(TrainConfig, merge(_table(source, file), overrides or {}))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{origin} is not TOML: {error}") from None
     except ConfigError as error:
@@ -189,6 +189,13 @@ def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
 
 def _listed(value: int | tuple[int, ...]) -> str:
     return ", ".join(f"{each:,}" for each in (value if isinstance(value, tuple) else (value,)))
+
+
+def _table(source: str, file: bool) -> dict[str, Any]:
+    """A recipe's values, laid over those of the preset that it names as its `base`."""
+    data = tomllib.loads(_text(source, file))
+    base = data.pop("base", None)
+    return data if base is None else merge(_table(str(base), file=False), data)
 
 
 def _text(source: str, file: bool) -> str:

@@ -13,7 +13,7 @@ from liif_cli.machine.memory import available
 from liif_cli.machine.processes import joined
 from liif_cli.machine.signals import listening
 from liif_cli.models.model import SRModel
-from liif_cli.models.registry import DECODERS
+from liif_cli.models.registry import DECODERS, only_scale
 from liif_cli.models.store import load_model
 from liif_cli.training.degradations import DEGRADATIONS
 from liif_cli.training.loop import Loop, Watcher
@@ -72,6 +72,7 @@ def check(config: TrainConfig) -> None:
         raise UsageError("there is no training data", hint="name a folder of images", remedy="data")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(f"{data.scale[0]:g} to {data.scale[1]:g} is no range of scales", hint="from 1 up, such as 1,4")
+    _check_only_scale(config)
     if data.queries == 0 and not DECODERS[config.model.decoder.name].whole_patches:
         raise UsageError(
             "queries = 0, all pixels of each patch, is for decoders that make whole patches",
@@ -84,6 +85,17 @@ def check(config: TrainConfig) -> None:
         raise UsageError("data.identity is a share from 0 to 1, data.candidates at least 1")
     if config.batch < 1 or config.iterations < 1:
         raise UsageError("batch and iterations are at least 1")
+
+
+def _check_only_scale(config: TrainConfig) -> None:
+    """A model of one scale is trained and validated at that scale."""
+    only, data, check = only_scale(config.model.decoder), config.data, config.validation
+    asked = {*data.scale, *([1.0] if data.identity else []), *check.scales, *check.preview_scales}
+    if only is not None and asked != {only}:
+        raise UsageError(
+            f"the model renders x{only:g} only, and is to be trained and validated at that scale",
+            hint=f"scale, validation.scales and validation.preview_scales are {only:g}, as in the preset edsr-baseline-x2",
+        )
 
 
 def begin(trainer: Trainer, run: Run, init: str | Path | None, fork: Run | None) -> str:

@@ -7,12 +7,14 @@ import torch
 from conftest import golden_model, tiny_config
 from torch import nn
 
+from liif_cli.coords import Grid
 from liif_cli.models import model as models
 from liif_cli.models.encoders.edsr import EDSR
 from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.kernels import inplace
 from liif_cli.models.model import SRModel
-from liif_cli.models.registry import ModelConfig
+from liif_cli.models.registry import PRESETS, ModelConfig
+from liif_cli.rendering.plan import make_plan
 
 RDN = RDNConfig(features=8, blocks=2, layers=2, growth=8)
 
@@ -128,3 +130,12 @@ def test_relu_in_place(dtype: torch.dtype) -> None:
     values = torch.tensor([-torch.inf, -3.5, -1e-7, -0.0, 0.0, 1e-7, 3.5, torch.inf], dtype=dtype)
     wanted = values.relu()
     assert inplace.relu_(values) is values and torch.equal(values, wanted)
+
+
+def test_rdn_needs_no_gibibytes_for_a_small_image() -> None:
+    """Its blocks' outputs are fused one by one, not kept."""
+    model = SRModel(PRESETS["rdn-liif"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == 22_320_835
+    size = (256, 256)
+    plan = make_plan(model, size, [Grid.whole(size, (512, 512))], 3, budget=2**40)
+    assert plan.count == 1 and plan.peak < 750 * 2**20

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from liif_cli.models.interfaces import Encoder
 from liif_cli.models.schema import Depth, PartConfig, Width
@@ -48,8 +49,8 @@ class ResidualDenseBlock(nn.Module):
 class RDN(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). The defaults are configuration "B" (authors' names).
 
-    Its radius is one pixel for each 3x3 convolution on the longest path, 131 for "B". All blocks' outputs and two stages of one
-    block are in memory at once.
+    Its radius is one pixel for each 3x3 convolution on the longest path, 131 for "B". Two stages of one block are in memory at
+    once; the blocks' outputs are not, as each is fused where it is made: the 1x1 convolution of all is a sum over the blocks.
     """
 
     Config = RDNConfig
@@ -60,7 +61,7 @@ class RDN(Encoder):
         super().__init__()
         self.out_channels = features
         self.receptive_radius = 3 + blocks * layers
-        self.live_channels = 2 * blocks * features + 3 * (features + layers * growth)
+        self.live_channels = 2 * (features + layers * growth) + 6 * features
         self.SFENet1 = nn.Conv2d(3, features, 3, padding=1)
         self.SFENet2 = nn.Conv2d(features, features, 3, padding=1)
         self.RDBs = nn.ModuleList(ResidualDenseBlock(features, growth, layers) for _ in range(blocks))
@@ -76,10 +77,10 @@ class RDN(Encoder):
 
     def deep(self, shallow: Tensor) -> Tensor:
         """Features from `shallow`."""
-        x = self.SFENet2(shallow)
-        outputs = []
-        for block in self.RDBs:
+        x, fused = self.SFENet2(shallow), torch.zeros_like(shallow)
+        fuse, last = self.GFF
+        for block, weight in zip(self.RDBs, fuse.weight.chunk(len(self.RDBs), 1), strict=True):
             x = block(x)
-            outputs.append(x)
-        features: Tensor = self.GFF(torch.cat(outputs, 1)) + shallow
+            fused += F.conv2d(x, weight)
+        features: Tensor = last(fused + fuse.bias.view(-1, 1, 1)) + shallow
         return features
