@@ -31,6 +31,7 @@ from liif_cli.models.model import SRModel
 from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 from liif_cli.models.schema import PartConfig, parse, to_dict
 from liif_cli.models.store import load_model
+from liif_cli.rendering import plan
 from liif_cli.rendering.plan import tile_bytes
 from liif_cli.rendering.renderer import Renderer, precision_for
 from liif_cli.rendering.tiles import Tile
@@ -399,8 +400,8 @@ class TestWhatAModelSays:
     def test_a_whole_image_is_one_tile(self) -> None:
         renderer = Renderer(build(("pooled", "liif")), CPU)
         grid = Grid.whole((3000, 4000), (300, 400))
-        plan = renderer.plan((3000, 4000), [grid], 3, budget=2**50, side=100)
-        assert plan.count == 1 and plan.notes == ("the tile size was ignored: the model reads the whole image",)
+        one = renderer.plan((3000, 4000), [grid], 3, budget=2**50, side=100)
+        assert one.count == 1 and one.notes == ("the tile size was ignored: the model reads the whole image",)
         with pytest.raises(OutOfMemory, match="reads the whole image, which needs"):
             renderer.plan((3000, 4000), [grid], 3, budget=2**20)
 
@@ -436,6 +437,15 @@ class TestWhatAModelSays:
         ran = liif("upscale", "in.png", "-s", 2, "--tile", 16, "-m", "pooled.safetensors")
         assert ran.code == 0 and any("the model reads the whole image" in line for line in ran.err)
         assert liif("upscale", "in.png", "-s", 2, "-o", "c.png", "-m", "twice.safetensors").code == 0
+
+    def test_fields_are_bound_once_per_tile_and_output(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        bound: list[tuple[float, float]] = []
+        monkeypatch.setattr(Linear, "bind", lambda self, field, cell: bound.append(cell) or field)
+        monkeypatch.setattr(plan, "PIECE_PIXELS", 300)  # several bands for each tile
+        model, grids = build(("edsr", "linear")), [Grid.whole(SIZE, (60, 74)), Grid.whole(SIZE, (30, 111))]
+        renderer = Renderer(model, CPU)
+        pieces = list(renderer.pieces(IMAGE, grids, renderer.plan(SIZE, grids, 3, budget=2**30, side=19)))
+        assert len(pieces) > 8 and bound == [(0.5, 0.5), (1.0, 1 / 3)] * 4
 
     def test_windows_begin_at_multiples(self) -> None:
         assert Tile(9, 14, 5, 20).window(3, (30, 22), 4) == Tile(4, 20, 0, 22)
