@@ -180,7 +180,7 @@ def eval_(
 
 def parse_scales(texts: list[str]) -> tuple[float, ...]:
     """What `--scale 2,3 --scale 4` asks for: (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
-    parts = [part.strip().lower().removeprefix("x") for text in texts for part in text.split(",")]
+    parts = [part.strip().lower().strip("x×") for text in texts for part in text.split(",")]
     try:
         scales = [float(part) for part in parts]
     except ValueError:

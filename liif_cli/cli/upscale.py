@@ -19,7 +19,7 @@ from liif_cli.cli.options import (
 )
 from liif_cli.cli.progress import failure
 from liif_cli.cli.settings import is_typed
-from liif_cli.cli.streams import binary_output, hide_downloads, result, say
+from liif_cli.cli.streams import binary_output, hide_downloads, one_line, result, say
 from liif_cli.errors import ExitCode, UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
@@ -68,6 +68,9 @@ def upscale(
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Include subfolders; with -o DIR their structure is kept.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Take images of a folder that are named like outputs of others, too.")
     ] = False,
     model: Annotated[
         str,
@@ -181,7 +184,7 @@ def upscale(
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.models.store import find
     from liif_cli.rendering.sizes import Cell, Region
-    from liif_cli.upscaling.inputs import expand, is_many
+    from liif_cli.upscaling.inputs import expand, is_many, without_outputs
     from liif_cli.upscaling.jobs import resolve
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.output_names import Naming
@@ -195,8 +198,7 @@ def upscale(
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     found = cache(lambda: find(model))
     targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit)
-    for sentence in () if quiet else idle(context, images):
-        say(f"Note: {sentence}")
+    say_unless(quiet, *idle(context, images))
     form = "png" if output == "-" and format is None else format
     options = Options(
         cell=Cell.parse(cell),
@@ -217,13 +219,24 @@ def upscale(
     many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
     naming = Naming.parse(output, many, form, lambda: found().name)
     sources, unknown = expand(images, recursive, naming.folder)
+    sources, earlier = (sources, []) if every else without_outputs(sources)
     stream = binary_output() if naming.kind == "stream" else None
     work = resolve(sources, targets, naming, options, stream=stream, skip_existing=skip_existing, failures=unknown)
+    if earlier:
+        named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
+        say_unless(quiet, f"left out as outputs of an earlier run: {named}; --all takes them")
+    say_unless(quiet, *work.notes)
     if scale and work.tasks:
         check_scales(found(), scale)
     if dry_run:
         return show_plan(work, found, options, as_json)
     return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
+
+
+def say_unless(quiet: bool, *sentences: str) -> None:
+    """Notes for the user, a line each."""
+    for sentence in () if quiet else sentences:
+        say(f"Note: {one_line(sentence)}")
 
 
 def own_scale(found: "Callable[[], Checkpoint]") -> list[str]:

@@ -12,6 +12,15 @@ Fit = Literal["exact", "contain", "cover"]
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
 LARGEST = Decimal(10**9)
+SCREENS = {
+    **dict.fromkeys(("hd", "720p"), (1280, 720)),
+    **dict.fromkeys(("fhd", "fullhd", "1080p"), (1920, 1080)),
+    **dict.fromkeys(("qhd", "wqhd", "1440p"), (2560, 1440)),
+    **dict.fromkeys(("4k", "uhd", "2160p"), (3840, 2160)),
+    **dict.fromkeys(("5k", "2880p"), (5120, 2880)),
+    **dict.fromkeys(("8k", "4320p"), (7680, 4320)),
+}
+"""Names of screen sizes, in pixels: whether an image is to fill one or to fit into it, they do not say."""
 CLIPPED_CELL = 0.25  # the cell at ×4, the largest scale that published models were trained for
 
 
@@ -25,16 +34,19 @@ class Scale:
 
     @classmethod
     def parse(cls, text: str) -> "Scale":
-        """Read a scale. Raises `UsageError` unless it consists of one or two finite positive numbers."""
-        parts = text.strip().lower().split("x")
-        numbers = [_positive_decimal(part) for part in parts]
+        """Read a scale: one or two finite positive numbers; `4x`, `x4`, `×4` and `400%` too. Raises `UsageError`."""
+        plain = _with_x(text)
+        if plain.count("x") == 1 and plain != "x":  # 4x, x4
+            plain = plain.strip("x")
+        if plain.endswith("%"):
+            percent = _positive_decimal(plain.removesuffix("%"))
+            plain = plain if percent is None else f"{(percent / 100).normalize():f}"
+        numbers = [_positive_decimal(part) for part in plain.split("x")]
         if not 1 <= len(numbers) <= 2 or None in numbers:
-            raise UsageError(
-                f"{text!r} is not a scale", hint="a positive number such as 7.5, or 2x3.5 (x by y)", argument="scale"
-            )
+            raise UsageError(f"{text!r} is not a scale", hint=_scale_hint(plain), argument="scale")
         x, y = numbers[0], numbers[-1]
         assert x is not None and y is not None
-        return cls(x, y, text.strip().lower())
+        return cls(x, y, plain)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Output (height, width) for an input of `size` (height, width): n * scale, rounded half up, at least 1."""
@@ -57,12 +69,10 @@ class Size:
     @classmethod
     def parse(cls, text: str, fit: Fit = "exact") -> "Size":
         """Read a size. Raises `UsageError` unless it is WxH, Wx or xH with positive whole numbers."""
-        match = re.fullmatch(r"(\d*)x(\d*)", text.strip().lower())
+        match = re.fullmatch(r"(\d*)x(\d*)", _with_x(text))
         sides = [int(side) if side else None for side in match.groups()] if match else [None, None]
         if sides == [None, None] or 0 in sides:
-            raise UsageError(
-                f"{text!r} is not a size", hint="WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080", argument="size"
-            )
+            raise UsageError(f"{text!r} is not a size", hint=_size_hint(_with_x(text)), argument="size")
         return cls(sides[0], sides[1], fit)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -187,6 +197,28 @@ def _grid(size: tuple[int, int], target: Target, region: Region | None) -> Grid:
         Axis(size[0], height, 0, height, region.y, region.height),
         Axis(size[1], width, 0, width, region.x, region.width),
     )
+
+
+def _with_x(text: str) -> str:
+    """`text` in lower case without spaces, with `x` for the signs that people multiply by."""
+    return re.sub(r"\s+", "", text.lower()).replace("×", "x").replace("*", "x")
+
+
+def _scale_hint(text: str) -> str:
+    """What was probably meant by a text that is not a scale."""
+    if re.fullmatch(r"\d+,\d+", text):
+        return f"{text.replace(',', '.')}, with a point"
+    return "a positive number such as 7.5, or 2x3.5 (x by y)"
+
+
+def _size_hint(text: str) -> str:
+    """What was probably meant by a text that is not a size."""
+    if text in SCREENS:
+        width, height = SCREENS[text]
+        return f"{width}x{height} for exactly that, {width}x or x{height} to keep the aspect"
+    if text.isdigit():
+        return f"{text}x for the width, x{text} for the height"
+    return "WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080"
 
 
 def _positive_decimal(text: str) -> Decimal | None:

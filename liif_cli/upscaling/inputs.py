@@ -13,6 +13,8 @@ from liif_cli.errors import InputError, UsageError
 from liif_cli.images.formats.table import SUFFIXES
 
 STDIN = "-"
+OUTPUT_NAME = re.compile(r"(?P<stem>.+?)(?:_compared)?_(?:[\d.]+x|[\d.]+x[\d.]+x|\d+x\d+)")
+"""The stems that outputs get next to their inputs (`output_names.Naming`)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Source:
     def stem(self) -> str:
         """For the names of outputs."""
         return "stdin" if self.path is None else self.path.stem
+
+    @property
+    def suffix(self) -> str:
+        """Without its dot, in lower case; empty for standard input."""
+        return "" if self.path is None else self.path.suffix.removeprefix(".").lower()
 
     def read(self) -> Path | bytes:
         """The file, or all that standard input gave, which is kept. Raises `UsageError` if that is a terminal or closed."""
@@ -71,6 +78,24 @@ def expand(
         except InputError as error:
             failures.append((argument, error))
     return list(sources.values()), failures
+
+
+def without_outputs(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
+    """`sources`, and those left out of them: found ones that are named like outputs of others among them, at any scale."""
+    inputs = {(source.path.parent, source.stem) for source in sources if source.path is not None}
+    inputs |= {(folder, f"{stem}_{suffix}") for folder, stem, suffix in _parts(sources)}
+    kept, left_out = list[Source](), list[Source]()
+    for source in sources:
+        made = OUTPUT_NAME.fullmatch(source.stem) if source.found else None
+        is_output = made is not None and source.path is not None and (source.path.parent, made["stem"]) in inputs
+        (left_out if is_output else kept).append(source)
+    return kept, left_out
+
+
+def _parts(sources: Sequence[Source]) -> Iterator[tuple[Path, str, str]]:
+    for source in sources:
+        if source.path is not None:
+            yield source.path.parent, source.stem, source.suffix
 
 
 def is_many(argument: str) -> bool:

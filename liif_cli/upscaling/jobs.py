@@ -64,13 +64,15 @@ class Work:
     """All that a call is to do.
 
     tasks: each with an output at least. failures: (input, error) of images that cannot be done. skipped: outputs that are
-    there already. make_folders: whether missing folders of outputs are to be created.
+    there already. make_folders: whether missing folders of outputs are to be created. notes: sentences for
+    the user.
     """
 
     tasks: tuple[Task, ...]
     failures: tuple[tuple[str, Exception], ...] = ()
     skipped: tuple[Path, ...] = ()
     make_folders: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -100,8 +102,8 @@ def resolve(
     image. Raises what concerns the whole call: `UsageError` when two outputs would be one file, an output the input of
     another image, or the options do not suit a format; `OutputError` when an output exists or its folder cannot be written.
     """
-    named, unnamed = _named(sources, targets, naming, options, stream)
-    make_folders = naming.kind in ("folder", "template")
+    named, unnamed, notes = _named(sources, targets, naming, options, stream)
+    make_folders = naming.kind in ("file", "folder", "template")
     _check_formats(named, options)
     skipped: list[Path] = []
     if skip_existing:
@@ -114,7 +116,7 @@ def resolve(
     broken = [
         (image.source.name, each) for image, each in zip(named, found, strict=True) if isinstance(each, Exception)
     ]
-    return Work(tasks, (*failures, *unnamed, *broken), tuple(skipped), make_folders)
+    return Work(tasks, (*failures, *unnamed, *broken), tuple(skipped), make_folders, notes)
 
 
 def task_for(source: Source, outputs: Sequence[tuple[Target, Path]], options: Options) -> Task:
@@ -166,29 +168,61 @@ def _image(source: Source, options: Options) -> _Image:
 
 def _named(
     sources: Iterable[Source], targets: Sequence[Target], naming: Naming, options: Options, stream: BinaryIO | None
-) -> tuple[list[_Image], list[tuple[str, LiifError]]]:
-    """The images with their outputs' places and formats, and those that could not be named, with the reason.
+) -> tuple[list[_Image], list[tuple[str, LiifError]], tuple[str, ...]]:
+    """The images with their outputs' places and formats, those that could not be named, with the reason, and notes.
 
     Images that were found, not named by the user, and are outputs of this very call are left out.
     """
-    images, failures = [], []
+    images, failures = list[_Image](), list[tuple[str, LiifError]]()
+    notes: tuple[str, ...] = ()
     for source in sources:
-        image = _image(source, options)
         try:
-            places = [stream or naming.path(source, target, partial(image.grid, target)) for target in targets]
+            images.append(_placed(_image(source, options), targets, naming, stream))
         except LiifError as error:
             if naming.kind == "beside" and source.path is None:
                 raise
             failures.append((source.name, error))
-            continue
-        forms = [format_of(place if isinstance(place, Path) else None, options.save.format) for place in places]
-        images.append(replace(image, outputs=tuple(zip(targets, places, forms, strict=True))))
     made = {_key(place) for image in images for place in image.places()}
     images = [
         each for each in images if not (each.source.found and each.source.path and _key(each.source.path) in made)
     ]
+    if naming.kind in ("beside", "folder"):
+        alike = _alike(images)
+        images = [
+            _placed(image, targets, naming, stream, with_suffix=True) if image.source in alike else image
+            for image in images
+        ]
+        notes = _note_on(images, alike)
     _check_distinct(images)
-    return images, failures
+    return images, failures, notes
+
+
+def _placed(
+    image: _Image, targets: Sequence[Target], naming: Naming, stream: BinaryIO | None, with_suffix: bool = False
+) -> _Image:
+    """The image with its outputs' places and formats. Raises what `Naming.path` raises."""
+    places = [
+        stream or naming.path(image.source, target, partial(image.grid, target), with_suffix) for target in targets
+    ]
+    forms = [format_of(place if isinstance(place, Path) else None, image.options.save.format) for place in places]
+    return replace(image, outputs=tuple(zip(targets, places, forms, strict=True)))
+
+
+def _alike(images: Sequence[_Image]) -> list[Source]:
+    """The sources that share an output with another of another suffix: `a.jpg` and `a.png`."""
+    sharing: dict[str, list[Source]] = {}
+    for image in images:
+        for key in {_key(place) for place in image.places()}:
+            sharing.setdefault(key, []).append(image.source)
+    return [source for each in sharing.values() if len({s.suffix for s in each}) > 1 for source in each]
+
+
+def _note_on(images: Sequence[_Image], alike: Sequence[Source]) -> tuple[str, ...]:
+    """That some names tell the input's suffix, by the example of the first."""
+    shown = [f"{image.source.name} becomes {image.places()[0].name}" for image in images if image.source in alike]
+    if not shown:
+        return ()
+    return (f"{len(shown)} inputs differ only in their suffix, which their outputs' names therefore tell: {shown[0]}",)
 
 
 def _check_distinct(images: Sequence[_Image]) -> None:

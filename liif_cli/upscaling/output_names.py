@@ -37,7 +37,7 @@ class Naming:
     ) -> "Naming":
         """Read what the user calls the output. many: whether it must hold more than one. Raises `UsageError` for a single
         file that several outputs would go to, and for templates that make no sense."""
-        kind = _kind(output, many)
+        kind = _kind(output, many, format)
         if kind == "file" and format is None and not Path(str(output)).suffix:
             raise UsageError(
                 f"{output} is neither a folder nor a file with a suffix",
@@ -51,8 +51,9 @@ class Naming:
         """The folder that outputs go to, if there is one."""
         return Path(self.output) if self.output is not None and self.kind == "folder" else None
 
-    def path(self, source: Source, target: Target, grid: Callable[[], Grid]) -> Path:
+    def path(self, source: Source, target: Target, grid: Callable[[], Grid], with_suffix: bool = False) -> Path:
         """The file for one output of `source`. grid: gives the output's grid, called only if the name tells its size.
+        with_suffix: let a name of our own tell the input's suffix too, `a_jpg_4x.png`.
 
         Raises what `grid` raises, and `UsageError` for standard input, which has no name, next to itself.
         """
@@ -60,7 +61,8 @@ class Naming:
             return Path(self.output)
         if self.output is not None and self.kind == "template":
             return Path(self._filled(self.output, source, target, grid))
-        name = f"{source.stem}_{_label(target, grid)}{self._suffix(None)}"
+        stem = f"{source.stem}_{source.suffix}" if with_suffix else source.stem
+        name = f"{stem}_{_label(target, grid)}{self._suffix(None)}"
         if self.folder is not None:
             return self.folder / source.inside / name
         if source.path is None:
@@ -89,7 +91,7 @@ class Naming:
         return template.format(**values)
 
 
-def _kind(output: str | None, many: bool) -> Kind:
+def _kind(output: str | None, many: bool, format: str | None) -> Kind:
     if output is None:
         return "beside"
     if output == STREAM:
@@ -104,7 +106,8 @@ def _kind(output: str | None, many: bool) -> Kind:
         return "folder"
     if many and path.suffix.lower() in OUTPUT_SUFFIXES:
         raise UsageError(f"several outputs would all go to {path}", remedy="output folder")
-    return "folder" if many else "file"
+    nameless = format is not None and not path.suffix and not path.exists()
+    return "folder" if many or nameless else "file"
 
 
 def _label(target: Target, grid: Callable[[], Grid]) -> str:

@@ -209,6 +209,21 @@ def test_options_without_effect_are_said(liif: Run, tiny_file: Path) -> None:
     assert liif(*up, "--size", "24x16", "--fit", "cover").err == []
 
 
+def test_a_second_run_over_a_folder_takes_the_same_images(liif: Run, tiny_file: Path) -> None:
+    up = ("upscale", ".", "-m", tiny_file)
+    assert liif(*up, "-s", "1.2x").out == ["in_1.2x.png"]
+    ran = liif(*up, "-s", 2)
+    assert ran.out == ["in_2x.png"]
+    assert ran.err[0] == "Note: left out as outputs of an earlier run: in_1.2x.png; --all takes them"
+    assert liif(*up, "-s", 3, "--all").out == ["in_3x.png", "in_1.2x_3x.png", "in_2x_3x.png"]
+
+
+def test_an_outputs_folder_is_made(liif: Run, tiny_file: Path) -> None:
+    up = ("upscale", "in.png", "-s", 2, "-m", tiny_file, "-o")
+    assert liif(*up, "new/deep/out.png").out == [str(Path("new/deep/out.png"))]
+    assert liif(*up, "other", "--format", "png").out == [str(Path("other/in_2x.png"))]
+
+
 def test_help_is_in_groups_and_its_summaries_are_whole(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for group in ([], ["models"]):

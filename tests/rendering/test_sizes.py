@@ -16,13 +16,21 @@ from liif_cli.rendering.sizes import Cell, Region, Scale, Size, aspect_change, c
         ("2x3.5", (10, 10), (35, 20)),
         ("0.001", (10, 10), (1, 1)),
         ("1e1", (3, 4), (30, 40)),
+        ("4x", (3, 4), (12, 16)),
+        ("x4", (3, 4), (12, 16)),
+        ("\u00d74", (3, 4), (12, 16)),
+        ("2\u00d73.5", (10, 10), (35, 20)),
+        ("2*3.5", (10, 10), (35, 20)),
+        ("250 %", (10, 10), (25, 25)),
     ],
 )
 def test_scale(text: str, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert Scale.parse(text).of(size) == expected
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "", "x", "2x", "x2", "2x0", "1x2x3", "four", "2,5"])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "nan", "inf", "", "x", "xx", "x2x", "2x0", "%", "-5%", "1x2x3", "four", "2,5"]
+)
 def test_no_scale(text: str) -> None:
     with pytest.raises(UsageError):
         Scale.parse(text)
@@ -43,6 +51,31 @@ def test_no_scale(text: str) -> None:
 )
 def test_size_of_a_600x400_picture(text: str, fit: str, expected: tuple[int, int]) -> None:
     assert Size.parse(text, fit).of((400, 600)) == expected  # type: ignore[arg-type]
+
+
+def test_a_scale_is_named_as_it_is_written() -> None:
+    labels = [Scale.parse(text).label for text in ("4", "4x", "X4", "\u00d74", "400%", "7.50", "2 x 3.5", "1000%")]
+    assert labels == ["4x", "4x", "4x", "4x", "4x", "7.50x", "2x3.5x", "10x"]
+
+
+def test_sizes_with_other_signs() -> None:
+    assert [Size.parse(text) for text in ("1920\u00d71080", "1920*1080", "1920 X 1080")] == [Size(1920, 1080)] * 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "hint"),
+    [
+        (Scale, "2,5", "2.5, with a point"),
+        (Size, "4k", "3840x2160 for exactly that, 3840x or x2160 to keep the aspect"),
+        (Size, "1080P", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
+        (Size, "FHD", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
+        (Size, "1920", "1920x for the width, x1920 for the height"),
+    ],
+)
+def test_hints_tell_the_right_spelling(kind: type[Scale | Size], text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        kind.parse(text)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("text", ["0x10", "-1x5", "x", "1920", "19.5x10", "", "axb", "10x0"])

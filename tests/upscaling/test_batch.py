@@ -162,7 +162,7 @@ def test_nothing_is_done_when_an_output_exists(up: Callable[..., Any]) -> None:
 
 def test_collisions_are_refused_before_work(up: Callable[..., Any]) -> None:
     picture("a.png"), picture("a.jpg")
-    ran = up("a.png", "a.jpg", "-s", 2)
+    ran = up("a.png", "a.jpg", "-s", 2, "-o", "{stem}.png")
     assert ran.code == 2 and "would both be written" in ran.err[0] and ran.err[1].startswith("Hint: ")
     assert up("a.png", "-s", 2, "-s", 3, "-o", "x.png").code == 2
     assert files() == ["a.jpg", "a.png"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from liif_cli.errors import InputError, UsageError
-from liif_cli.upscaling.inputs import Source, expand, is_many
+from liif_cli.upscaling.inputs import Source, expand, is_many, without_outputs
 
 
 @pytest.fixture
@@ -81,6 +81,16 @@ def test_what_is_not_there_is_told_apart_and_stops_nothing(tree: Path) -> None:
     ]
     assert all(isinstance(error, InputError) for _, error in failures)
     assert failures[2][1].remedy == "recursive"
+
+
+def test_outputs_of_earlier_runs_are_left_out_at_any_scale() -> None:
+    stems = ("a", "a_1.2x", "a_2x3.5x", "a_1920x1080", "a_jpg_4x", "a_compared_4x", "b_2x", "a_b_2x", "c_2x", "c_2x_3x")
+    found = [Source(Path("d", f"{stem}.jpg"), found=True) for stem in stems]
+    kept, left_out = without_outputs([*found, Source(Path("other", "b.jpg"), found=True)])
+    assert [source.stem for source in left_out] == [*stems[1:6], "c_2x_3x"]  # c_2x may be an image of its own
+    assert [source.stem for source in kept] == ["a", "b_2x", "a_b_2x", "c_2x", "b"]
+    named = [Source(Path("a.jpg")), Source(Path("a_2x.jpg"))]
+    assert without_outputs(named) == (named, [])
 
 
 def test_a_loop_of_links_ends(tree: Path) -> None:

@@ -69,7 +69,9 @@ def test_a_file_a_folder_and_what_is_which() -> None:
     assert named("new/") == ["new/a_4x.png"]
     assert named("new", many=True) == ["new/a_4x.png"]
     assert named("new.d", many=True) == ["new.d/a_4x.png"]
-    assert named("new", format="png") == ["new"]  # one output, a format: a file without suffix
+    assert named("new", format="png") == ["new/a_4x.png"]  # a folder for one as for many
+    Path("pipe").touch()
+    assert named("pipe", format="png") == ["pipe"]  # what is there, such as /dev/stdout, stays a file
     with pytest.raises(UsageError, match="neither a folder nor a file") as caught:
         named("new")
     assert caught.value.hint == "new.png, or new/ for a folder that is to be made"
@@ -108,12 +110,28 @@ def test_templates_that_make_no_sense(template: str) -> None:
 
 
 def test_two_inputs_that_would_write_one_output_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both be written to a_4x\.png"):
-        resolved(Naming.parse(None, True), Source(Path("a.jpg")), Source(Path("a.png")))
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.png would both be written to a\.png"):
+        resolved(Naming.parse("{stem}.png", True), Source(Path("a.jpg")), Source(Path("a.png")))
+    with pytest.raises(UsageError, match=r"a\.jpg and .*a\.jpg would both be written to out.a_4x\.png"):
+        resolved(Naming.parse("out", True), Source(Path("a.jpg")), Source(Path("sub/a.jpg")))
     with pytest.raises(UsageError, match="both"):
         resolved(Naming.parse("out/x/../{scale}.png", True), Source(Path("a.jpg")), Source(Path("b.jpg")))
     with pytest.raises(UsageError, match=r"several sizes of a\.jpg"):
         resolved(Naming.parse("{stem}.png", True), Source(Path("a.jpg")), targets=(X4, FULL))
+
+
+@pytest.mark.parametrize(("output", "folder"), [(None, ""), ("out", "out/")])
+def test_inputs_that_differ_only_in_suffix_get_outputs_that_differ(output: str | None, folder: str) -> None:
+    for name in ("a.PNG", "b.png"):
+        Image.new("RGB", (4, 4)).save(name)
+    sources = [Source(Path(name), found=True) for name in ("a.PNG", "a.jpg", "b.png")]
+    work = resolved(Naming.parse(output, True), *sources, targets=(X4, Scale.parse("2")))
+    outputs = [Path(each.name).as_posix() for task in work.tasks for each in task.outputs]
+    stems = ("a_png", "a_jpg", "b")
+    assert outputs == [f"{folder}{stem}_{scale}x.png" for stem in stems for scale in (4, 2)]
+    [note] = work.notes
+    assert note.startswith("2 inputs differ only in their suffix") and note.endswith("a.PNG becomes a_png_4x.png")
+    assert not resolved(Naming.parse(None, True), *sources[1:]).notes
 
 
 def test_an_output_may_not_replace_another_input() -> None:
@@ -153,8 +171,7 @@ def test_existing_outputs_are_refused_before_work_or_skipped() -> None:
 
 def test_folders_that_are_missing_or_impossible() -> None:
     resolved(Naming.parse("new/deep/x_{scale}.png", False), Source(Path("a.jpg")))
-    with pytest.raises(OutputError, match="does not exist"):
-        resolved(Naming.parse("new/deep/x.png", False), Source(Path("a.jpg")))
+    resolved(Naming.parse("new/deep/x.png", False), Source(Path("a.jpg")))
     with pytest.raises(OutputError, match="cannot be created"):
         resolved(Naming.parse("a.jpg/x/y_{scale}.png", False), Source(Path("a.jpg")))
     assert not Path("new").exists()
