@@ -1,7 +1,7 @@
 """RDN without its up-sampler (Zhang et al., "Residual Dense Network for Image Super-Resolution", 2018)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,9 @@ class RDN(Encoder):
     def deep(self, shallow: Tensor) -> Tensor:
         """Features from `shallow`."""
         x, fused = self.SFENet2(shallow), torch.zeros_like(shallow)
-        fuse, last = self.GFF
+        fuse, last = cast(list[nn.Conv2d], list(self.GFF))
         for block, weight in zip(self.RDBs, fuse.weight.chunk(len(self.RDBs), 1), strict=True):
             x = block(x)
             fused += F.conv2d(x, weight)
-        features: Tensor = last(fused + fuse.bias.view(-1, 1, 1)) + shallow
+        features: Tensor = last(fused + cast(Tensor, fuse.bias).view(-1, 1, 1)) + shallow
         return features
