@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from liif_cli.models.decoders.fourier import Fourier, FourierConfig
 from liif_cli.models.decoders.liif import LIIF, LIIFConfig
+from liif_cli.models.decoders.lte import LTE
 from liif_cli.models.decoders.metasr import MetaSR, MetaSRConfig
 from liif_cli.models.decoders.upsampler import UpSampler, UpSamplerConfig
 from liif_cli.models.encoders.edsr import EDSR, EDSRConfig
@@ -26,6 +27,7 @@ ENCODERS: dict[str, type[Encoder]] = {
 DECODERS: dict[str, type[Decoder]] = {
     "liif": LIIF,
     "fourier": Fourier,
+    "lte": LTE,
     "metasr": MetaSR,
     "upsampler": UpSampler,
 }
