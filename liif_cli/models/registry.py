@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from liif_cli.models.decoders.fourier import Fourier, FourierConfig
 from liif_cli.models.decoders.liif import LIIF, LIIFConfig
-from liif_cli.models.decoders.lte import LTE
+from liif_cli.models.decoders.lte import LTE, LTEConfig
 from liif_cli.models.decoders.metasr import MetaSR, MetaSRConfig
 from liif_cli.models.decoders.upsampler import UpSampler, UpSamplerConfig
 from liif_cli.models.encoders.edsr import EDSR, EDSRConfig
@@ -87,6 +87,7 @@ PRESETS: dict[str, ModelConfig] = {
     "rdn-x2": ModelConfig(RDNConfig(), UpSamplerConfig(scale=2, layout="rdn")),
     "rdn-x3": ModelConfig(RDNConfig(), UpSamplerConfig(scale=3, layout="rdn")),
     "rdn-x4": ModelConfig(RDNConfig(), UpSamplerConfig(scale=4, layout="rdn")),
+    "edsr-baseline-lte": ModelConfig(EDSRConfig(), LTEConfig()),
     "light": ModelConfig(GatedConfig(), FourierConfig()),
     "light-large": ModelConfig(GatedConfig(features=64, blocks=10), FourierConfig()),
 }
