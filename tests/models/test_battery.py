@@ -428,7 +428,7 @@ class TestWhatAModelSays:
             save_model(build(pair), Path(f"{name}.safetensors"), licence="CC0-1.0", provenance={})
         for more in ((), ("--dry-run",)):
             ran = liif("upscale", "in.png", "-s", 3, "-o", "out.png", "--overwrite", "-m", "twice.safetensors", *more)
-            assert ran.code == 2 and "cannot render 111x90 pixels: it renders x2 only" in "\n".join(ran.err)
+            assert ran.code == 2 and "renders x2 only" in "\n".join(ran.err)
             assert Path("out.png").read_bytes() == b"kept"
         ran = liif("upscale", "in.png", "-s", 2, "-o", "b.png", "-m", "twice.safetensors", "--precision", "bf16")
         assert ran.code == 2 and "computes in fp32 only" in "\n".join(ran.err)
