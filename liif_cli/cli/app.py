@@ -24,6 +24,7 @@ from liif_cli.cli.config import config
 from liif_cli.cli.doctor import doctor
 from liif_cli.cli.eval import eval_
 from liif_cli.cli.explanations import explained
+from liif_cli.cli.fit import fit
 from liif_cli.cli.models import models
 from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, say, show_warnings
 from liif_cli.cli.train import train
@@ -55,6 +56,7 @@ app = typer.Typer(
 app.command(cls=Command)(upscale)
 app.command(cls=Command)(compare)
 app.command(cls=Command)(train)
+app.command(cls=Command)(fit)
 app.command("eval", cls=Command)(eval_)
 app.add_typer(models)
 app.command(cls=Command)(config)
