@@ -10,7 +10,7 @@ from liif_cli.errors import CheckpointError, DeviceError, LiifError, ModelNotFou
 
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "upscale": {
-        "Size": ("scale", "size", "fit", "region"),
+        "Size": ("scale", "size", "fit", "gravity", "dpi", "region"),
         "Input and output": ("output", "recursive", "every", "page", "frame", "overwrite", "skip_existing"),
         "Model": ("model", "restore", "cell", "self_ensemble"),
         "File format": ("format", "quality", "lossless", "strip", "background", "to_srgb"),

@@ -31,13 +31,15 @@ def exclusive(context: typer.Context, first: str, one: bool, second: str, other:
     return bool(one), bool(other)
 
 
-def parse_targets(scales: list[str], sizes: list[str], fit: str) -> "list[Target]":
+def parse_targets(
+    scales: list[str], sizes: list[str], fit: str, gravity: str = "center", dpi: float | None = None
+) -> "list[Target]":
     """What `--scale` and `--size` ask for, in this order. Raises `UsageError`."""
-    from liif_cli.rendering.sizes import Scale, Size
+    from liif_cli.rendering.sizes import FITS, GRAVITY, Scale, parse_size
 
-    kept = one_of("--fit", fit, ("exact", "contain", "cover"))
+    kept, part = one_of("--fit", fit, FITS), one_of("--gravity", gravity, tuple(GRAVITY))
     targets: list[Target] = [Scale.parse(text) for text in scales]
-    targets += [Size.parse(text, kept) for text in sizes]
+    targets += [parse_size(text, kept, part, dpi) for text in sizes]
     if not targets:
         raise UsageError("no output size given", hint="use --scale 4, or --size 1920x1080")
     return targets

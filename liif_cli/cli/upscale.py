@@ -46,16 +46,37 @@ def upscale(
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="Exact size: 1920x1080; 1920x or x1080 keep the aspect. Repeatable."),
+        typer.Option(
+            metavar="WxH",
+            help="Exact size: 1920x1080, or on paper 30x20cm; 1920x or x1080 keep the aspect. Repeatable.",
+        ),
     ] = None,
     fit: Annotated[
         str,
         typer.Option(
             metavar="FIT",
-            help="How --size is met: exact, or contain or cover, which keep the aspect.",
-            autocompletion=words("exact", "contain", "cover"),
+            help="How --size is met: exact, or keeping the aspect: contain, cover, or crop, which cuts off what stands over.",
+            autocompletion=words("exact", "contain", "cover", "crop"),
         ),
     ] = "exact",
+    gravity: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="Which part --fit crop keeps: center, north, northeast, east, ...",
+            autocompletion=words("center", "north", "south", "east", "west"),
+        ),
+    ] = "center",
+    dpi: Annotated[
+        float | None,
+        typer.Option(
+            "--dpi",
+            metavar="N",
+            min=1,
+            max=65535,
+            help="Resolution to write, and for sizes on paper. Default: the input's.",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -197,7 +218,7 @@ def upscale(
     if as_json and output == "-":
         raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
     found = cache(lambda: find(model))
-    targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit)
+    targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit, gravity, dpi)
     say_unless(quiet, *idle(context, images))
     form = "png" if output == "-" and format is None else format
     options = Options(
@@ -214,7 +235,7 @@ def upscale(
         frame=frame,
         to_srgb=to_srgb,
         restore=restoration(context, restore),
-        save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite),
+        save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite, dpi),
     )
     many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
     naming = Naming.parse(output, many, form, lambda: found().name)
@@ -263,6 +284,8 @@ def idle(context: typer.Context, images: list[str]) -> list[str]:
     from liif_cli.upscaling.inputs import is_many
 
     found = without_effect(context, {"fit": "size"})
+    if is_typed(context, "gravity") and context.params.get("fit") != "crop":
+        found.append("--gravity has no effect without --fit crop")
     if is_typed(context, "recursive") and not any(is_many(each) for each in images):
         found.append("--recursive has no effect: no IMAGE is a folder")
     return found

@@ -50,6 +50,11 @@ class Metadata:
     curve: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     quality: int | None = field(default=None, compare=False)
 
+    def with_dpi(self, dpi: float) -> Metadata:
+        """This, stating so many dots per inch."""
+        pair = (float(dpi), float(dpi))
+        return replace(self, dpi=pair, exif=exif.with_dpi(self.exif, pair) if self.exif else None)
+
     @property
     def orientation(self) -> int:
         """How the stored pixels are to be turned, 1 (not at all) to 8: EXIF's word, else XMP's."""
@@ -116,7 +121,7 @@ class Picture:
 @dataclass(frozen=True)
 class Header:
     """What a file says before its pixels are decoded: size after orientation, channels, bits a sample, frames of an
-    animation, pages of a TIFF."""
+    animation, pages of a TIFF, dots per inch (x, y)."""
 
     format: str
     width: int
@@ -125,3 +130,4 @@ class Header:
     bits: int
     frames: int = 1
     pages: int = 1
+    dpi: tuple[float, float] | None = None

@@ -26,7 +26,10 @@ def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = 
         loaded = load(Source(source), form, page, frame)
     turned = loaded.metadata.orientation > 4
     width, height = (loaded.height, loaded.width) if turned else (loaded.width, loaded.height)
-    return Header(form.name, width, height, loaded.channels, loaded.metadata.bits, loaded.frames, loaded.pages)
+    about = loaded.metadata
+    dpi = about.dpi or exif.dpi_of(about.exif)
+    dpi = dpi[::-1] if dpi and turned else dpi
+    return Header(form.name, width, height, loaded.channels, about.bits, loaded.frames, loaded.pages, dpi)
 
 
 def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:

@@ -30,7 +30,7 @@ class SaveOptions:
     format: by name, else the suffix decides. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
     loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
     background: (r, g, b) in 0..255 that an image with alpha is flattened on where the format has none. overwrite: allow
-    an existing file to be replaced.
+    an existing file to be replaced. dpi: dots per inch to state, None for the input's.
     """
 
     format: str | None = None
@@ -39,6 +39,7 @@ class SaveOptions:
     strip: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
     overwrite: bool = False
+    dpi: float | None = None
 
 
 class Writer:
@@ -168,6 +169,10 @@ class Writer:
         metadata, notes = self.metadata.for_size(width, height)
         if self.options.strip:
             metadata, notes = Metadata(), ()
+        if self.options.dpi is not None:
+            metadata = metadata.with_dpi(self.options.dpi)
+            if not self.format.holds.dpi.strip("–"):
+                notes = (*notes, f"the resolution was not written: {self.format.label} holds none")
         self.notes += notes
         coding = Coding(self.options.quality, self.options.lossless, self._bits, self.timing, self._cancelled)
         with self._target() as temporary:

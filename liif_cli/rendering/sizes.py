@@ -1,14 +1,28 @@
 """Output sizes as users write them (scale, size, region, cell), and the grids that follow."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Literal
 
 from liif_cli.coords import Axis, Grid
 from liif_cli.errors import LimitError, UsageError
 
-Fit = Literal["exact", "contain", "cover"]
+Fit = Literal["exact", "contain", "cover", "crop"]
+FITS: tuple[Fit, ...] = ("exact", "contain", "cover", "crop")
+GRAVITY = {
+    "center": (0.5, 0.5),
+    "north": (0.0, 0.5),
+    "south": (1.0, 0.5),
+    "west": (0.5, 0.0),
+    "east": (0.5, 1.0),
+    "northwest": (0.0, 0.0),
+    "northeast": (0.0, 1.0),
+    "southwest": (1.0, 0.0),
+    "southeast": (1.0, 1.0),
+}
+"""Which part of an image a crop keeps: the share (y, x) of what stands over that goes above and left of it."""
+INCHES = {"in": Decimal(1), "cm": 1 / Decimal("2.54"), "mm": 1 / Decimal("25.4")}
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
 LARGEST = Decimal(10**9)
@@ -65,6 +79,7 @@ class Size:
     width: int | None
     height: int | None
     fit: Fit = "exact"
+    gravity: str = "center"
 
     @classmethod
     def parse(cls, text: str, fit: Fit = "exact") -> "Size":
@@ -76,7 +91,8 @@ class Size:
         return cls(sides[0], sides[1], fit)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Output (height, width) for an input of `size`; `contain` fits into the box, `cover` covers it."""
+        """Output (height, width) for an input of `size`; `contain` fits into the box, `cover` covers it. `crop` covers it too,
+        and `cropped` cuts off what stands over."""
         height, width = size
         if self.width is None or self.height is None:
             if self.width is None:
@@ -89,13 +105,67 @@ class Size:
         by_width = wide if self.fit == "contain" else not wide
         return (Size(self.width, None) if by_width else Size(None, self.height)).of(size)
 
+    def cropped(self, grid: Grid) -> Grid:
+        """With `crop`, the pixels of `grid`, which covers the box, that fill it exactly; otherwise all of them."""
+        if self.fit != "crop" or self.width is None or self.height is None:
+            return grid
+        above, left = GRAVITY[self.gravity]
+        top, first = int((grid.rows.count - self.height) * above), int((grid.columns.count - self.width) * left)
+        return Grid(grid.rows.part(top, top + self.height), grid.columns.part(first, first + self.width))
+
     @property
     def label(self) -> str:
         """For file names, before the input's size is known: `1920x1080`, `1920x`, `x1080`."""
         return f"{self.width or ''}x{self.height or ''}"
 
 
-Target = Scale | Size
+@dataclass(frozen=True)
+class PrintSize:
+    """`30x20cm`, `12x8in`, `300xmm`: a size on paper, in inches; `at` a resolution it is a `Size`."""
+
+    width: Decimal | None
+    height: Decimal | None
+    text: str
+    fit: Fit = "exact"
+    gravity: str = "center"
+
+    def at(self, dpi: tuple[float, float] | None) -> Size:
+        """The size in pixels at so many dots per inch (x, y). Raises `UsageError` if these are not known."""
+        if dpi is None:
+            raise UsageError(
+                f"{self.text!r} is a size on paper, and the image states no resolution",
+                hint="state dots per inch, or a size in pixels",
+                argument="size",
+                remedy="dpi",
+            )
+        width, height = (
+            None if side is None else _round(side * Decimal(per_inch))
+            for side, per_inch in zip((self.width, self.height), dpi, strict=True)
+        )
+        return Size(width, height, self.fit, self.gravity)
+
+
+Target = Scale | Size | PrintSize
+
+
+def parse_size(text: str, fit: Fit = "exact", gravity: str = "center", dpi: float | None = None) -> Size | PrintSize:
+    """Read a size in pixels or on paper; the latter is in pixels too if `dpi` is known. Raises `UsageError`."""
+    plain = _with_x(text).replace('"', "in").replace("inches", "in").replace("inch", "in")
+    found = re.fullmatch(r"([\d.]*)(in|cm|mm|px)?x([\d.]*)(in|cm|mm|px)?", plain)
+    units = {unit for unit in (found[2], found[4]) if unit} if found else set()
+    if found is None or units <= {"px"}:
+        return replace(Size.parse(re.sub("px", "", plain) if units else text, fit), gravity=gravity)
+    if len(units) > 1:
+        raise UsageError(f"{text!r} has several units", hint="one for both sides, as in 30x20cm", argument="size")
+    inches = INCHES[units.pop()]
+    sides = [_positive_decimal(side) if side else None for side in (found[1], found[3])]
+    if sides == [None, None] or any(
+        side and number is None for side, number in zip(found.group(1, 3), sides, strict=True)
+    ):
+        raise UsageError(f"{text!r} is not a size", hint="30x20cm, 12x8in, 300x200mm, or 30xcm", argument="size")
+    width, height = (None if side is None else side * inches for side in sides)
+    size = PrintSize(width, height, text, fit, gravity)
+    return size if dpi is None else size.at((dpi, dpi))
 
 
 @dataclass(frozen=True)
@@ -172,16 +242,17 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
-def make_grid(size: tuple[int, int], target: Target, region: Region | None = None, cell: Cell = RAW) -> Grid:
+def make_grid(size: tuple[int, int], target: Scale | Size, region: Region | None = None, cell: Cell = RAW) -> Grid:
     """The grid of output pixels over an image of `size` (height, width).
 
     With a `Scale`, a region keeps the pixels of the whole image's grid whose centres are inside it. With a `Size`, it gets a
     grid of its own. Raises `UsageError` for a region outside the image or without pixel centres.
     """
-    return cell.over(_grid(size, target, region))
+    grid = _grid(size, target, region)
+    return cell.over(target.cropped(grid) if isinstance(target, Size) else grid)
 
 
-def _grid(size: tuple[int, int], target: Target, region: Region | None) -> Grid:
+def _grid(size: tuple[int, int], target: Scale | Size, region: Region | None) -> Grid:
     if region is None:
         return Grid.whole(size, target.of(size))
     region.check(size)

@@ -21,7 +21,7 @@ from liif_cli.models.restore import Restore, parse_restore
 from liif_cli.models.store import DEFAULT
 from liif_cli.rendering.canvas import Canvas
 from liif_cli.rendering.renderer import Renderer
-from liif_cli.rendering.sizes import MAX_PIXELS, Cell, Fit, Region, Scale, Size, Target, check_pixels, make_grid
+from liif_cli.rendering.sizes import FITS, MAX_PIXELS, Cell, Fit, Region, Scale, Size, check_pixels, make_grid
 from liif_cli.upscaling.kinds import Form, Layout, form_of
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.restoration import decide
@@ -345,12 +345,12 @@ def upscale(
     return list(map(render, encoded)) if isinstance(encoded, list) else render(encoded)
 
 
-def _target(scale: Factor | None, size: tuple[int, int] | str | None, fit: Fit) -> Target:
+def _target(scale: Factor | None, size: tuple[int, int] | str | None, fit: Fit) -> Scale | Size:
     """What an output's size is to be. Raises `UsageError`."""
     if (scale is None) == (size is None):
         raise UsageError("give either scale or size")
-    if fit not in ("exact", "contain", "cover"):
-        raise UsageError(f"{fit!r} is not a fit", hint="exact, contain or cover", argument="fit")
+    if fit not in FITS:
+        raise UsageError(f"{fit!r} is not a fit", hint=", ".join(FITS), argument="fit")
     if size is not None:
         return Size.parse(size if isinstance(size, str) else f"{size[0]}x{size[1]}", fit)
     return Scale.parse("x".join(map(str, scale)) if isinstance(scale, tuple) else str(scale))

@@ -161,7 +161,7 @@ def _image(source: Source, options: Options) -> _Image:
 
     @cache
     def grid(target: Target) -> Grid:
-        return options.grid((header().height, header().width), target)
+        return options.grid((header().height, header().width), target, header().dpi)
 
     return _Image(source, options, header, grid)
 

@@ -6,7 +6,7 @@ from liif_cli.coords import Grid
 from liif_cli.images.write import SaveOptions
 from liif_cli.machine.precision import Precision
 from liif_cli.models.restore import Restore
-from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, Region, Target, check_pixels, make_grid
+from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, PrintSize, Region, Target, check_pixels, make_grid
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Options:
     restore: Restore = 0.0
     save: SaveOptions = field(default_factory=SaveOptions)
 
-    def grid(self, size: tuple[int, int], target: Target) -> Grid:
-        """The grid over an image of `size` (height, width). Raises `UsageError`, `LimitError`."""
+    def grid(self, size: tuple[int, int], target: Target, dpi: tuple[float, float] | None = None) -> Grid:
+        """The grid over an image of `size` (height, width) and `dpi` (x, y). Raises `UsageError`, `LimitError`."""
+        target = target.at(dpi) if isinstance(target, PrintSize) else target
         grid = make_grid(size, target, self.region, self.cell)
         check_pixels(grid.shape, self.max_pixels)
         return grid

@@ -10,7 +10,7 @@ from typing import Literal
 from liif_cli.coords import Grid
 from liif_cli.errors import UsageError
 from liif_cli.images.formats.table import OUTPUT_SUFFIXES, format_of
-from liif_cli.rendering.sizes import Scale, Target
+from liif_cli.rendering.sizes import Scale, Size, Target
 from liif_cli.upscaling.inputs import STDIN, Source
 
 FIELDS = ("stem", "scale", "width", "height", "model", "ext")
@@ -114,7 +114,7 @@ def _label(target: Target, grid: Callable[[], Grid]) -> str:
     """`7.5x`, or the output's size, for which the image is only looked at if it must be."""
     if isinstance(target, Scale):
         return target.label
-    if target.fit == "exact" and target.width and target.height:
+    if isinstance(target, Size) and target.fit in ("exact", "crop") and target.width and target.height:
         return f"{target.width}x{target.height}"
     height, width = grid().shape
     return f"{width}x{height}"

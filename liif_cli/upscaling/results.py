@@ -12,7 +12,7 @@ from liif_cli.images.write import Writer
 from liif_cli.rendering.shrink import is_reduced
 from liif_cli.rendering.sizes import (
     ASPECT_TOLERANCE,
-    Size,
+    Scale,
     Target,
     aspect_change,
 )
@@ -81,7 +81,8 @@ class Draft:
 def grid_notes(target: Target, grid: Grid) -> Iterator[str]:
     """What a user may not expect of a grid."""
     extent = (grid.rows.extent, grid.columns.extent)
-    if isinstance(target, Size) and aspect_change(extent, grid.shape) > ASPECT_TOLERANCE:
+    count = (grid.rows.count, grid.columns.count)  # before a crop
+    if not isinstance(target, Scale) and aspect_change(extent, count) > ASPECT_TOLERANCE:
         height, width = grid.shape
         yield Note.on(f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}", "fit")
     shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]

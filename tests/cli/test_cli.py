@@ -209,6 +209,25 @@ def test_options_without_effect_are_said(liif: Run, tiny_file: Path) -> None:
     assert liif(*up, "--size", "24x16", "--fit", "cover").err == []
 
 
+def test_prints(liif: Run, tiny_file: Path) -> None:
+    up = ("upscale", "in.png", "-m", tiny_file)
+    assert liif(*up, "--size", "2.54x2.54cm", "--dpi", 30, "--fit", "crop").out == ["in_30x30.png"]
+    with Image.open("in_30x30.png") as image:
+        assert image.size == (30, 30) and image.info["dpi"] == pytest.approx((30, 30), abs=0.1)
+        right = np.asarray(image)[:, -1]
+    assert liif(*up, "--size", "30x30", "--fit", "crop", "--gravity", "east", "-o", "east.png").code == 0
+    with Image.open("east.png") as image:
+        assert not np.array_equal(np.asarray(image)[:, -1], right)
+    ran = liif(*up, "--size", "3x2cm")
+    assert ran.err[0] == "Error: --size '3x2cm' is a size on paper, and the image states no resolution"
+    assert ran.err[1] == "Hint: --dpi 300, or a size in pixels"
+    Image.new("RGB", (12, 8)).save("own.png", dpi=(25.4, 25.4))
+    assert liif("upscale", "own.png", "-m", tiny_file, "--size", "24xmm").out == ["own_24x16.png"]
+    assert liif(*up, "-s", 2, "--gravity", "east").err == ["Note: --gravity has no effect without --fit crop"]
+    said = liif(*up, "-s", 2, "--dpi", 300, "-o", "a.gif").err
+    assert "Note: the resolution was not written: GIF holds none" in said
+
+
 def test_a_second_run_over_a_folder_takes_the_same_images(liif: Run, tiny_file: Path) -> None:
     up = ("upscale", ".", "-m", tiny_file)
     assert liif(*up, "-s", "1.2x").out == ["in_1.2x.png"]

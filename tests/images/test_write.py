@@ -354,3 +354,24 @@ def test_memory_is_flat_against_the_height(tmp_path: Path, name: str) -> None:
 
     small, large = above(4096), above(12288)
     assert large < 100 and large - small < 30  # MiB; the pictures have 96 and 288
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "bmp"])
+@pytest.mark.parametrize("order", ["<", ">", None])
+def test_a_resolution_is_written_wherever_readers_look(tmp_path: Path, suffix: str, order: str | None) -> None:
+    """Also over the input's own, in an EXIF block of either byte order whose other tags stay."""
+    exif = None
+    if order is not None:
+        tags = Image.Exif()
+        tags.endian = order
+        tags[0x010F], tags[0x011A], tags[0x0128], tags[0x0132] = "maker", 72.0, 2, "2020:01:01 00:00:00"
+        exif = tags.tobytes().removeprefix(b"Exif\0\0")
+    path, about = tmp_path / f"a.{suffix}", Metadata(exif=exif, dpi=(72, 72))
+    write.write(path, np.zeros((4, 6, 3), np.uint8), about, SaveOptions(dpi=300))
+    assert read.probe(path).dpi == pytest.approx((300, 300), abs=0.1)
+    with Image.open(path) as image:
+        if suffix != "bmp" and exif:
+            found = image.getexif()
+            assert (found[0x010F], float(found[0x011A]), float(found[0x011B]), found[0x0128]) == ("maker", 300, 300, 2)
+    write.write(path, np.zeros((4, 6, 3), np.uint8), about, SaveOptions(dpi=150, strip=True, overwrite=True))
+    assert read.probe(path).dpi == pytest.approx((150, 150), abs=0.1)

@@ -4,7 +4,18 @@ import pytest
 
 from liif_cli.coords import Grid
 from liif_cli.errors import LimitError, UsageError
-from liif_cli.rendering.sizes import Cell, Region, Scale, Size, aspect_change, check_pixels, make_grid
+from liif_cli.rendering.sizes import (
+    GRAVITY,
+    Cell,
+    PrintSize,
+    Region,
+    Scale,
+    Size,
+    aspect_change,
+    check_pixels,
+    make_grid,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +87,53 @@ def test_hints_tell_the_right_spelling(kind: type[Scale | Size], text: str, hint
     with pytest.raises(UsageError) as caught:
         kind.parse(text)
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30x20cm", (3543, 2362)),
+        ("30cm x 20cm", (3543, 2362)),
+        ("300\u00d7200mm", (3543, 2362)),
+        ("12x8in", (3600, 2400)),
+        ('12"x8"', (3600, 2400)),
+        ("10.5xin", (3150, None)),
+        ("x20cm", (None, 2362)),
+        ("1920x1080px", (1920, 1080)),
+        ("1920x", (1920, None)),
+    ],
+)
+def test_sizes_on_paper(text: str, expected: tuple[int | None, int | None]) -> None:
+    found = parse_size(text, "cover", dpi=300)
+    assert isinstance(found, Size) and (found.width, found.height, found.fit) == (*expected, "cover")
+
+
+def test_a_size_on_paper_takes_the_images_own_resolution_and_one_unit() -> None:
+    size = parse_size("10x5cm")
+    assert isinstance(size, PrintSize) and size.at((254.0, 508.0)) == Size(1000, 1000)
+    with pytest.raises(UsageError, match="states no resolution"):
+        size.at(None)
+    with pytest.raises(UsageError, match="several units"):
+        parse_size("30cmx8in")
+    for text in ("0x0cm", "xcm", "-3x2cm", "3..2x1in", "axbcm"):
+        with pytest.raises(UsageError, match="is not a size"):
+            parse_size(text, dpi=300)
+
+
+@pytest.mark.parametrize("size", [(400, 600), (600, 400), (101, 333)])
+@pytest.mark.parametrize("gravity", GRAVITY)
+def test_a_crop_fills_the_box_with_the_part_that_is_wanted(size: tuple[int, int], gravity: str) -> None:
+    whole = make_grid(size, Size(300, 250, "cover"))
+    grid = make_grid(size, Size(300, 250, "crop", gravity))
+    assert grid.shape == (250, 300)
+    for axis, full, word in (
+        (grid.rows, whole.rows, ("north", "south")),
+        (grid.columns, whole.columns, ("west", "east")),
+    ):
+        assert axis.count == full.count >= len(axis)
+        over = full.count - len(axis)
+        assert axis.start == (0 if word[0] in gravity else over if word[1] in gravity else over // 2)
+    assert make_grid(size, Size(300, None, "crop")) == make_grid(size, Size(300, None))
 
 
 @pytest.mark.parametrize("text", ["0x10", "-1x5", "x", "1920", "19.5x10", "", "axb", "10x0"])

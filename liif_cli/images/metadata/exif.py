@@ -169,6 +169,30 @@ def exif_with_dpi(dpi: tuple[float, float]) -> bytes:
     return b"II*\0\x08\0\0\0" + ifd.written(Directory(resolution(dpi)), 8)
 
 
+def with_dpi(exif: bytes, dpi: tuple[float, float]) -> bytes:
+    """The blob stating dots per inch (x, y): a new first directory at its end, so that nothing else moves. A broken blob is
+    replaced."""
+    try:
+        blob = _Blob(exif)
+        first = blob.get("I", 4)
+        others = [e for e in blob.entries(first) if e.tag not in (X_RESOLUTION, Y_RESOLUTION, UNIT)]
+        after = blob.get("I", blob.next_pointer(first))
+    except (KeyError, struct.error):
+        return exif_with_dpi(dpi)
+    at = len(blob.data) + len(blob.data) % 2
+    values = at + 2 + 12 * (len(others) + 3) + 4
+    entries = {e.tag: bytes(blob.data[e.at : e.at + 12]) for e in others}
+    entries[X_RESOLUTION] = struct.pack(f"{blob.order}HHII", X_RESOLUTION, 5, 1, values)
+    entries[Y_RESOLUTION] = struct.pack(f"{blob.order}HHII", Y_RESOLUTION, 5, 1, values + 8)
+    entries[UNIT] = struct.pack(f"{blob.order}HHIHH", UNIT, 3, 1, 2, 0)
+    ratios = [Fraction(d).limit_denominator(10_000) for d in dpi]
+    blob.put("I", 4, at)
+    directory = struct.pack(f"{blob.order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries))
+    directory += struct.pack(f"{blob.order}I", after)
+    directory += b"".join(struct.pack(f"{blob.order}II", f.numerator, f.denominator) for f in ratios)
+    return bytes(blob.data).ljust(at, b"\0") + directory
+
+
 def resolution(dpi: tuple[float, float] | None) -> dict[int, tuple[int, int, bytes]]:
     """The tags that state dots per inch (x, y); None: that none are known."""
     pair = [Fraction(d).limit_denominator(10_000) for d in dpi or (1, 1)]
