@@ -84,6 +84,7 @@ PRESETS: dict[str, ModelConfig] = {
     "edsr-baseline-x2": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=2)),
     "edsr-baseline-x3": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=3)),
     "edsr-baseline-x4": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=4)),
+    "edsr-baseline-x8": ModelConfig(EDSRConfig(), UpSamplerConfig(scale=8)),
     "rdn-x2": ModelConfig(RDNConfig(), UpSamplerConfig(scale=2, layout="rdn")),
     "rdn-x3": ModelConfig(RDNConfig(), UpSamplerConfig(scale=3, layout="rdn")),
     "rdn-x4": ModelConfig(RDNConfig(), UpSamplerConfig(scale=4, layout="rdn")),

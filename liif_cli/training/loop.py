@@ -54,7 +54,12 @@ class Meter:
 
 def device_pairs(pairs: Pairs, device: torch.device, photo: bool) -> DevicePairs | None:
     """The pairs, damaged or not, served from a GPU's own memory, if they fit into half of what is free there."""
-    if device.type != "cuda" or not pairs.pictures.in_memory or bytes_needed(pairs) > free_memory(device) / 2:
+    if (
+        device.type != "cuda"
+        or not pairs.crops
+        or not pairs.pictures.in_memory
+        or bytes_needed(pairs) > free_memory(device) / 2
+    ):
         return None
     return DevicePairs(pairs, device, photo)
 

@@ -101,7 +101,10 @@ class Draws:
 
 
 class Pairs:
-    """The endless sequence of pairs of a run, addressed by their number."""
+    """The endless sequence of pairs of a run, addressed by their number. crops: whether they are crops of the pictures, which a
+    device can make too."""
+
+    crops = True
 
     def __init__(
         self,

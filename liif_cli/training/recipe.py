@@ -26,7 +26,9 @@ class DataConfig:
     with a decoder that makes whole patches. identity: share of
     the pairs that are at x1 whatever the range, so that a picture is given back as it is there. candidates: crops that are
     drawn for each pair, of which the one with the most detail is taken. degrade: how LR is made from HR. cache: decode once
-    and keep, or read when needed ("auto": keep if it fits in half of the free memory).
+    and keep, or read when needed ("auto": keep if it fits in half of the free memory). sides: (L, H) for whole square images in
+    place of patches, inputs of L pixels per side and truths of L to H (paper, section 5.3; `squares`); patch, scale, identity,
+    candidates and degrade then mean nothing. resized: all truths are resized to H.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -41,6 +43,8 @@ class DataConfig:
     augment: bool = True
     degrade: Literal["clean", "photo"] = "clean"
     cache: Literal["auto", "memory", "lazy"] = "auto"
+    sides: tuple[int, int] | None = None
+    resized: bool = False
 
 
 @dataclass(frozen=True)

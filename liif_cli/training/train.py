@@ -21,6 +21,7 @@ from liif_cli.training.pairs import Pairs
 from liif_cli.training.recipe import TrainConfig, fitted
 from liif_cli.training.run_folder import Run
 from liif_cli.training.sources import Pictures
+from liif_cli.training.squares import Squares
 from liif_cli.training.trainer import Trainer, settle
 
 
@@ -68,6 +69,10 @@ def check(config: TrainConfig) -> None:
     """Raises `UsageError` for values that do not fit together."""
     data = config.data
     smallest = data.patch if data.identity else round(data.patch * data.scale[0])
+    if data.sides:
+        smallest = data.sides[1] if data.resized else data.sides[0]
+        if not 1 <= data.sides[0] <= data.sides[1]:
+            raise UsageError(f"{data.sides[0]} to {data.sides[1]} is no range of sides")
     if not data.folders:
         raise UsageError("there is no training data", hint="name a folder of images", remedy="data")
     if not 1 <= data.scale[0] <= data.scale[1]:
@@ -90,7 +95,10 @@ def check(config: TrainConfig) -> None:
 def _check_only_scale(config: TrainConfig) -> None:
     """A model of one scale is trained and validated at that scale."""
     only, data, check = only_scale(config.model.decoder), config.data, config.validation
-    asked = {*data.scale, *([1.0] if data.identity else []), *check.scales, *check.preview_scales}
+    scales = {*data.scale, *([1.0] if data.identity else [])}
+    if data.sides:
+        scales = {data.sides[1] / data.sides[0], *([] if data.resized else [1.0])}
+    asked = {*scales, *check.scales, *check.preview_scales}
     if only is not None and asked != {only}:
         raise UsageError(
             f"the model renders x{only:g} only, and is to be trained and validated at that scale",
@@ -141,8 +149,11 @@ def _bare(path: Path) -> dict[str, torch.Tensor]:
 def make_pairs(config: TrainConfig) -> Pairs:
     """The run's data: in memory where it fits (by `data.cache`)."""
     data = config.data
+    smallest = data.sides[1] if data.sides else round(data.patch * data.scale[1])
     budget = {"memory": math.inf, "lazy": 0.0, "auto": available() / 2}[data.cache]
-    pictures = Pictures([Path(f) for f in data.folders], round(data.patch * data.scale[1]), budget)
+    pictures = Pictures([Path(f) for f in data.folders], smallest, budget)
+    if data.sides:
+        return Squares(pictures, data.sides, data.queries, data.augment, config.seed, data.resized)
     how = DEGRADATIONS[data.degrade]
     share, candidates = data.identity, data.candidates
     return Pairs(pictures, data.patch, data.scale, data.queries, data.augment, how, config.seed, share, candidates)

@@ -23,7 +23,9 @@ from liif_cli.rendering.tiles import Tile
 
 SIZE = (22, 31)
 IMAGE = np.random.default_rng(0).random((*SIZE, 3), np.float32)
-every_module = pytest.mark.parametrize(("scale", "layout"), [(2, "rdn"), (3, "edsr"), (4, "edsr"), (4, "rdn")])
+every_module = pytest.mark.parametrize(
+    ("scale", "layout"), [(2, "rdn"), (3, "edsr"), (4, "edsr"), (4, "rdn"), (8, "edsr")]
+)
 
 
 def tiny(scale: Any, layout: Any, **normalisation: Any) -> SRModel:

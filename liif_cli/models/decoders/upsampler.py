@@ -23,15 +23,15 @@ class UpSamplerConfig(PartConfig):
     """An up-sampling module. layout: whose parameter names it has; what it computes is the same."""
 
     name: Literal["upsampler"] = "upsampler"
-    scale: Literal[2, 3, 4] = 2
+    scale: Literal[2, 3, 4, 8] = 2
     layout: Literal["edsr", "rdn"] = "edsr"
 
 
 class UpSampler(Decoder):
     """Renders one scale: `prepare` makes all pixels, and queries pick the nearest.
 
-    x2 and x3 are one stage of a convolution and a pixel shuffle, x4 is two of x2; a last convolution gives colours. The halo is
-    what these convolutions read beyond a pixel's lower code, one more at x4.
+    x2 and x3 are one stage of a convolution and a pixel shuffle, x4 and x8 are two and three of x2; a last convolution gives
+    colours.
     """
 
     Config = UpSamplerConfig
@@ -43,9 +43,10 @@ class UpSampler(Decoder):
         super().__init__()
         self.scale, self.in_channels = scale, in_channels
         self.scales = (float(scale), float(scale))
-        self.halo = 3 if scale == 4 else 2
+        factors = (3,) if scale == 3 else (2,) * (scale.bit_length() - 1)
+        self.halo = reach(factors, scale)
         stages: list[nn.Module] = []
-        for factor in (2, 2) if scale == 4 else (scale,):
+        for factor in factors:
             stages += [nn.Conv2d(in_channels, in_channels * factor**2, 3, padding=1), nn.PixelShuffle(factor)]
         last = nn.Conv2d(in_channels, 3, 3, padding=1)
         if layout == "edsr":
@@ -97,3 +98,15 @@ class UpSampler(Decoder):
     def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
         """See `Decoder`."""
         return render_by_query(self, field, rows, columns, queries or QUERIES)
+
+
+def reach(factors: tuple[int, ...], scale: int) -> int:
+    """How many codes beyond a pixel's lower one the stages' and the last 3x3 convolution read, of all pixels over a code."""
+    farthest = 0
+    for pixel in range(scale):
+        first, last = pixel - 1, pixel + 1
+        for factor in reversed(factors):
+            first, last = first // factor - 1, last // factor + 1
+        lower = 0 if 2 * pixel + 1 >= scale else -1
+        farthest = max(farthest, lower - first, last - lower)
+    return farthest
