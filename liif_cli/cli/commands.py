@@ -37,12 +37,22 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """The headings of long helps: command -> heading -> parameters. What is under none is under "Options", at the end."""
 
+WITHOUT_VALUE = {"--strip": "--strip=all"}
+"""Options whose value may be left out, and what they are then."""
+
 CULPRITS = {ModelNotFound: "model", CheckpointError: "model", DeviceError: "device"}
 """The parameter that errors without an argument are about."""
 
 
 class Command(TyperCommand):
     """A command whose help has headings, and whose errors name the variable or the file that set a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Typer has no options whose value may be left out: here it is filled in."""
+        own = {opt for each in self.params for opt in each.opts}
+        end = args.index("--") if "--" in args else len(args)
+        filled = [WITHOUT_VALUE[each] if each in WITHOUT_VALUE and each in own else each for each in args[:end]]
+        return super().parse_args(ctx, filled + args[end:])
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """The first paragraph of the help, whole."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.cli.explanations import noted
-from liif_cli.cli.options import DEFAULT_MODEL, models, one_of, one_side, words
+from liif_cli.cli.options import DEFAULT_MODEL, models, one_of, one_side, parse_target, words
 from liif_cli.cli.progress import pixel_bar
 from liif_cli.cli.streams import result, say
 from liif_cli.errors import UsageError
@@ -107,16 +107,14 @@ def compare(
     from liif_cli.images.write import SaveOptions, write
     from liif_cli.machine.files import check_target
     from liif_cli.models.restore import parse_restore
-    from liif_cli.rendering.sizes import Cell, Region, Scale, Size, check_pixels
+    from liif_cli.rendering.sizes import Cell, Region, check_pixels
     from liif_cli.upscaling.comparison import FILTERS, check_wanted, degraded, panels, ways_for
     from liif_cli.upscaling.inputs import expand
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.upscaler import Upscaler
 
     scale, size = one_side(context, "scale", scale, "size", size)
-    if scale is not None and size is not None:
-        raise UsageError("--scale and --size exclude each other")
-    target = Size.parse(size) if size else Scale.parse(scale or "4")
+    target = parse_target(scale or (None if size else "4"), size)
     how, wanted = Degradation.parse(degrade), [parse_restore(each) for each in restore or ["0" if model else "auto"]]
     cells = [Cell.parse(each.strip()) for each in cell.split(",")]
     sources, failures = expand(images)

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from liif_cli.cli.options import one_side, parse_targets, words
+from liif_cli.cli.options import one_side, parse_target, words
 from liif_cli.cli.streams import one_line, result, say
-from liif_cli.errors import UsageError
 
 REASONS = {"psnr": "the PSNR that was asked for", "no gain": "no more gain", "iterations": "all iterations"}
 
@@ -59,9 +58,7 @@ def fit(
     from liif_cli.training.sources import read_picture
 
     scale, size = one_side(context, "scale", scale, "size", size)
-    if scale is not None and size is not None:
-        raise UsageError("--scale and --size exclude each other")
-    target = parse_targets([scale] if scale else [], [size] if size else [], "exact")[0]
+    target = parse_target(scale, size)
     path = output or image.with_name(f"{image.stem}_siren_{target.label}.png")
     check_target(path, overwrite)
     pixels = read_picture(image)

@@ -9,7 +9,7 @@ from liif_cli.cli.settings import is_typed
 from liif_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from liif_cli.rendering.sizes import Target
+    from liif_cli.rendering.sizes import Scale, Size, Target
 
 
 DEFAULT_MODEL = "light"
@@ -45,12 +45,41 @@ def parse_targets(
     return targets
 
 
+def parse_target(scale: str | None, size: str | None) -> "Scale | Size":
+    """What one of `--scale` and `--size` asks for, in pixels. Raises `UsageError` for both and for neither."""
+    from liif_cli.rendering.sizes import Scale, Size
+
+    if scale and size:
+        raise UsageError("--scale and --size exclude each other")
+    if size:
+        return Size.parse(size)
+    if not scale:
+        raise UsageError("no output size given", hint="use --scale 4, or --size 1920x1080")
+    return Scale.parse(scale)
+
+
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     """`value` where it is among `choices`. Raises `UsageError`."""
     if value not in choices:
         name = option.removeprefix("--").replace("-", "_")
         raise UsageError(f"{value!r} is none of {', '.join(choices)}", argument=name)
     return value
+
+
+def parse_strip(text: str | None) -> str:
+    """What `--strip` drops: "all", "location" or "none". Raises `UsageError`."""
+    meant = {
+        "1": "all",
+        "true": "all",
+        "yes": "all",
+        "on": "all",
+        "0": "none",
+        "false": "none",
+        "no": "none",
+        "off": "none",
+    }
+    word = (text or "none").strip().lower()
+    return str(one_of("--strip", meant.get(word, word), ("all", "location", "none")))
 
 
 def without_effect(context: typer.Context, needed: Mapping[str, str]) -> list[str]:

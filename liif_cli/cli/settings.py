@@ -149,6 +149,8 @@ def _value(parameter: Any, value: Any, place: str) -> Any:
         if isinstance(value, bool):
             return value
         raise UsageError(f"{place} is {value!r}, and is to be true or false")
+    if parameter.name == "strip" and isinstance(value, bool):  # its value may be left out
+        return str(value).lower()
     values = value if isinstance(value, list) and parameter.multiple else [value]
     if any(isinstance(each, bool | dict | list) or not isinstance(each, str | int | float) for each in values):
         raise UsageError(f"{place} is {value!r}, and is to be text or a number")

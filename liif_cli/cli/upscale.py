@@ -13,6 +13,7 @@ from liif_cli.cli.options import (
     models,
     one_of,
     one_side,
+    parse_strip,
     parse_targets,
     without_effect,
     words,
@@ -164,7 +165,15 @@ def upscale(
         int | None, typer.Option(metavar="Q", min=1, max=100, help=f"Quality of lossy coding. Default: {qualities()}.")
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help=f"{on_request()} without loss.")] = False,
-    strip: Annotated[bool, typer.Option("--strip", help="Drop all metadata; colours are converted to sRGB.")] = False,
+    strip: Annotated[
+        str | None,
+        typer.Option(
+            "--strip",
+            metavar="[=location]",
+            help="Drop all metadata (colours are converted to sRGB), or only location, serial numbers and the owner.",
+            autocompletion=words("all", "location"),
+        ),
+    ] = None,
     background: Annotated[
         str,
         typer.Option(metavar="COLOUR", help="Background for formats without transparency: #rrggbb, or a name."),
@@ -221,6 +230,7 @@ def upscale(
     targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit, gravity, dpi)
     say_unless(quiet, *idle(context, images))
     form = "png" if output == "-" and format is None else format
+    stripped = parse_strip(strip)
     options = Options(
         cell=Cell.parse(cell),
         region=Region.parse(region) if region else None,
@@ -235,7 +245,16 @@ def upscale(
         frame=frame,
         to_srgb=to_srgb,
         restore=restoration(context, restore),
-        save=SaveOptions(form, quality, lossless, strip, parse_colour(background), overwrite, dpi),
+        save=SaveOptions(
+            form,
+            quality,
+            lossless,
+            stripped == "all",
+            parse_colour(background),
+            overwrite,
+            dpi,
+            stripped == "location",
+        ),
     )
     many = len(images) > 1 or len(targets) > 1 or any(is_many(each) for each in images)
     naming = Naming.parse(output, many, form, lambda: found().name)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from liif_cli.images.metadata import exif, xmp
+from liif_cli.images.metadata import exif, photoshop, xmp
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import DTypeLike, NDArray
+
+
+_PRIVATE_TEXT = re.compile("gps|serial|ownername|location|city", re.IGNORECASE)
+"""Keywords of PNG text that tell where and by whose camera an image was taken."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,17 @@ class Metadata:
     stale: tuple[str, ...] = ()
     curve: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     quality: int | None = field(default=None, compare=False)
+
+    def without_location(self) -> Metadata:
+        """This without where the image was taken (GPS, places by name), serial numbers and the owner's name."""
+        text = tuple((key, value) for key, value in self.text if not _PRIVATE_TEXT.search(key))
+        return replace(
+            self,
+            exif=None if self.exif is None else exif.without_location(self.exif),
+            xmp=None if self.xmp is None else xmp.without_location(self.xmp),
+            photoshop=None if self.photoshop is None else photoshop.without_location(self.photoshop),
+            text=text,
+        )
 
     def with_dpi(self, dpi: float) -> Metadata:
         """This, stating so many dots per inch."""

@@ -31,6 +31,7 @@ class SaveOptions:
     loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
     background: (r, g, b) in 0..255 that an image with alpha is flattened on where the format has none. overwrite: allow
     an existing file to be replaced. dpi: dots per inch to state, None for the input's.
+    strip_location: drop GPS, places by name, serial numbers, maker notes and the owner's name; keep the rest.
     """
 
     format: str | None = None
@@ -40,6 +41,7 @@ class SaveOptions:
     background: tuple[int, int, int] = (255, 255, 255)
     overwrite: bool = False
     dpi: float | None = None
+    strip_location: bool = False
 
 
 class Writer:
@@ -169,6 +171,8 @@ class Writer:
         metadata, notes = self.metadata.for_size(width, height)
         if self.options.strip:
             metadata, notes = Metadata(), ()
+        elif self.options.strip_location:
+            metadata = metadata.without_location()
         if self.options.dpi is not None:
             metadata = metadata.with_dpi(self.options.dpi)
             if not self.format.holds.dpi.strip("–"):

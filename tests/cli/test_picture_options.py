@@ -44,8 +44,9 @@ def opened(name: str) -> Image.Image:
 class TestOptions:
     @pytest.mark.parametrize(("form", "kind"), [("jpeg", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF"), ("avif", "AVIF")])
     def test_format(self, form: str, kind: str) -> None:
-        assert upscale("in.png", "-o", "out", "--format", form) == 0
-        assert opened("out").format == kind and opened("out").size == (32, 24)
+        assert upscale("in.png", "-o", "out", "--format", form) == 0  # a folder, for one image as for many
+        (out,) = Path("out").iterdir()
+        assert opened(str(out)).format == kind and opened(str(out)).size == (32, 24)
 
     def test_quality(self) -> None:
         for quality in ("10", "98"):
@@ -64,6 +65,14 @@ class TestOptions:
         assert upscale("in.png", "-o", "kept.png") == 0
         assert upscale("in.png", "-o", "stripped.png", "--strip") == 0
         assert upscale("in.png", "-o", "srgb.png", "--to-srgb") == 0
+        assert upscale("in.png", "-o", "place.png", "--strip=location") == 0
+        assert opened("place.png").info["icc_profile"] == P3
+        assert upscale("in.png", "--strip", "-o", "all.png") == upscale("in.png", "-o", "none.png", "--strip=none") == 0
+        assert not opened("all.png").info and opened("none.png").info
+        assert upscale("in.png", "-o", "x.png", "--strip=gps") == ExitCode.USAGE
+        Path("liif.toml").write_text("[upscale]\nstrip = true\n")
+        assert upscale("in.png", "-o", "set.png") == 0
+        assert not opened("set.png").info
         assert opened("kept.png").info["icc_profile"] == P3
         assert not opened("stripped.png").info
         assert icc.name(opened("srgb.png").info["icc_profile"]) == "sRGB"

@@ -19,6 +19,7 @@ from PIL import Image
 from liif_cli.errors import LimitError, OutputError, UsageError
 from liif_cli.images import read, spool, write
 from liif_cli.images.formats.table import FORMATS
+from liif_cli.images.metadata import photoshop
 from liif_cli.images.picture import Metadata
 from liif_cli.images.write import SaveOptions, open_writer
 from liif_cli.machine import files
@@ -375,3 +376,44 @@ def test_a_resolution_is_written_wherever_readers_look(tmp_path: Path, suffix: s
             assert (found[0x010F], float(found[0x011A]), float(found[0x011B]), found[0x0128]) == ("maker", 300, 300, 2)
     write.write(path, np.zeros((4, 6, 3), np.uint8), about, SaveOptions(dpi=150, strip=True, overwrite=True))
     assert read.probe(path).dpi == pytest.approx((150, 150), abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_location_and_serial_numbers_are_dropped_and_nothing_else(tmp_path: Path, suffix: str, order: str) -> None:
+    tags = Image.Exif()
+    tags.endian = order
+    tags[0x010F], tags[0x0132] = "maker", "2020:01:01 00:00:00"
+    tags.get_ifd(0x8769).update({0xA431: "SERIAL-1", 0xA435: "SERIAL-2", 0xA430: "OWNERNAME", 0x927C: b"MAKERNOTE"})
+    tags.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    tags.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 14.0), 29: "GPSDATE"})
+    packet = (
+        b'<x:xmpmeta><rdf:Description xmp:Rating="5" exif:GPSLatitude="48,8N" aux:SerialNumber="SERIAL-3">'
+        b"<photoshop:City>CITYNAME</photoshop:City><dc:title>kept</dc:title></rdf:Description></x:xmpmeta>"
+    )
+    records = b"".join(b"\x1c\x02" + bytes([n]) + len(v).to_bytes(2) + v for n, v in ((5, b"title"), (90, b"CITYNAME")))
+    about = Metadata(
+        exif=tags.tobytes().removeprefix(b"Exif\0\0"),
+        xmp=packet,
+        photoshop=photoshop.from_iptc(records),
+        text=(("Title", "kept"), ("exif:GPSLatitude", "48/1")),
+    )
+    path = tmp_path / f"a.{suffix}"
+    write.write(path, np.zeros((4, 6, 3), np.uint8), about, SaveOptions(strip_location=True))
+    found = read.read(path).metadata
+    data = b"".join(each or b"" for each in (path.read_bytes(), found.exif, found.xmp, found.photoshop))
+    for secret in (b"SERIAL", b"OWNERNAME", b"MAKERNOTE", b"GPSDATE", b"CITYNAME", b"GPSLatitude"):
+        assert secret not in data, secret
+    assert (
+        b"maker" in data
+        and b"2020:01:01 00:00:00" in data
+        and b"kept" in data
+        and b'xmp:Rating="5"' in (found.xmp or b"")
+    )
+    with Image.open(path) as image:
+        exif = image.getexif()
+        assert exif[0x010F] == "maker" and not exif.get_ifd(0x8825) and set(exif.get_ifd(0x8769)) & {0x9003}
+    if suffix in ("jpg", "tif"):
+        assert b"title" in (found.photoshop or b"")
+    write.write(path, np.zeros((4, 6, 3), np.uint8), about, SaveOptions(overwrite=True))
+    assert b"SERIAL-1" in (read.read(path).metadata.exif or b"")  # it was there to be dropped

@@ -18,6 +18,9 @@ EXIF_IFD = 0x8769
 WIDTH_TAGS = (0x0100, 0xA002)  # ImageWidth, PixelXDimension
 HEIGHT_TAGS = (0x0101, 0xA003)  # ImageLength, PixelYDimension
 STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the old image
+GPS_IFD = 0x8825
+PRIVATE_TAGS = (GPS_IFD, 0x927C, 0xA430, 0xA431, 0xA435, 0xC62F)
+"""GPS; maker notes, which hold serial numbers; the owner's name; serial numbers of body and lens, and a DNG's."""
 THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
@@ -107,6 +110,45 @@ def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
     return bytes(blob.data), dropped
 
 
+def without_location(exif: bytes) -> bytes | None:
+    """The blob without GPS, serial numbers, the owner's name and maker notes: their entries and their bytes. A broken blob
+    gives None."""
+    try:
+        blob = _Blob(exif)
+        first = blob.get("I", 4)
+        for directory in [first, *(e.value for e in blob.entries(first) if e.tag == EXIF_IFD)]:
+            for entry in reversed([e for e in blob.entries(directory) if e.tag in PRIVATE_TAGS]):
+                if entry.tag == GPS_IFD:
+                    _blank_directory(blob, entry.value)
+                _blank_value(blob, entry)
+                _remove(blob, directory, entry)
+    except (KeyError, struct.error):
+        return None
+    return bytes(blob.data)
+
+
+def _blank_directory(blob: _Blob, directory: int) -> None:
+    for entry in blob.entries(directory):
+        _blank_value(blob, entry)
+    end = blob.next_pointer(directory) + 4
+    blob.data[directory:end] = bytes(end - directory)
+
+
+def _blank_value(blob: _Blob, entry: _Entry) -> None:
+    """Zeros in place of a value that lies outside its entry."""
+    size = SIZES.get(entry.kind, 1) * entry.count
+    if size > 4:
+        stop = min(entry.value + size, len(blob.data))
+        blob.data[entry.value : stop] = bytes(max(0, stop - entry.value))
+
+
+def _remove(blob: _Blob, directory: int, entry: _Entry) -> None:
+    """Take an entry out of a directory, whose others move up."""
+    end = blob.next_pointer(directory) + 4
+    blob.data[entry.at : end] = blob.data[entry.at + 12 : end] + bytes(12)
+    blob.put("H", directory, blob.get("H", directory) - 1)
+
+
 def _update(blob: _Blob, entry: _Entry, width: int, height: int) -> None:
     if entry.tag == ORIENTATION:
         blob.put("H", entry.at + 8, 1)
@@ -117,9 +159,7 @@ def _update(blob: _Blob, entry: _Entry, width: int, height: int) -> None:
 
 def _remove_stale(blob: _Blob, ifd: int) -> None:
     for entry in reversed([e for e in blob.entries(ifd) if e.tag in STALE_TAGS]):
-        end = blob.next_pointer(ifd) + 4
-        blob.data[entry.at : end] = blob.data[entry.at + 12 : end] + bytes(12)
-        blob.put("H", ifd, blob.get("H", ifd) - 1)
+        _remove(blob, ifd, entry)
 
 
 def _cut_thumbnail(blob: _Blob, first: int) -> bool:

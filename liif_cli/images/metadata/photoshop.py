@@ -27,6 +27,30 @@ def without_thumbnail(data: bytes) -> bytes:
     return b"".join(whole for number, _, whole in blocks(data) if number not in THUMBNAILS)
 
 
+PLACES = (26, 27, 90, 92, 95, 100, 101)
+"""IPTC's datasets of record 2 that say where: content location, city, sublocation, province, country."""
+
+
+def without_location(data: bytes) -> bytes:
+    """The blocks without IPTC's names of places."""
+    return b"".join(
+        from_iptc(_without_places(payload)) if number == IPTC else whole for number, payload, whole in blocks(data)
+    )
+
+
+def _without_places(records: bytes) -> bytes:
+    kept, at = bytearray(), 0
+    while records[at : at + 1] == b"\x1c" and at + 5 <= len(records):
+        size = int.from_bytes(records[at + 3 : at + 5])
+        if size & 0x8000:  # an extended size: no place has one
+            return bytes(kept) + records[at:]
+        end = at + 5 + size
+        if not (records[at + 1] == 2 and records[at + 2] in PLACES):
+            kept += records[at:end]
+        at = end
+    return bytes(kept)
+
+
 def iptc(data: bytes) -> bytes | None:
     """The IPTC-IIM records in the blocks, or None."""
     return next((payload for number, payload, _ in blocks(data) if number == IPTC), None)
