@@ -4,7 +4,8 @@ The reference is equation 4 with feature unfolding as the authors describe it: f
 map is made anew, and for each of the four corners the code is looked up and the whole MLP runs, in fp32. Every entry runs in
 a process of its own, all in turn and several times, since other work on the machine comes and goes; medians are shown. A
 share is of the rate of a 4096^3 product in the decoder's dtype that the same process times before and after (4 x 197,376
-multiply-adds for each output pixel; the encoder is not counted as work in it).
+multiply-adds for each output pixel; the encoder is not counted as work in it). The rows of `light` are that model's, which
+makes other pixels: they show its time beside the same reference, and the decoder's nanoseconds per output pixel and thread.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from liif_cli.models.store import load_model
 EXAMPLE = Path(__file__).parents[2] / "docs" / "chelsea.png"
 MULTIPLY_ADDS = 4 * 197_376
 CHUNK = 30_000
+LIGHT = "light"
 
 
 def coords(height: int, width: int, device: torch.device) -> Tensor:
@@ -116,7 +118,9 @@ def memory(device: torch.device) -> int:
 def entry(name: str, options: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Time one entry; its output goes to `out`."""
     device = torch.device(options.device)
-    model = load_model("edsr-baseline-liif", device=device)
+    light = name.startswith("light")
+    model = load_model(LIGHT if light else "edsr-baseline-liif", device=device)
+    name = name.removeprefix("light ")
     image = picture(options.width, options.height).to(device)
     size = (options.height * options.scale, options.width * options.scale)
     auto = choose_precision("auto", device, 8)
@@ -163,10 +167,14 @@ def table(names: list[str], results: dict[str, dict[str, Any]], outputs: dict[st
     for name in names:
         r, out = results[name], outputs[name]
         apart = np.abs(np.rint(out.clip(0, 1) * 255) - level)
-        share = "" if "reference" in name else f"{r['share']:.0%}"
+        light = name.startswith("light")
+        share = "" if light or "reference" in name else f"{r['share']:.0%}"
+        if light and "decoder" in name:
+            share = f"{r['seconds'] * torch.get_num_threads() / out[..., 0].size * 1e9:.0f} ns"
+        equal = "" if light else f"{np.abs(out - fp32).max():.1e} | {np.mean(apart == 0):.2%}, {apart.max():.0f}"
         print(
             f"| {name} | {r['dtype']} | {r['seconds']:.3f} | {base / r['seconds']:.1f}x | {share} | {r['rate'] / 1e9:.0f} "
-            f"| {r['peak'] / 2**20:.0f} | {np.abs(out - fp32).max():.1e} | {np.mean(apart == 0):.2%}, {apart.max():.0f} |"
+            f"| {r['peak'] / 2**20:.0f} | {equal or ' | '} |"
         )
 
 
@@ -196,6 +204,7 @@ def main() -> None:
     native = {"fp16": gpu or fast_fp16_cpu(), "bf16": gpu or fast_bf16_cpu()}  # emulated ones take minutes
     decoders = [f"{name} decoder" for name in native if native[name]]
     names = ["reference", *(["compiled reference"] if gpu else []), "fp32", "auto", "fp32 decoder", *decoders]
+    names += ["light fp32", "light auto", "light fp32 decoder"]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     outputs = {}
     with TemporaryDirectory() as folder:
