@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -37,6 +38,20 @@ def test_both_licences_are_stated_and_enclosed(wheel: zipfile.ZipFile, metadata:
     texts = {name.partition("/licenses/")[2]: wheel.read(name) for name in wheel.namelist() if "/licenses/" in name}
     assert texts == {name: (ROOT / name).read_bytes() for name in ("LICENSE", "weights/LICENSE")}
     assert b"MIT License" in texts["LICENSE"] and b"Attribution-ShareAlike 4.0" in texts["weights/LICENSE"]
+
+
+def test_the_author_is_that_of_the_licence(metadata: Message) -> None:
+    assert f"Copyright (c) 2026 {metadata['Author']}" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_dockerfile_of_the_documents_installs_as_the_readme_does() -> None:
+    (block,) = re.findall(r"```dockerfile\n(.*?)```", (ROOT / "docs" / "command-line.md").read_text("utf-8"), re.DOTALL)
+    lines = dict(line.split(" ", 1) for line in block.splitlines() if line and line[0] != "#")
+    assert len(block.splitlines()) <= 10
+    python = tuple(map(int, re.findall(r"\d+", lines["FROM"])[:2]))
+    assert python >= (3, 11) and lines["ENTRYPOINT"] == '["liif"]'
+    installs = re.search(r"pip install (-c constraints.txt \.)", (ROOT / "README.md").read_text("utf-8"))
+    assert installs and installs[1] in lines["RUN"]
 
 
 def test_the_project_s_addresses(metadata: Message) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 NARROW = 64
+SPEED_PERIOD = 600.0  # seconds that an estimate looks back: an image may take minutes
 
 
 class Display:
@@ -31,6 +32,7 @@ class Display:
 
     def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
         self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
+        self._pixels, self._left = sum(task.pixels for task in work.tasks), 0
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
         self.written, self.errors = 0, list[Exception]()
         self._begun, self._bar = time.perf_counter(), None if quiet else make_bar()
@@ -41,7 +43,7 @@ class Display:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._files = self._bar.add_task("images", total=self.total, detail="", visible=self.total > 1)
+            self._files = self._bar.add_task("images", total=self._pixels, detail="", visible=self.total > 1)
             self._bar.start()
         return self
 
@@ -60,6 +62,8 @@ class Display:
             self._bar.remove_task(self._current)
         name = "stdin" if task.source.path is None else task.source.path.name
         self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="")
+        self._move_on(self._left)  # what a failed image has left
+        self._left = task.pixels
         self._since, self._tally = time.perf_counter(), tally
 
     def advanced(self, pixels: int) -> None:
@@ -70,6 +74,7 @@ class Display:
         speed = (task.completed + pixels) / max(1e-9, time.perf_counter() - self._since)
         tiles = f"tile {self._tally.tiles}/{max(self._tally.tiles, self._tally.planned)}, " if self._tally.tiles else ""
         self._bar.update(self._current, advance=pixels, detail=f"{tiles}{speed / 1e6:.2f} Mpx/s")
+        self._move_on(pixels)
 
     def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
         """Print the result, with its notes and, where asked for, how it came about."""
@@ -105,7 +110,13 @@ class Display:
     def _count(self) -> None:
         if self._bar is not None and self._files is not None:
             done = min(self.total, self.written + len(self.errors))
-            self._bar.update(self._files, completed=done, detail=f"{done}/{self.total}")
+            self._bar.update(self._files, detail=f"{done}/{self.total}")
+
+    def _move_on(self, pixels: int) -> None:
+        """Move the bar of all images: by pixels, so that large images to come count for what they are."""
+        self._left -= pixels
+        if self._bar is not None and self._files is not None:
+            self._bar.update(self._files, advance=pixels)
 
     def _summary(self, interrupted: bool) -> None:
         if self.quiet or not (self.total > 1 or self.skipped or interrupted):
@@ -145,7 +156,13 @@ def make_bar() -> "Progress | None":
     if console.width >= NARROW:
         columns.insert(1, BarColumn(bar_width=None if console.width < 100 else 40))
     return Progress(
-        *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False, expand=False
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        expand=False,
+        speed_estimate_period=SPEED_PERIOD,
     )
 
 

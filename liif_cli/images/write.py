@@ -22,6 +22,9 @@ from liif_cli.images.picture import Metadata, Timing
 from liif_cli.images.spool import Scratch
 from liif_cli.machine.files import OutputFile, check_target
 
+HALF_STEP = 1 / 510
+"""Half of a step of 8-bit alpha: closer to one half than that is a tie."""
+
 
 @dataclass(frozen=True)
 class SaveOptions:
@@ -79,6 +82,7 @@ class Writer:
         self._flat = channels in (2, 4) and not self.format.alpha
         self._to_srgb = self._gray_to_srgb() if channels < 3 else None
         self._transparent = False
+        self._on_off = channels in (2, 4) and self.format.alpha and self.format.palette
         folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
         kept = channels - 1 if self._flat else channels
         rows = height * (timing.frames if timing else 1)
@@ -141,6 +145,8 @@ class Writer:
         format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
         if rows.ndim != 3 or rows.shape[2] != self.channels:
             raise ValueError(f"rows of shape {rows.shape} for an image of {self.channels} channels")
+        if self._on_off and rows.dtype.kind == "f":
+            rows = _on_or_off(rows)
         plain = not self._flat and self.metadata.curve is None and self._to_srgb is None and self._bits in (8, 16)
         if plain and rows.dtype == self._stored:
             return rows
@@ -186,6 +192,14 @@ class Writer:
         if isinstance(self.place, Path):
             return OutputFile(self.place, self.options.overwrite)
         return _through_file(self.place, self.format)
+
+
+def _on_or_off(rows: NDArray[Any]) -> NDArray[Any]:
+    """float32 rows whose alpha, the last channel, becomes 0 or 1 for formats that know no other. A pixel that is covered by
+    half is opaque, whatever the last bits of its alpha say: otherwise straight edges would be notched."""
+    out = rows.copy()
+    out[..., -1] = rows[..., -1] >= 0.5 - HALF_STEP
+    return out
 
 
 @contextlib.contextmanager

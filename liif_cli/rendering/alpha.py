@@ -8,6 +8,7 @@ a bicubic filter, because the network would sharpen its stairs. `tests/benchmark
 every value is clamped to the range of its four neighbours, so constant areas stay exact and hard edges do not ring.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,17 @@ from numpy.typing import NDArray
 from liif_cli.coords import Axis, Grid
 from liif_cli.images.levels import as_floats
 from liif_cli.images.resize import cubic
-from liif_cli.rendering.shrink import reduce_source
+from liif_cli.rendering.shrink import is_reduced, reduce_source, reduced_grid
 
 BAND_ROWS = 256
 Pixels = NDArray[Any]
 Floats = NDArray[np.float32]
+
+
+def is_soft(plane: Pixels) -> bool:
+    """Whether an alpha plane (H, W) has values between transparent and opaque."""
+    top = 1 if plane.dtype.kind == "f" else np.iinfo(plane.dtype).max
+    return any(bool(((rows > 0) & (rows < top)).any()) for rows in plane)
 
 
 def bled(pixels: Pixels) -> Pixels:
@@ -99,7 +106,10 @@ class ScaledAlpha:
 
     @classmethod
     def over(cls, plane: Pixels, grid: Grid) -> "ScaledAlpha":
-        """The plane and any grid; axes that shrink are resized with the antialiased filter first, like colours."""
+        """The plane and any grid; axes that shrink are resized with the antialiased filter first, like colours, or where the
+        plane is a binary mask by how much of each pixel it covers, so that a thin line is not lost."""
+        if (is_reduced(grid.rows) or is_reduced(grid.columns)) and not is_soft(plane):
+            return cls(_coverage(_coverage(plane, grid.rows).T, grid.columns).T, reduced_grid(grid))
         reduced, rest = reduce_source(plane[..., None], grid)
         return cls(reduced[..., 0], rest)
 
@@ -121,6 +131,23 @@ class ScaledAlpha:
         least, most = np.minimum(lines[1], lines[2]), np.maximum(lines[1], lines[2])
         near, far = columns_of[1], columns_of[2]
         return np.clip(scaled, np.minimum(least[:, near], least[:, far]), np.maximum(most[:, near], most[:, far]))
+
+
+def _coverage(plane: Pixels, axis: Axis) -> Pixels:
+    """A plane (H, W) along its first axis, where `axis` shrinks it: (count, W) float32, the mean over each pixel's extent."""
+    if not is_reduced(axis):
+        return plane
+    edges = axis.offset + np.arange(axis.count + 1) * (axis.extent / axis.count)
+    out = np.empty((axis.count, plane.shape[1]), np.float32)
+    for first in range(0, axis.count, BAND_ROWS):
+        own = edges[first : first + BAND_ROWS + 1]
+        start = int(own[0])
+        band = as_floats(plane[start : math.ceil(own[-1])])
+        sums = np.concatenate([np.zeros((1, band.shape[1])), np.cumsum(band, axis=0, dtype=np.float64)])
+        whole = np.minimum((own - start).astype(np.intp), len(band) - 1)
+        upto = sums[whole] + band[whole] * (own - start - whole)[:, None]
+        out[first : first + BAND_ROWS] = np.diff(upto, axis=0) * (axis.count / axis.extent)
+    return out.clip(0, 1)
 
 
 def _taps(axis: Axis) -> tuple[NDArray[np.int64], Floats]:

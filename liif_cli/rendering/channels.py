@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.images.levels import luma
-from liif_cli.rendering.alpha import bled
+from liif_cli.rendering.alpha import bled, is_soft
 
 Pixels = NDArray[Any]
 Floats = NDArray[np.float32]
@@ -24,11 +24,7 @@ def network_input(pixels: Pixels) -> Pixels:
 
 def has_soft_alpha(pixels: Pixels) -> bool:
     """Whether an image (H, W, C) has alpha with values between transparent and opaque."""
-    if pixels.shape[2] not in (2, 4):
-        return False
-    alpha = pixels[..., -1]
-    top = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
-    return any(bool(((rows > 0) & (rows < top)).any()) for rows in alpha)
+    return pixels.shape[2] in (2, 4) and is_soft(pixels[..., -1])
 
 
 def network_output(rows: Floats, alpha: Floats | None, channels: int) -> Floats:

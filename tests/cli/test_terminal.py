@@ -7,14 +7,21 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 
-from liif_cli.cli import app
-from liif_cli.errors import ExitCode
+from liif_cli.cli import app, progress
+from liif_cli.cli.progress import Display
+from liif_cli.errors import ExitCode, InputError
+from liif_cli.rendering.timing import Tally
+from liif_cli.upscaling.inputs import Source
+from liif_cli.upscaling.jobs import Work
 
 pty = pytest.importorskip("pty", reason="no POSIX terminals here", exc_type=ImportError)
 
@@ -165,3 +172,20 @@ def test_a_picture_from_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     ran = liif("upscale", "-", "-s", 2)
     assert ran.code == 2 and ran.err[1] == "Hint: -o - writes to standard output"
+
+
+def test_the_bar_of_all_images_counts_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its estimate is as right for a folder of mixed sizes as for equal ones; a failed image is behind it too."""
+    bar = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(progress, "make_bar", lambda: bar)
+    tasks: Any = [SimpleNamespace(pixels=n, source=Source(Path(f"{n}.png"))) for n in (100, 700, 200)]
+    with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
+        shares = []
+        for task, pieces in zip(tasks, ([60, 40], [300], [200]), strict=True):
+            display.started(task, Tally())
+            for pixels in pieces:
+                display.advanced(pixels)
+                shares.append(bar.tasks[0].percentage)
+            if task is tasks[1]:
+                display.failed(task, InputError("gone"))
+    assert shares == pytest.approx([6, 10, 40, 100])

@@ -1,5 +1,6 @@
 """Alpha: no fringes from hidden colours, exact constants, hard masks that do not ring, flattening."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,54 @@ class TestFlattening:
 
         with pytest.raises(UsageError, match="bluish"):
             write.parse_colour("bluish")
+
+
+@pytest.mark.parametrize("scale", ["3.5", "1.5", "2", "0.75", "0.5"])
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (2, 4)])
+def test_straight_edges_of_on_off_masks_stay_straight_in_a_gif(
+    tiny: SRModel, tmp_path: Path, scale: str, top: int, left: int
+) -> None:
+    """A border of one pixel around an empty inside: it is closed, and every row that crosses it looks alike."""
+    picture = np.zeros((20, 26, 4), np.uint8)
+    picture[..., :3] = (200, 40, 90)
+    picture[top : 20 - top, left : 26 - left, 3] = 255
+    picture[top + 1 : 19 - top, left + 1 : 25 - left, 3] = 0
+    Image.fromarray(picture).save(tmp_path / "in.png")
+    Upscaler(tiny, Options(precision="fp32")).file(tmp_path / "in.png", [(Scale.parse(scale), tmp_path / "out.gif")])
+    with Image.open(tmp_path / "out.gif") as image:
+        mask = np.asarray(image.convert("RGBA"))[..., 3] > 0
+    factor = float(scale)
+    rows = mask[math.ceil((top + 3) * factor) : int((17 - top) * factor)]
+    columns = mask[:, math.ceil((left + 3) * factor) : int((23 - left) * factor)]
+    assert (rows == rows[:1]).all() and (columns == columns[:, :1]).all()
+    for line in (rows[0], columns[:, 0]):
+        assert np.count_nonzero(np.diff(np.concatenate([[False], line, [False]]).astype(int)) == 1) == 2
+        assert abs(line.sum() - 2 * factor) <= 2
+
+
+def test_alpha_of_exactly_one_half_is_opaque_in_a_gif(tmp_path: Path) -> None:
+    rows = np.full((4, 6, 4), 0.5, np.float32)
+    rows[..., -1] += np.random.default_rng(0).uniform(-1e-4, 1e-4, (4, 6)).astype(np.float32)
+    rows[:, -1, -1] = 0.49
+    write.write(tmp_path / "a.gif", rows)
+    with Image.open(tmp_path / "a.gif") as image:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    assert (alpha[:, :-1] == 255).all() and (alpha[:, -1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_binary_mask_shrinks_to_what_it_covers(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.random.default_rng(1).integers(0, 2, (24, 30)).astype(dtype)
+    mask *= 1 if dtype == np.float32 else np.iinfo(dtype).max
+    shares = mask / mask.max()
+    for bands in (256, 2):
+        monkeypatch.setattr("liif_cli.rendering.alpha.BAND_ROWS", bands)
+        whole = ScaledAlpha.over(mask, Grid.whole((24, 30), (8, 10))).plane
+        np.testing.assert_allclose(whole, shares.reshape(8, 3, 10, 3).mean((1, 3)), atol=1e-6)
+        one = ScaledAlpha.over(mask, Grid.whole((24, 30), (48, 12))).plane  # 2.5 columns each; rows grow, and stay
+        expected = shares.reshape(24, 6, 5) @ np.array([[1, 0], [1, 0], [0.5, 0.5], [0, 1], [0, 1]]) / 2.5
+        np.testing.assert_allclose(one, expected.reshape(24, 12), atol=1e-6)
+        region = Grid(Axis(24, 5, 0, 5, 2, 10), Axis(30, 4, 0, 4, 6, 8))
+        np.testing.assert_allclose(
+            ScaledAlpha.over(mask, region).plane, shares[2:12, 6:14].reshape(5, 2, 4, 2).mean((1, 3)), atol=1e-6
+        )
