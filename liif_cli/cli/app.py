@@ -26,6 +26,7 @@ from liif_cli.cli.eval import eval_
 from liif_cli.cli.explanations import explained
 from liif_cli.cli.fit import fit
 from liif_cli.cli.models import models
+from liif_cli.cli.reproduce import reproduce
 from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, say, show_warnings
 from liif_cli.cli.train import train
 from liif_cli.cli.upscale import upscale
@@ -58,6 +59,7 @@ app.command(cls=Command)(compare)
 app.command(cls=Command)(train)
 app.command(cls=Command)(fit)
 app.command("eval", cls=Command)(eval_)
+app.command(cls=Command)(reproduce)
 app.add_typer(models)
 app.command(cls=Command)(config)
 app.command(cls=Command)(doctor)

@@ -227,3 +227,17 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _is_another(key: str, below: dict[str, Any], value: dict[str, Any]) -> bool:
     """Whether two tables describe networks of different kinds, whose other keys have nothing to do with each other."""
     return key in ("encoder", "decoder") and value.get("name", below.get("name")) != below.get("name")
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`a.b=1` -> {"a": {"b": 1}}; the value is TOML, and text if it is not. Raises `UsageError`."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} sets nothing", hint="KEY=VALUE, such as ema.decay=0.9995")
+    try:
+        result: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        result = value
+    for part in reversed(key.strip().split(".")):
+        result = {part: result}
+    return dict(result)

@@ -1,0 +1,86 @@
+"""`liif reproduce`: a table or a figure of the paper, from end to end."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from liif_cli.cli.options import one_of, words
+from liif_cli.cli.streams import result, say
+
+NAMES = ("table1", "table2", "table3", "table4", "table5", "figure5", "figure7")
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help=", ".join(NAMES) + ".", autocompletion=words(*NAMES))],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of runs, scores and the table.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", metavar="FOLDER", help="Images to train on, recursively. May be repeated."),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the paper's iterations for every row: 0.001.")
+    ] = 0.0,
+    hours: Annotated[float, typer.Option(metavar="H", help="Or hours of training for all rows together.")] = 0.0,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW=FILE", help="A checkpoint for a row, by its preset; then nothing is trained. Repeatable."
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", metavar="SET|DIR", help="Score on these. Default: the paper's. Repeatable."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the sets are, as for liif eval.")] = None,
+    scale: Annotated[str | None, typer.Option("--scale", "-s", metavar="S,S...", help="Default: the table's.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The input of a figure: 48x48 pixels, say.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A value of every recipe: batch=4. May be repeated."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
+) -> None:
+    """Reproduce a table or a figure of the LIIF paper: train every row equally, and print its scores beside the published ones.
+
+    Examples:
+
+      liif reproduce table3 --data DIV2K_train_HR --budget 0.001 --out table3
+
+      liif reproduce table1 --model edsr-baseline-liif-paper=edsr-baseline-liif.safetensors --out table1
+
+      liif reproduce table5 --data faces/train --dataset faces/test --hours 2 --out table5
+    """
+    chosen = one_of("TABLE", table, NAMES)
+    from liif_cli.reproduction.reproduce import Wanted, parse_models
+    from liif_cli.reproduction.reproduce import reproduce as reproduced
+    from liif_cli.reproduction.tables import TABLES
+
+    wanted = Wanted(
+        TABLES[chosen],
+        tuple(data or ()),
+        tuple(dataset or ()),
+        tuple(float(part) for part in scale.split(",")) if scale else (),
+        budget,
+        hours,
+        parse_models(model or []),
+        parse_settings(settings or []),
+        device,
+        image,
+        data_dir,
+    )
+    text = reproduced(wanted, out, lambda note: None if quiet else say(f"Note: {note}"))
+    result(text.rstrip("\n"))
+
+
+def parse_settings(texts: list[str]) -> dict[str, Any]:
+    """`a.b=1`, ... as nested dictionaries; values are TOML, and text where they are not. Raises `UsageError`."""
+    from liif_cli.training.recipe import merge, parse_setting
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        found = merge(found, parse_setting(text))
+    return found
