@@ -27,9 +27,11 @@ from liif_cli.cli.explanations import explained
 from liif_cli.cli.fit import fit
 from liif_cli.cli.models import models
 from liif_cli.cli.reproduce import reproduce
+from liif_cli.cli.serve import serve
 from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, say, show_warnings
 from liif_cli.cli.train import train
 from liif_cli.cli.upscale import upscale
+from liif_cli.cli.view import view
 from liif_cli.errors import ClosedPipe, ExitCode, LiifError
 from liif_cli.images.formats.table import SUFFIXES
 from liif_cli.machine.signals import heard
@@ -56,6 +58,8 @@ app = typer.Typer(
 )
 app.command(cls=Command)(upscale)
 app.command(cls=Command)(compare)
+app.command(cls=Command)(view)
+app.command(cls=Command)(serve)
 app.command(cls=Command)(train)
 app.command(cls=Command)(fit)
 app.command("eval", cls=Command)(eval_)

@@ -101,3 +101,11 @@ def models(incomplete: str) -> list[str]:
 def words(*choices: str) -> Callable[[str], list[str]]:
     """The completion of an option that takes one of some words."""
     return lambda incomplete: [word for word in choices if word.startswith(incomplete)]
+
+
+def needs_view() -> None:
+    """Raises `UsageError` unless the extra `view` is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise UsageError("cannot serve: Starlette and uvicorn are not installed", hint="pip install 'liif[view]'")

@@ -1,0 +1,71 @@
+"""`liif serve`: the images of a folder by the IIIF Image API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from liif_cli.cli.options import DEFAULT_MODEL, models, needs_view, words
+from liif_cli.cli.streams import result, say
+
+
+def serve(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The images in it and in its subfolders are served.")
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A shipped name, a file, or hf://owner/repo. Repeatable: clients may choose. Default: light.",
+            autocompletion=models,
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Address to listen on. 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")] = 8080,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name by which clients may ask, besides IP addresses. Repeatable."),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(metavar="N", min=65536, help="Pixels of an output at most (maxArea).")] = 2
+    ** 24,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half the free."),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=words("auto", "cpu", "cuda", "mps")
+        ),
+    ] = "auto",
+) -> None:
+    """Serve a folder's images by the IIIF Image API 3.0, at any scale.
+
+    The first line of the output is the address. Needs the extra: pip install 'liif[view]'.
+
+    Examples:
+
+      liif serve scans
+
+      liif serve scans --host 0.0.0.0 --allow-host images.example.org --memory 4GiB
+    """
+    needs_view()
+    from liif_cli.machine.memory import parse_bytes
+    from liif_cli.viewing import run
+    from liif_cli.viewing.collection import Folder
+    from liif_cli.viewing.iiif import Limits
+    from liif_cli.viewing.images import Models
+
+    collection = Folder(folder)
+    address = run.Address(host, port, tuple(allow_host or ()))
+    if not address.local:
+        say(f"Note: other machines can reach this server: it listens on {host}")
+    limits = Limits(area=max_pixels)
+    budget = parse_bytes(memory) if memory else None
+    service = run.service_for(collection, Models(model or [DEFAULT_MODEL], device), limits, budget)
+    run.serve(service, address, result)

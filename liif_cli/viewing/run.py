@@ -1,0 +1,124 @@
+"""Listens and serves until it is interrupted."""
+
+import ipaddress
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import uvicorn
+
+from liif_cli.errors import UsageError
+from liif_cli.machine.memory import available
+from liif_cli.viewing.collection import Collection
+from liif_cli.viewing.iiif import Limits
+from liif_cli.viewing.images import Images, Look, Models
+from liif_cli.viewing.server import Service, application
+from liif_cli.viewing.work import Workshop
+
+MEMORY_SHARE = 0.5  # of what is free
+QUEUE = 256
+CONNECTIONS = 512
+FILES_SHARE = 0.1  # of the memory, for finished tiles
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen. port: 0 picks a free one. names: host names that clients may use, besides localhost."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def local(self) -> bool:
+        """Whether other machines cannot reach it."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def listen(self) -> socket.socket:
+        """A listening socket. Raises `UsageError`."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self.host, self.port))
+            listener.listen(128)
+        except (OSError, OverflowError) as error:
+            listener.close()
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"cannot listen on {self.host}:{self.port}: {reason}", hint="--port 0 picks a free one"
+            ) from None
+        return listener
+
+    def url(self, listener: socket.socket) -> str:
+        """The page's address."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+
+
+def service_for(collection: Collection, models: Models, limits: Limits, memory: int | None = None) -> Service:
+    """A service with so many bytes of memory for images and tiles (None: half of what is free)."""
+    given = int(available() * MEMORY_SHARE) if memory is None else memory
+    images = Images(models, int(given * (1 - FILES_SHARE)))
+    workers = max(2, torch.get_num_threads())
+    return Service(collection, images, limits, Workshop(workers, QUEUE, int(given * FILES_SHARE)))
+
+
+def serve(service: Service, address: Address, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. ready: called with the page's address once connections are accepted.
+
+    Raises `UsageError` if the address cannot be listened on, and what loading the model raises.
+    """
+    listener = address.listen()
+    models = service.images.models
+    models.load(models.names[0])
+    names = frozenset({"localhost", address.host.lower(), *(name.lower() for name in address.names)})
+    config = uvicorn.Config(
+        application(service, names, address.local),
+        http="h11",
+        ws="none",
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+        h11_max_incomplete_event_size=16384,
+    )
+    threading.Thread(target=_warm, args=(service,), daemon=True).start()
+    ready(address.url(listener))
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        service.workshop.close()
+        listener.close()
+
+
+def open_browser(url: str) -> None:
+    """Open the page in the user's browser, without waiting for it."""
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+
+def _warm(service: Service) -> None:
+    """Open and encode the first image, so that its first view is quick."""
+    from liif_cli.viewing.iiif import Canvas, Refused, parse
+
+    for identifier in service.collection.identifiers()[:1]:
+        path = service.collection.find(identifier)
+        try:
+            if path is not None:
+                header = service.images.header(path)
+                if header.width * header.height <= 2**22:
+                    wanted = parse(
+                        Canvas(header.width, header.height), "0,0,8,8", "^8,8", "0", "default.png", service.limits
+                    )
+                    service.images.render(path, wanted.grid, Look(service.images.models.names[0]))
+        except Refused:
+            return
