@@ -38,7 +38,8 @@ class Metadata:
     photoshop: image resource blocks (8BIM), IPTC among them, no thumbnail. dpi: dots per inch, (x, y). text: PNG text
     as (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: PNG's coding-independent code points, kept
     where they say HDR. bits: depth of the input's samples. stale: what was left out on reading because it describes
-    the old pixels, as words for a note. curve: how stored values became what the network sees (`colour.to_network`), to
+    the old pixels, as words for a note. lost: whole notes on what else was left
+    out on reading. curve: how stored values became what the network sees (`colour.to_network`), to
     be undone on writing. quality: 1 to 100, at which the input was compressed (`formats.compression`); None where
     nothing was lost or the file does not tell.
     """
@@ -52,6 +53,7 @@ class Metadata:
     cicp: bytes | None = None
     bits: int = 8
     stale: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     curve: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     quality: int | None = field(default=None, compare=False)
 
@@ -78,7 +80,7 @@ class Metadata:
 
     def for_size(self, width: int, height: int) -> tuple[Metadata, tuple[str, ...]]:
         """This, for an upright image of width x height pixels, and notes on what had to go."""
-        notes = [f"dropped because it shows the old pixels: {what}" for what in self.stale]
+        notes = [*(f"dropped because it shows the old pixels: {what}" for what in self.stale), *self.lost]
         blob, packet = self.exif, self.xmp
         if blob is not None:
             blob, thumbnail = exif.updated(blob, width, height)
@@ -87,8 +89,9 @@ class Metadata:
             if blob is None:
                 notes.append("dropped because it is broken: EXIF")
         if packet is not None:
-            packet = xmp.updated(packet, width, height)
-        return replace(self, exif=blob, xmp=packet, stale=()), tuple(notes)
+            packet, gone = xmp.updated(packet, width, height)
+            notes += [f"dropped because it describes the old file: {what}" for what in gone if what not in self.stale]
+        return replace(self, exif=blob, xmp=packet, stale=(), lost=()), tuple(notes)
 
 
 @dataclass(frozen=True)

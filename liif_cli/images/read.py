@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pyvips
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
-from liif_cli.errors import InputError, Note
+from liif_cli.errors import InputError, LiifError, Note
 from liif_cli.images import colour, icc
 from liif_cli.images.formats.base import Format, Loaded, within_memory
 from liif_cli.images.formats.table import ALL, HEAD_BYTES, listed, sniff
@@ -21,7 +20,7 @@ from liif_cli.images.source import Source
 
 
 def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Header:
-    """Header of an image file, without decoding it (palette images are). InputError when it is none."""
+    """Header of an image file, without decoding it. InputError when it is none."""
     with _readable(Source(source)) as form:
         loaded = load(Source(source), form, page, frame)
     turned = loaded.metadata.orientation > 4
@@ -42,7 +41,7 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
     with _readable(Source(source)) as form:
         loaded = load(Source(source), form, page, frame)
         pixels = loaded.decode()
-    notes = loaded.notes
+    notes = loaded.notes + tuple(loaded.late)
     if loaded.pages > 1 and page is None:
         notes += (Note.on(f"the first of {loaded.pages} pages is read", "page"),)
     pixels = oriented(pixels, loaded.metadata.orientation)
@@ -69,8 +68,17 @@ def _readable(source: Source) -> Iterator[Format]:
         raise InputError(f"{source.name}: {error}", hint=error.hint) from error
     except pyvips.Error as error:
         raise InputError(f"{source.name}: {_first_line(error)}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{source.name} cannot be decoded: {error}") from error
+    except (LiifError, MemoryError):
+        raise
+    except Exception as error:  # decoders and libraries raise anything on a file that was made to break them
+        raise InputError(f"{source.name} cannot be decoded: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """A library's own sentence, without the object that it names; where it has none, that the file is broken."""
+    text = str(error).partition("<_io.")[0].strip()
+    plain = isinstance(error, OSError | SyntaxError | ValueError | EOFError) and len(text) > 3
+    return text if plain and not text.endswith("identify image file") else "the file is broken"
 
 
 def _first_line(error: Exception) -> str:

@@ -192,7 +192,8 @@ class TestXMP:
             b"<xmp:Thumbnails><rdf:Alt><rdf:li>AAAA</rdf:li></rdf:Alt></xmp:Thumbnails>"
             b"<Container:Directory><rdf:Seq/></Container:Directory></rdf:Description>",
         ).replace(b'dc:source="me"', b'dc:source="me" hdrgm:Version="1.0"')
-        left = xmp.updated(packet, 5, 6)
+        left, gone = xmp.updated(packet, 5, 6)
+        assert gone == (xmp.GAIN_MAP,)
         assert b"Thumbnails" not in left and b"Container:Directory" not in left and b"hdrgm" not in left
         assert b'dc:source="me"' in left and xmp.has_gain_map(packet)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from liif_cli.errors import InputError, OutputError
+from liif_cli.errors import OutputError
 from liif_cli.images.formats.base import Coding, Loaded, pillow_image
 from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, Header, chunk, head, profile
 from liif_cli.images.picture import Metadata, Timing
@@ -73,6 +73,12 @@ def _pixel_chunks(single: bytes) -> Iterator[bytes]:
             yield body[:-4]
 
 
+def is_whole(header: Header) -> bool:
+    """Whether the chunks of an APNG promise all its frames; a decoder is to show the still image of another one."""
+    found = header.animation
+    return found is not None and found.whole and len(found.durations) == found.frames
+
+
 def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     """A frame of an APNG whose chunks were read; the first is 0."""
     import numpy as np
@@ -80,16 +86,9 @@ def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     metadata, notes = profile(header)
     if header.depth == 16:
         notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
-    with source.open() as file, pillow_image("PNG", file) as image:
-        first = 1 if getattr(image, "default_image", False) else 0
-        durations = []
-        count = int(getattr(image, "n_frames", 1))
-        for index in range(first, count):
-            image.seek(index)
-            durations.append(round(image.info.get("duration", 100)))
-        loop = int(image.info.get("loop", 0))
-        if len(durations) != header.frames:
-            raise InputError(f"the animation has {len(durations)} frames and should have {header.frames}")
+    assert header.animation is not None
+    first = int(header.animation.still)
+    durations, loop = header.animation.durations, header.animation.loop
     gray = header.kind in (0, 4)
 
     def decode() -> NDArray[Any]:

@@ -41,7 +41,7 @@ class Coding:
 class Loaded:
     """A file's header, and `decode`, which reads its pixels as stored, (H, W, C) uint8 or uint16.
 
-    `timing` is there for animations; `pages` counts a TIFF's pages.
+    `timing` is there for animations; `pages` counts a TIFF's pages. late: notes that `decode` adds.
     """
 
     width: int
@@ -52,6 +52,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
     timing: Timing | None = None
     pages: int = 1
+    late: list[str] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
@@ -207,6 +208,8 @@ def pillow_image(name: str, file: BinaryIO) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     Image.preinit()
+    if name not in Image.OPEN:
+        Image.init()
     file.seek(0)
     try:
         return Image.OPEN[name][0](file, "")
@@ -237,14 +240,32 @@ def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
     return Loaded(size[0], size[1], len(target) if target != "L" else 1, metadata, decode)
 
 
-def without_palette(source: Source, loaded: Loaded) -> Loaded:
-    """A palette of grays makes a gray image: seen in the pixels, which such files have few of."""
+def decodable(source: Source, blob: bytes | None) -> Source:
+    """The source as libvips may read it: with its EXIF blanked if that has so many entries that libexif, whose work grows with
+    the square of their number, would not end. blob: the EXIF that was found in it."""
+    if not blob or not exif.is_crowded(blob):
+        return source
+    with source.open() as file:
+        data = file.read()
+    return Source(data.replace(blob, bytes(len(blob)), 1))
+
+
+def gray_of(loaded: Loaded) -> Loaded:
+    """An image of which the file says that all colours are gray, as a gray one."""
     import numpy as np
 
-    pixels = within_memory(source, loaded)()
-    if pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
-        pixels = np.ascontiguousarray(pixels[..., [0, 3]] if pixels.shape[2] == 4 else pixels[..., :1])
-    return replace(loaded, channels=pixels.shape[2], decode=lambda: pixels)
+    if loaded.channels < 3:
+        return loaded
+    bands = [0, 3] if loaded.channels == 4 else [0]
+    return replace(loaded, channels=len(bands), decode=lambda: np.ascontiguousarray(loaded.decode()[..., bands]))
+
+
+def pyvips_error() -> type[Exception]:
+    """What libvips raises."""
+    import pyvips
+
+    error: type[Exception] = pyvips.Error
+    return error
 
 
 def from_vips(image: Any, metadata: Metadata, notes: tuple[str, ...] = ()) -> Loaded:

@@ -1,8 +1,11 @@
 """BMP, read and written by Pillow."""
 
+import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from liif_cli.errors import InputError
 from liif_cli.images.formats.base import (
     Coding,
     Format,
@@ -18,7 +21,75 @@ from liif_cli.images.source import Source
 
 def load_bmp(source: Source, file: BinaryIO, _: int) -> Loaded:
     """A BMP."""
-    return from_pillow(source, file, "BMP")
+    fields = bitfields(file)
+    if fields is None:
+        return from_pillow(source, file, "BMP")
+
+    def decode() -> Any:
+        with source.open() as again:
+            return fields.pixels(again)
+
+    return Loaded(fields.width, abs(fields.height), len(fields.masks), Metadata(), decode)
+
+
+@dataclass(frozen=True)
+class Bitfields:
+    """A BMP whose pixels are words of `bits` bits, with a mask for each channel: red, green, blue and, if there, alpha.
+
+    Pillow reads those of the most usual masks only. height: negative if the rows run from the top.
+    """
+
+    width: int
+    height: int
+    bits: int
+    masks: tuple[int, ...]
+    start: int
+
+    def pixels(self, file: BinaryIO) -> Any:
+        """(H, W, 3 or 4) uint8. InputError if the file ends early."""
+        import numpy as np
+
+        rows, step = abs(self.height), -(-self.width * self.bits // 32) * 4
+        file.seek(self.start)
+        data = file.read(rows * step)
+        if len(data) < rows * step:
+            raise InputError("the file ends early", hint="copy or fetch the file again")
+        kind = "<u2" if self.bits == 16 else "<u4"
+        words = np.frombuffer(data, kind).reshape(rows, -1)[:, : self.width].astype(np.uint32)
+        pixels = np.stack([_channel(words, mask) for mask in self.masks], axis=2)
+        if len(self.masks) == 4 and not pixels[..., 3].any():
+            pixels[..., 3] = 255  # written by those who do not know of alpha, as browsers take it
+        return np.ascontiguousarray(pixels if self.height < 0 else pixels[::-1])
+
+
+def _channel(words: Any, mask: int) -> Any:
+    """A channel's values stretched to 0 to 255; zeros for a mask of no bits."""
+    import numpy as np
+
+    if not mask:
+        return np.zeros(words.shape, np.uint8)
+    low = (mask & -mask).bit_length() - 1
+    top = mask >> low
+    return (((words & np.uint32(mask)) >> np.uint32(low)).astype(np.float64) * (255 / top) + 0.5).astype(np.uint8)
+
+
+def bitfields(file: BinaryIO) -> Bitfields | None:
+    """What the header of a BMP with masks says (BITMAPINFOHEADER and later, BI_BITFIELDS and BI_ALPHABITFIELDS); None for other
+    BMPs and for broken headers, which Pillow judges."""
+    file.seek(0)
+    head = file.read(14 + 124)
+    size = int.from_bytes(head[14:18], "little")
+    if len(head) < 66 or size < 40:
+        return None
+    width, height, _, bits, coding = struct.unpack("<iiHHI", head[18:34])
+    if coding not in (3, 6) or bits not in (16, 32) or width < 1 or not height:
+        return None
+    masks = struct.unpack("<3I", head[54:66])
+    if (size >= 56 or coding == 6) and len(head) >= 70 and (alpha := int.from_bytes(head[66:70], "little")):
+        masks = *masks, alpha
+    if any(mask >> bits for mask in masks):
+        return None
+    return Bitfields(width, height, bits, masks, int.from_bytes(head[10:14], "little"))
 
 
 def save_bmp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:

@@ -123,6 +123,67 @@ def av1_quality(obus: bytes) -> int | None:
     return None if not index else max(1, round(100 * (1 - index / 255)))
 
 
+def av1_is_limited(obus: bytes) -> bool:
+    """Whether the samples of an image in AV1 are of limited range, by the color_range of its sequence header (5.5.2). False for
+    headers that are not the reduced ones of still images and state more than their sizes."""
+    bits = next((_Bits(body) for kind, body in _units(obus) if kind == 1), None)
+    if bits is None:
+        return False
+    profile, _, reduced = bits.number(3), bits.number(1), bits.number(1)
+    if not reduced:
+        return _full_header_is_limited(bits, profile)
+    bits.number(5)
+    _skip_sizes(bits, reduced=True)
+    return _color_range(bits, profile)
+
+
+def _full_header_is_limited(bits: "_Bits", profile: int) -> bool:
+    """The color_range of a header that is not reduced, behind its operating points; False where it has timing."""
+    if bits.number(1):
+        return False
+    delayed = bits.number(1)
+    for _ in range(bits.number(5) + 1):
+        bits.number(12)
+        if bits.number(5) > 7:
+            bits.number(1)
+        if delayed and bits.number(1):
+            bits.number(4)
+    _skip_sizes(bits, reduced=False)
+    return _color_range(bits, profile)
+
+
+def _skip_sizes(bits: "_Bits", *, reduced: bool) -> None:
+    """From frame_width_bits to before color_config."""
+    width, height = bits.number(4) + 1, bits.number(4) + 1
+    bits.number(width + height)
+    if not reduced and bits.number(1):  # frame ids
+        bits.number(7)
+    bits.number(3)
+    if not reduced:
+        bits.number(4)
+        if bits.number(1):  # order hints
+            bits.number(2)
+            hints = 3
+        else:
+            hints = 0
+        if (bits.number(1) or bits.number(1)) and not bits.number(1):  # tools for screen content, whose motion is whole
+            bits.number(1)
+        bits.number(hints)
+    bits.number(3)
+
+
+def _color_range(bits: "_Bits", profile: int) -> bool:
+    """color_config up to color_range, whose 0 is limited (5.5.2)."""
+    deep = bits.number(1)
+    if profile == 2 and deep:
+        bits.number(1)
+    gray = bits.number(1) if profile != 1 else 0
+    codes = (bits.number(8), bits.number(8), bits.number(8)) if bits.number(1) else (2, 2, 2)
+    if not gray and codes == (1, 13, 0):
+        return False  # sRGB is of full range
+    return bits.number(1) == 0
+
+
 def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, payload) of each open bitstream unit; the last one may be cut."""
     while len(data) > 1 and data[0] & 2:  # all but the last of an item state their sizes

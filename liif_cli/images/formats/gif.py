@@ -12,9 +12,9 @@ from liif_cli.images.formats.base import (
     Loaded,
     by_libvips,
     from_vips,
+    gray_of,
     timed,
     without_metadata,
-    without_palette,
 )
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
@@ -30,7 +30,33 @@ def load_gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
     comment = whole.get("gif-comment") if whole.get_typeof("gif-comment") else None
     text = (("Comment", comment),) if comment else ()
     loaded = from_vips(source.vips("gifload", page=frame), Metadata(text=text))
-    return timed(loaded, whole) if frames > 1 else without_palette(source, loaded)
+    if frames > 1:
+        return timed(loaded, whole)
+    return gray_of(loaded) if has_gray_palette(file) else loaded
+
+
+def has_gray_palette(file: BinaryIO) -> bool:
+    """Whether the first image's colours are all gray, apart from the one that stands for transparent (GIF89a, sections 18 to
+    23)."""
+    file.seek(0)
+    head = file.read(13).ljust(13, b"\0")
+    colours, clear = file.read(_table_bytes(head[10])), None
+    while (mark := file.read(1)) == b"!":  # extensions
+        control = file.read(1) == b"\xf9"
+        while size := int.from_bytes(file.read(1)):
+            block = file.read(size)
+            if control and len(block) == 4:
+                clear = block[3] if block[0] & 1 else None
+    if mark == b",":
+        own = file.read(9).ljust(9, b"\0")
+        colours = file.read(_table_bytes(own[8])) or colours
+    if clear is not None:
+        colours = colours[: 3 * clear] + colours[3 * clear + 3 :]
+    return bool(colours) and colours[::3] == colours[1::3] == colours[2::3]
+
+
+def _table_bytes(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 128 else 0
 
 
 def save_gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:

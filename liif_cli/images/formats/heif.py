@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from liif_cli.images.formats.base import Loaded, from_vips
-from liif_cli.images.formats.compression import av1_quality
+from liif_cli.images.formats.compression import av1_is_limited, av1_quality
 from liif_cli.images.metadata import exif
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
@@ -16,8 +16,7 @@ from liif_cli.images.source import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NESTED = {b"meta": 4, b"iprp": 0, b"ipco": 0}
-"""Boxes that are looked into, and how many bytes stand before their first child."""
+MOST_PROPERTIES = 1000
 MOST = 2**24
 ITEM_HEAD = 1024
 """Bytes of an item that hold its headers."""
@@ -26,12 +25,17 @@ ITEM_HEAD = 1024
 @dataclass
 class Facts:
     """gray: every coded item is monochrome. nclx: primaries, transfer and matrix numbers of H.273, or None. sequence: the file
-    is an animation first. quality: 1 to 100, of a still image in AV1, if it tells."""
+    is an animation first. quality: 1 to 100, of a still image in AV1, if it tells. limited, alpha_limited: the coded samples of
+    colours and of alpha go from 16 to 235 of 255; nclx_limited: what nclx says of it. premultiplied: the colours are."""
 
     gray: bool = False
     nclx: tuple[int, int, int] | None = None
     sequence: bool = False
     quality: int | None = None
+    limited: bool = False
+    alpha_limited: bool = False
+    nclx_limited: bool | None = None
+    premultiplied: bool = False
 
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -46,55 +50,97 @@ def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int
         start = end
 
 
-def _properties(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, bytes]]:
+def _children(data: bytes, start: int, stop: int) -> dict[bytes, tuple[int, int]]:
+    """The first box of each name: where its content begins and ends."""
+    found: dict[bytes, tuple[int, int]] = {}
     for name, first, end in _boxes(data, start, stop):
-        if name in NESTED:
-            yield from _properties(data, first + NESTED[name], end)
-        elif name in (b"av1C", b"colr"):
-            yield name, data[first:end]
-
-
-def read(file: BinaryIO) -> Facts:
-    """Colour facts from the `meta` box."""
-    file.seek(0)
-    data = file.read(MOST)
-    found = Facts(sequence=data[8:12] in (b"avis", b"hevc", b"msf1"))
-    codings = []
-    for name, body in _properties(data, 0, len(data)):
-        if name == b"av1C" and len(body) > 2:
-            codings.append(bool(body[2] & 0x10))
-        elif name == b"colr" and body[:4] == b"nclx" and len(body) >= 10:
-            found.nclx = (
-                int.from_bytes(body[4:6]),
-                int.from_bytes(body[6:8]),
-                int.from_bytes(body[8:10]),
-            )
-    found.gray = bool(codings) and all(codings)
-    if codings:
-        start = _primary_item(data)
-        found.quality = None if start is None else av1_quality(data[start : start + ITEM_HEAD])
+        found.setdefault(name, (first, end))
     return found
 
 
-def _primary_item(data: bytes) -> int | None:
-    """Where the primary item's data begin in the file; None if that cannot be told."""
-    meta = next(((first, end) for name, first, end in _boxes(data, 0, len(data)) if name == b"meta"), None)
-    if meta is None:
-        return None
-    inner = {name: data[first:end] for name, first, end in _boxes(data, meta[0] + 4, meta[1])}
-    pitm, iloc = inner.get(b"pitm", b""), inner.get(b"iloc", b"")
-    if len(pitm) < 6 or len(iloc) < 8:
-        return None
-    wanted = int.from_bytes(pitm[4 : 6 if pitm[0] == 0 else 8])
-    return _located(io.BytesIO(iloc), wanted)
+def read(file: BinaryIO) -> Facts:
+    """Colour facts from the `meta` box. It is `meta`, `iprp` and `ipco` that are looked into, nothing deeper."""
+    file.seek(0)
+    data = file.read(MOST)
+    found = Facts(sequence=data[8:12] in (b"avis", b"hevc", b"msf1"))
+    top = _children(data, 0, len(data)).get(b"meta")
+    if top is None:
+        return found
+    meta = _children(data, top[0] + 4, top[1])
+    inside = _children(data, *meta.get(b"iprp", (0, 0)))
+    properties = list(_boxes(data, *inside.get(b"ipco", (0, 0))))[:MOST_PROPERTIES]
+    codings = [data[first:end] for name, first, end in properties if name == b"av1C" and end - first > 3]
+    for name, first, end in properties:
+        if name == b"colr" and data[first : first + 4] == b"nclx" and end - first >= 10:
+            body = data[first:end]
+            found.nclx = int.from_bytes(body[4:6]), int.from_bytes(body[6:8]), int.from_bytes(body[8:10])
+            found.nclx_limited = not body[10] & 128 if len(body) > 10 else None
+    found.gray = bool(codings) and all(body[2] & 0x10 for body in codings)
+    references = data[slice(*meta.get(b"iref", (0, 0)))]
+    found.premultiplied = any(name == b"prem" for name, _, _ in _boxes(references, 4, len(references)))
+    if codings:
+        _read_items(found, data, meta, properties, inside)
+    return found
 
 
-def _located(box: BinaryIO, wanted: int) -> int | None:
-    """The offset of an item's first extent, by an `iloc` box (ISO/IEC 14496-12, 8.11.3)."""
+def _read_items(
+    found: Facts,
+    data: bytes,
+    meta: dict[bytes, tuple[int, int]],
+    properties: list[tuple[bytes, int, int]],
+    inside: dict[bytes, tuple[int, int]],
+) -> None:
+    """What the coded images' own headers say: quality, and whether samples are of limited range."""
+
+    def place(item: int) -> int | None:
+        return _located(data[slice(*meta.get(b"iloc", (0, 0)))], item)
+
+    pitm = data[slice(*meta.get(b"pitm", (0, 0)))]
+    primary = int.from_bytes(pitm[4 : 6 if pitm[:1] == b"\0" else 8])
+    start = place(primary) if len(pitm) >= 6 else None
+    found.quality = None if start is None else av1_quality(data[start : start + ITEM_HEAD])
+    alpha, color = _items_of_alpha(data[slice(*inside.get(b"ipma", (0, 0)))], properties, data)
+    found.limited = any(_is_limited(data, place(item)) for item in [primary, *color][:3])
+    found.alpha_limited = any(_is_limited(data, place(item)) for item in alpha[:3])
+
+
+def _is_limited(data: bytes, start: int | None) -> bool:
+    return start is not None and av1_is_limited(data[start : start + ITEM_HEAD])
+
+
+ALPHA_NAMES = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+
+
+def _items_of_alpha(ipma: bytes, properties: list[tuple[bytes, int, int]], data: bytes) -> tuple[list[int], list[int]]:
+    """The AV1 items that hold alpha, and those that hold colours, by the properties that each is given."""
+    box = io.BytesIO(ipma)
+    version, wide = box.read(1) != b"\0", int.from_bytes(box.read(3)) & 1
+    count = int.from_bytes(box.read(4))
+    alpha, color = [], []
+    for _ in range(min(count, len(ipma) // 3)):
+        item = int.from_bytes(box.read(4 if version else 2))
+        given = [int.from_bytes(box.read(2)) & 0x7FFF if wide else box.read(1)[0] & 127 for _ in range(_byte(box))]
+        own = [properties[index - 1] for index in given if 0 < index <= len(properties)]
+        if any(name == b"auxC" and data[first + 4 : end].startswith(ALPHA_NAMES) for name, first, end in own):
+            alpha.append(item)
+        elif any(name == b"av1C" for name, _, _ in own):
+            color.append(item)
+    return alpha, color
+
+
+def _byte(box: BinaryIO) -> int:
+    return int.from_bytes(box.read(1))
+
+
+def _located(iloc: bytes, wanted: int) -> int | None:
+    """The offset of an item's first extent, by the content of an `iloc` box (ISO/IEC 14496-12, 8.11.3)."""
+    box = io.BytesIO(iloc)
 
     def number(size: int) -> int:
         return int.from_bytes(box.read(size))
 
+    if len(iloc) < 8:
+        return None
     version = number(1)
     box.seek(4)
     offset_size, length_size, base_size, index_size = (n for byte in box.read(2) for n in divmod(byte, 16))
@@ -105,7 +151,7 @@ def _located(box: BinaryIO, wanted: int) -> int | None:
         box.seek(2, 1)
         base = number(base_size)
         starts = []
-        for _ in range(min(number(2), 1000)):
+        for _ in range(min(number(2), (len(iloc) - box.tell()) // max(1, index_size + offset_size + length_size))):
             box.seek(index_size, 1)
             starts.append(number(offset_size))
             box.seek(length_size, 1)
@@ -122,10 +168,41 @@ def load_heif(source: Source, file: BinaryIO, _: int) -> Loaded:
     if facts.gray and image.bands > 2:
         image = image[0].bandjoin(image[3]) if image.bands == 4 else image[0]
     bits = metadata.bits
+    if facts.premultiplied and image.bands in (2, 4):
+        notes += ("the colours were divided by the premultiplied alpha",)
     loaded = from_vips(image, metadata, notes)
-    if not 8 < bits < 16:
-        return loaded
-    return replace(loaded, decode=lambda: to_full_range(loaded.decode(), bits))
+    return replace(loaded, decode=lambda: straightened(loaded.decode(), facts, bits))
+
+
+def straightened(pixels: NDArray[Any], facts: Facts, bits: int) -> NDArray[Any]:
+    """Pixels as libheif gives them in full range and with straight alpha, (H, W, C) uint8 or uint16."""
+    import numpy as np
+
+    if 8 < bits < 16:
+        pixels = to_full_range(pixels, bits)
+    if facts.gray and facts.limited and facts.nclx_limited is not False and pixels.shape[2] < 3:
+        pixels = _widened(pixels, slice(0, 1))
+    if facts.alpha_limited and pixels.shape[2] in (2, 4):
+        pixels = _widened(pixels, slice(-1, None))
+    if facts.premultiplied and pixels.shape[2] in (2, 4):
+        top = np.iinfo(pixels.dtype).max
+        alpha = pixels[..., -1:].astype(np.float32)
+        straight = np.divide(
+            pixels[..., :-1] * np.float32(top), alpha, where=alpha > 0, out=np.zeros(pixels[..., :-1].shape, np.float32)
+        )
+        pixels = np.concatenate([np.rint(np.minimum(straight, top)).astype(pixels.dtype), pixels[..., -1:]], axis=2)
+    return pixels
+
+
+def _widened(pixels: NDArray[Any], bands: slice) -> NDArray[Any]:
+    """The bands' 16 to 235 of 255 stretched to the full range."""
+    import numpy as np
+
+    top = np.iinfo(pixels.dtype).max
+    low, span = top * 16 / 255, top * 219 / 255
+    wide: NDArray[Any] = pixels.copy()
+    wide[..., bands] = np.rint(np.clip((pixels[..., bands] - np.float32(low)) * np.float32(top / span), 0, top))
+    return wide
 
 
 def settled(metadata: Metadata, facts: Facts) -> tuple[Metadata, tuple[str, ...]]:

@@ -3,11 +3,24 @@
 ITU-T T.81 annex B; JFIF 1.02; EXIF in APP1, XMP in APP1, ICC in APP2 (ICC.1 annex B.4), Photoshop blocks in APP13.
 """
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_cicp
+from liif_cli.errors import InputError
+from liif_cli.images.formats.base import (
+    Coding,
+    Format,
+    Holds,
+    Loaded,
+    by_libvips,
+    decodable,
+    from_vips,
+    pyvips_error,
+    without_cicp,
+)
 from liif_cli.images.formats.compression import jpeg_quality, quantisation_tables
 from liif_cli.images.metadata import xmp
 from liif_cli.images.metadata.exif import bare
@@ -16,6 +29,9 @@ from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
 from liif_cli.images.vips import spliced
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 EXIF = b"Exif\0\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -23,7 +39,11 @@ ICC = b"ICC_PROFILE\0"
 PHOTOSHOP = b"Photoshop 3.0\0"
 GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 MPF = b"MPF\0"
-APP0, APP1, APP2, APP13, COM, DQT, SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xFE, 0xDB, 0xDA
+FLIR = b"FLIR\0"
+APP0, APP1, APP2, APP11, APP13, COM, DQT, SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xFE, 0xDB, 0xDA
+SOI, EOI = 0xD8, 0xD9
+PADDING = 64
+"""Bytes behind the end that some cameras and disks leave, and that nobody misses."""
 ROOM = 65_533
 """Bytes that one segment holds."""
 
@@ -39,7 +59,7 @@ def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             return
         size = int.from_bytes(file.read(2))
         payload = file.read(max(0, size - 2))
-        if len(payload) != size - 2:
+        if size < 2 or len(payload) != size - 2:
             return
         yield lead[1], payload
 
@@ -52,7 +72,7 @@ def read(file: BinaryIO) -> Metadata:
     dpi = None
     text: list[tuple[str, str]] = []
     for marker, data in segments(file):
-        if marker == APP0 and data.startswith(b"JFIF\0"):
+        if marker == APP0 and data.startswith(b"JFIF\0") and len(data) >= 12:
             dpi = _density(data)
         elif marker == APP1 and data.startswith(EXIF):
             found.setdefault("exif", bare(data))
@@ -60,10 +80,14 @@ def read(file: BinaryIO) -> Metadata:
             found.setdefault("xmp", data[len(XMP) :])
         elif marker == APP1 and data.startswith(EXTENDED_XMP):
             found["extended"] = b"1"
-        elif marker == APP2 and data.startswith(ICC):
+        elif marker == APP2 and data.startswith(ICC) and len(data) > len(ICC) + 2:
             profile[data[len(ICC)]] = data[len(ICC) + 2 :]
         elif marker == APP2 and data.startswith((GAIN_MAP, MPF)):
             found["gain" if data.startswith(GAIN_MAP) else "mpf"] = b"1"
+        elif marker == APP11 and b"jumb" in data[:32]:
+            found["c2pa"] = b"1"
+        elif marker == APP1 and data.startswith(FLIR):
+            found["flir"] = b"1"
         elif marker == APP13 and data.startswith(PHOTOSHOP):
             found["photoshop"] = found.get("photoshop", b"") + data[len(PHOTOSHOP) :]
         elif marker == COM:
@@ -91,6 +115,10 @@ def _stale(found: dict[str, bytes]) -> tuple[str, ...]:
         stale.append("the further images in the file (MPF)")
     if "extended" in found:
         stale.append("the extended XMP packet (depth maps and other images live there)")
+    if "c2pa" in found:
+        stale.append(xmp.CREDENTIALS)
+    if "flir" in found:
+        stale.append("the camera's thermal data (FLIR)")
     return tuple(stale)
 
 
@@ -178,9 +206,51 @@ def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
     return notes + without_cicp(metadata)
 
 
+_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+"""A marker within or behind a scan: neither a stuffed 0xFF nor a restart."""
+
+
+def end(file: BinaryIO) -> tuple[int | None, int]:
+    """Where a JPEG's first EOI ends, None if it has none, and the file's size in bytes. One pass over the file."""
+    file.seek(0)
+    data = file.read()
+    at = 2
+    while found := _MARKER.search(data, at):
+        at = found.end()
+        marker = found[1][0]
+        if marker == EOI:
+            return at, len(data)
+        if marker not in (SOI, 1):
+            at += int.from_bytes(data[at : at + 2])
+    return None, len(data)
+
+
 def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
-    """A JPEG."""
-    return from_vips(source.vips("jpegload"), read(file))
+    """A JPEG. One that lacks only its end, or that a decoder can recover, is read, with a note."""
+    metadata = read(file)
+    stop, size = end(file)
+    sound = decodable(source, metadata.exif)
+    notes: tuple[str, ...] = ()
+    if stop is None:
+        with sound.open() as whole:
+            sound = Source(whole.read() + b"\xff\xd9")
+        notes = ("the file lacks its end marker",)
+    elif size - stop > PADDING:
+        behind = f"{size - stop:,} bytes behind the image (a motion photo's video, or other images)"
+        metadata = replace(metadata, stale=(*metadata.stale, behind))
+    loaded = from_vips(sound.vips("jpegload", fail_on="none"), metadata, notes)
+    return replace(loaded, decode=lambda: _pixels(source, sound, loaded, cut=stop is None))
+
+
+def _pixels(source: Source, sound: Source, loaded: Loaded, *, cut: bool) -> "NDArray[Any]":
+    """The pixels, without a warning of the decoder's or else with a note. InputError where rows are missing."""
+    try:
+        return from_vips(sound.vips("jpegload", fail_on="warning"), loaded.metadata).decode()
+    except pyvips_error() as error:
+        if cut:
+            raise InputError(f"{source.name}: the file ends early", hint="copy or fetch the file again") from error
+    loaded.late.append("the JPEG's coding is damaged in places: what a decoder makes of it is read")
+    return from_vips(sound.vips("jpegload", fail_on="truncated"), loaded.metadata).decode()
 
 
 FORMAT = Format(

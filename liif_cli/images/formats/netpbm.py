@@ -16,7 +16,9 @@ from liif_cli.images.source import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_HEAD = re.compile(rb"P([2356])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:#[^\n]*\n)?\s")
+_HEAD = re.compile(
+    rb"P([2356])(?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,5})(?:#[^\n]*\n)?\s"
+)
 
 
 def header(data: bytes) -> tuple[int, int, int, int] | None:
@@ -42,8 +44,9 @@ def read(data: bytes) -> NDArray[Any]:
     assert found is not None
     width, height, channels, top = facts
     count = width * height * channels
+    samples: NDArray[Any]
     if found[1] in b"23":
-        samples: NDArray[Any] = np.array(re.sub(rb"#[^\n]*", b"", data[found.end() :]).split()[:count], dtype=np.uint32)
+        samples = _plain(data[found.end() :], count)
     else:
         kind = np.dtype(">u2" if top > 255 else "u1")
         samples = np.frombuffer(data, kind, min(count, (len(data) - found.end()) // kind.itemsize), found.end())
@@ -53,6 +56,16 @@ def read(data: bytes) -> NDArray[Any]:
     if top != full:
         samples = (np.minimum(samples, top).astype(np.uint64) * (2 * full) + top) // (2 * top)
     return samples.astype(np.uint16 if top > 255 else np.uint8).reshape(height, width, channels)
+
+
+def _plain(data: bytes, count: int) -> NDArray[Any]:
+    """The first `count` of the samples written in decimal digits. InputError where one is no number in range."""
+    import numpy as np
+
+    words = re.sub(rb"#[^\n]*", b"", data).split(None, count)[:count]
+    if any(len(word) > 5 or not word.isdigit() for word in words):
+        raise InputError("the samples are not numbers from 0 to 65535")
+    return np.array(words, dtype=np.uint32)
 
 
 def load_netpbm(source: Source, file: BinaryIO, _: int) -> Loaded:

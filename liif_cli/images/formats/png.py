@@ -1,11 +1,23 @@
 """PNG, still or animated (W3C PNG, third edition)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from liif_cli.images.formats.apng import load_apng, save_apng
-from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_palette
-from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, head, own_head, profile, read
+from liif_cli.errors import InputError
+from liif_cli.images.formats.apng import is_whole, load_apng, save_apng
+from liif_cli.images.formats.base import (
+    Coding,
+    Format,
+    Holds,
+    Loaded,
+    by_libvips,
+    decodable,
+    from_vips,
+    gray_of,
+    pyvips_error,
+)
+from liif_cli.images.formats.png_chunks import PNG, SIGNATURE, damage, head, own_head, profile, read
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
 from liif_cli.images.vips import spliced
@@ -14,11 +26,32 @@ from liif_cli.images.vips import spliced
 def load_png(source: Source, file: BinaryIO, frame: int) -> Loaded:
     """A PNG, or a frame of an APNG; the first is 0."""
     header = read(file)
-    if header.frames > 1:
+    if header.frames > 1 and is_whole(header):
         return load_apng(source, header, frame)
     metadata, notes = profile(header)
-    loaded = from_vips(source.vips("pngload"), metadata, notes)
-    return without_palette(source, loaded) if header.kind == 3 else loaded
+    if header.frames > 1:
+        notes = (*notes, "the animation is damaged: only its still image is read")
+    try:
+        loaded = from_vips(decodable(source, metadata.exif).vips("pngload"), metadata, notes)
+    except pyvips_error() as error:
+        raise _explained(source) or error from error
+    if header.kind == 3 and header.gray_palette:
+        loaded = gray_of(loaded)
+    return replace(loaded, decode=lambda: _decoded(source, loaded))
+
+
+def _decoded(source: Source, loaded: Loaded) -> Any:
+    try:
+        return loaded.decode()
+    except pyvips_error() as error:
+        raise _explained(source) or error from error
+
+
+def _explained(source: Source) -> InputError | None:
+    """What is wrong with a PNG that cannot be decoded, if its chunks tell."""
+    with source.open() as file:
+        fault = damage(file)
+    return InputError(f"{source.name}: {fault}", hint="copy or fetch the file again") if fault else None
 
 
 def save_png(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:

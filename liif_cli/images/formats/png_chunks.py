@@ -1,10 +1,11 @@
 """PNG's chunks: metadata out of a file, and the head of a new one (W3C PNG, third edition)."""
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from liif_cli.images.metadata import exif
 from liif_cli.images.metadata.photoshop import from_iptc
@@ -13,14 +14,19 @@ from liif_cli.images.picture import Metadata
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP = "XML:com.adobe.xmp"
 RAW = "Raw profile type "
-MOST = 64 * 2**20
-"""A compressed chunk is not unpacked further than this."""
+MOST = 8 * 2**20
+"""All compressed chunks of a file together are not unpacked further than this, as in libpng; beyond, they are left out."""
+GAMMAS = (16, 625_000_000)
+"""What libpng takes for a gAMA."""
 BULK = (b"IDAT", b"fdAT")
 
 
 @dataclass
 class Header:
-    """IHDR and what decides how the samples are meant. gamma is gAMA's value (0.45455 for 2.2); chroma cHRM's eight."""
+    """IHDR and what decides how the samples are meant. gamma is gAMA's value (0.45455 for 2.2); chroma cHRM's eight.
+
+    gray_palette: whether all colours of PLTE are gray. animation: what the chunks of an APNG say, None of a still.
+    """
 
     width: int = 0
     height: int = 0
@@ -30,17 +36,36 @@ class Header:
     gamma: float | None = None
     chroma: tuple[float, ...] | None = None
     srgb: bool = False
+    gray_palette: bool = False
+    clear: bool = False
+    animation: "Animation | None" = None
     metadata: Metadata = field(default_factory=Metadata)
 
 
+@dataclass
+class Animation:
+    """What an APNG's chunks say. frames, loop: of acTL. durations: in ms, of each fcTL. still: whether the still image comes
+    before the first of them, and is none of the frames. whole: whether nothing speaks against it so far."""
+
+    frames: int
+    loop: int
+    durations: list[int] = field(default_factory=list)
+    still: bool = False
+    whole: bool = True
+    sequence: int = 0
+
+
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(type, payload) of each chunk, with an empty payload for pixels; stops quietly where the file is cut."""
+    """(type, payload) of each chunk, of pixels the first four bytes; stops quietly where the file is cut."""
+    total = file.seek(0, os.SEEK_END)
     file.seek(8)
     while len(head := file.read(8)) == 8:
         size, name = int.from_bytes(head[:4]), head[4:]
+        if size + 4 > total - file.tell():
+            return
         if name in BULK:
-            file.seek(size + 4, 1)
-            yield name, b""
+            yield name, file.read(min(size, 4))
+            file.seek(max(size - 4, 0) + 4, 1)
         elif len(body := file.read(size + 4)) == size + 4:
             yield name, body[:-4]
         else:
@@ -57,8 +82,13 @@ def read(file: BinaryIO) -> Header:
             _take(header, found, text, name, data)
         except (struct.error, zlib.error, UnicodeDecodeError, ValueError, IndexError):
             continue  # a broken ancillary chunk is no reason to refuse an image
+    if found.pop("left", 0) == -1:
+        found["lost"] = (TOO_MUCH,)
     header.metadata = Metadata(text=tuple(text), bits=header.depth, **found)  # type: ignore[arg-type]
     return header
+
+
+TOO_MUCH = f"dropped because it unpacks to more than {MOST >> 20} MiB: compressed text or a profile"
 
 
 def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]], name: bytes, data: bytes) -> None:
@@ -66,17 +96,29 @@ def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]],
         case b"IHDR":
             header.width, header.height, header.depth, header.kind = struct.unpack(">IIBB", data[:10])
         case b"acTL":
-            header.frames = int.from_bytes(data[:4])
+            header.animation = Animation(*struct.unpack(">II", data))
+            header.frames = header.animation.frames
+        case b"fcTL" | b"fdAT" | b"IDAT":
+            if header.animation:
+                _take_frame(header, header.animation, name, data)
+        case b"PLTE":
+            header.gray_palette = data[::3] == data[1::3] == data[2::3]
+        case b"tRNS":
+            header.clear = True
+        case b"caBX":
+            found["stale"] = ("the Content Credentials (C2PA), which sign the old image",)
         case b"gAMA":
-            header.gamma = int.from_bytes(data) / 100_000 or None
+            value = int.from_bytes(data) if len(data) == 4 else 0
+            header.gamma = value / 100_000 if GAMMAS[0] <= value <= GAMMAS[1] else None
         case b"cHRM":
             header.chroma = tuple(v / 100_000 for v in struct.unpack(">8I", data))
         case b"sRGB":
             header.srgb = True
         case b"cICP":
-            found["cicp"] = data[:4]
+            if len(data) == 4:
+                found["cicp"] = data
         case b"iCCP":
-            found["icc"] = _unpacked(data.partition(b"\0")[2][1:])
+            found["icc"] = _unpacked(found, data.partition(b"\0")[2][1:])
         case b"eXIf":
             found["exif"] = exif.bare(data)
         case b"pHYs":
@@ -84,18 +126,31 @@ def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]],
             if unit == 1 and x and y:
                 found["dpi"] = (x * 0.0254, y * 0.0254)
         case b"tEXt" | b"zTXt" | b"iTXt":
-            _take_text(found, text, *_text(name, data))
+            _take_text(found, text, *_text(found, name, data))
 
 
-def _text(name: bytes, data: bytes) -> tuple[str, str]:
+def _take_frame(header: Header, animation: Animation, name: bytes, data: bytes) -> None:
+    if name == b"IDAT":
+        animation.still = not animation.durations
+        return
+    animation.whole = animation.whole and int.from_bytes(data[:4]) == animation.sequence
+    animation.sequence += 1
+    if name == b"fcTL":
+        _, width, height, left, top, over, under = struct.unpack(">IIIIIHH", data[:24])
+        inside = width and height and left + width <= header.width and top + height <= header.height
+        animation.whole = animation.whole and bool(inside)
+        animation.durations.append(round(1000 * over / (under or 100)))
+
+
+def _text(found: dict[str, object], name: bytes, data: bytes) -> tuple[str, str]:
     keyword, _, rest = data.partition(b"\0")
     key = keyword.decode("latin-1")
     if name == b"tEXt":
         return key, rest.decode("latin-1")
     if name == b"zTXt":
-        return key, _unpacked(rest[1:]).decode("latin-1")
+        return key, _unpacked(found, rest[1:]).decode("latin-1")
     packed, body = rest[0], rest[2:].split(b"\0", 2)[2]
-    return key, (_unpacked(body) if packed else body).decode()
+    return key, (_unpacked(found, body) if packed else body).decode()
 
 
 def _take_text(found: dict[str, object], text: list[tuple[str, str]], key: str, value: str) -> None:
@@ -120,12 +175,51 @@ def _take_raw(found: dict[str, object], kind: str, data: bytes) -> None:
         found.setdefault("icc", data)
 
 
-def _unpacked(data: bytes) -> bytes:
-    machine = zlib.decompressobj()
-    plain = machine.decompress(data, MOST)
-    if machine.unconsumed_tail:
-        raise ValueError("the chunk unpacks to more than 64 MiB")
+def _unpacked(found: dict[str, object], data: bytes) -> bytes:
+    """The chunk unpacked; ValueError from the first on that makes all of them together more than `MOST`."""
+    left = found.get("left", MOST)
+    assert isinstance(left, int)
+    plain = zlib.decompressobj().decompress(data, left + 1) if left >= 0 else b""
+    found["left"] = left - len(plain)
+    if len(plain) > left or left < 0:
+        found["left"] = -1
+        raise ValueError("the chunks unpack to too much")
     return plain
+
+
+def damage(file: BinaryIO) -> str | None:
+    """What is wrong with a PNG's chunks, in words: it ends early, or a checksum is wrong. None if nothing is."""
+    total = file.seek(0, os.SEEK_END)
+    file.seek(8)
+    machine, sound = zlib.decompressobj(), True
+    while len(start := file.read(8)) == 8:
+        size, name = int.from_bytes(start[:4]), start[4:]
+        if size + 4 > total - file.tell():
+            return "the file ends early"
+        data = file.read(size)
+        if int.from_bytes(file.read(4)) != zlib.crc32(name + data):
+            return f"the checksum of its chunk {_shown(name)} is wrong"
+        if name == b"IDAT":
+            sound = sound and _inflates(machine, data)
+        if name == b"IEND":
+            return None if sound and machine.eof else "the checksum or the coding of its pixels is wrong"
+    return "the file ends early"
+
+
+def _inflates(machine: Any, data: bytes) -> bool:
+    """Whether the next bytes of a zlib stream unpack, a MiB at a time."""
+    try:
+        while data and not machine.eof:
+            machine.decompress(data, 2**20)
+            data = machine.unconsumed_tail
+    except zlib.error:
+        return False
+    return True
+
+
+def _shown(name: bytes) -> str:
+    text = name.decode("latin-1")
+    return text if text.isascii() and text.isalpha() else repr(name)
 
 
 def profile(header: Header) -> tuple[Metadata, tuple[str, ...]]:

@@ -8,16 +8,28 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from liif_cli.errors import InputError
-from liif_cli.images.formats.base import Coding, Format, Holds, Loaded, by_libvips, from_vips, without_cicp
+from liif_cli.images.formats.base import (
+    Coding,
+    Format,
+    Holds,
+    Loaded,
+    by_libvips,
+    from_vips,
+    pillow_image,
+    without_cicp,
+)
 from liif_cli.images.metadata import ifd
 from liif_cli.images.metadata.exif import UNIT, X_RESOLUTION, Y_RESOLUTION, dpi_in, resolution
 from liif_cli.images.metadata.ifd import Directory, Reader
 from liif_cli.images.metadata.photoshop import from_iptc, iptc, without_thumbnail
 from liif_cli.images.picture import Metadata
-from liif_cli.images.source import Source
+from liif_cli.images.source import Source, libvips
 from liif_cli.images.vips import interruptibly
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 700, 33723, 34377, 34675, 37724, 50706
+COMPRESSION, PLANAR, TILE_OFFSETS, TILE_COUNTS, SUB_IFDS, OLD_JPEG = 259, 284, 324, 325, 330, 6
+SENSOR = (32803, 34892)
+"""Photometric interpretations of a sensor's own samples: a colour filter array, and linear raw."""
 EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 338, 277, 262, 339, 258
 GEOGRAPHY = (33550, 33922, 34264, 34735)
 DESCRIPTIVE = (
@@ -41,6 +53,12 @@ DESCRIPTIVE = (
 )
 """Tags of IFD0 that EXIF shares and that are about the image, not about how its pixels are stored."""
 
+WANTED = frozenset(
+    {XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG, *GEOGRAPHY, *DESCRIPTIVE}
+    | {COMPRESSION, PLANAR, TILE_OFFSETS, SUB_IFDS, EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS}
+)
+"""Tags whose values are read."""
+
 TEXTS = {"Title": 269, "Description": 270, "Comment": 270, "Software": 305, "Author": 315, "Copyright": 33432}
 """Tags that mean what PNG's keywords do."""
 
@@ -48,7 +66,8 @@ TEXTS = {"Title": 269, "Description": 270, "Comment": 270, "Software": 305, "Aut
 @dataclass(frozen=True)
 class Page:
     """What one page's tags say: metadata, pages in the file, bits and format of a sample (1 unsigned, 2 signed, 3
-    float), samples a pixel, the kinds of its extra samples (1 premultiplied alpha, 2 alpha, 0 unknown)."""
+    float), samples a pixel, the kinds of its extra samples (1 premultiplied alpha, 2 alpha, 0 unknown), whether its samples
+    lie in planes, and in tiles."""
 
     metadata: Metadata
     pages: int
@@ -57,20 +76,23 @@ class Page:
     samples: int
     photometric: int
     extra: tuple[int, ...]
+    planar: bool = False
+    tiled: bool = False
 
 
 def read(file: BinaryIO, page: int = 0) -> Page:
     """Tags of a page, counted from 0. InputError when there is no such page or it is a camera's raw file."""
     try:
-        reader = Reader(file)
+        reader = Reader(file, WANTED)
         pages = reader.pages()
         if page >= len(pages):
             raise InputError(f"there is no page {page + 1}: the file has {len(pages)}")
         tags = reader.directory(pages[page])
     except (ValueError, struct.error, OverflowError) as error:
         raise InputError("the TIFF directory is broken") from error
-    if DNG in tags.tags:
-        raise InputError("this is a camera's raw file (DNG)", hint="develop it to TIFF, PNG or JPEG first")
+    _refuse_raw(reader, tags, pages[0])
+    if tags.number(COMPRESSION, 1) == OLD_JPEG:
+        raise InputError("its pixels are compressed as old-style JPEG", hint="convert it to another compression first")
     return Page(
         metadata=_metadata(tags),
         pages=len(pages),
@@ -78,8 +100,27 @@ def read(file: BinaryIO, page: int = 0) -> Page:
         sample_format=tags.number(SAMPLE_FORMAT, 1),
         samples=tags.number(SAMPLES, 1),
         photometric=tags.number(PHOTOMETRIC, 1),
-        extra=tuple(tags.numbers(EXTRA_SAMPLES)),
+        extra=tuple(tags.numbers(EXTRA_SAMPLES)[:64]),
+        planar=tags.number(PLANAR, 1) == 2 and tags.number(SAMPLES, 1) > 1,
+        tiled=TILE_OFFSETS in tags.tags,
     )
+
+
+def _refuse_raw(reader: Reader, tags: Directory, first: int) -> None:
+    """InputError for a camera's raw file, whose first page is a preview of what a sensor's filters saw."""
+    name = "DNG" if DNG in tags.tags else None
+    reader.file.seek(8)
+    if not reader.big and reader.file.read(2) == b"CR":
+        name = "CR2"
+    for at in [first, *tags.numbers(SUB_IFDS)[:16]]:
+        try:
+            inner = Reader(reader.file, (PHOTOMETRIC,)).directory(at)
+        except (ValueError, struct.error, OverflowError, OSError):
+            continue
+        if inner.number(PHOTOMETRIC, 0) in SENSOR:
+            name = name or "NEF, ARW or similar"
+    if name:
+        raise InputError(f"this is a camera's raw file ({name})", hint="develop it to TIFF, PNG or JPEG first")
 
 
 def _metadata(tags: Directory) -> Metadata:
@@ -112,7 +153,7 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
     """
     reader = Reader(file)
     tags = reader.directory(reader.first)
-    _add_exif(tags, metadata.exif)
+    notes: tuple[str, ...] = () if _add_exif(tags, metadata.exif) else ("dropped because it is broken: EXIF",)
     tags.tags.update(resolution(metadata.dpi))
     if metadata.icc:
         tags.tags[ICC] = 7, len(metadata.icc), metadata.icc
@@ -125,18 +166,25 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
             tags.tags[IPTC] = 7, len(records), records
     lost = _add_text(tags, metadata.text)
     _append(file, tags, reader.big)
-    return (f"dropped because TIFF has no place for it: the text {', '.join(lost)}",) if lost else ()
+    if lost:
+        notes += (f"dropped because TIFF has no place for it: the text {', '.join(lost)}",)
+    return notes
 
 
-def _add_exif(tags: Directory, exif: bytes | None) -> None:
+def _add_exif(tags: Directory, exif: bytes | None) -> bool:
+    """Whether there was nothing to add, or it could be."""
     if not exif:
-        return
-    source = Reader(io.BytesIO(exif))
-    found = source.directory(source.first)
+        return True
+    try:
+        source = Reader(io.BytesIO(exif))
+        found = source.directory(source.first)
+    except (ValueError, struct.error, OverflowError):
+        return False
     for tag in DESCRIPTIVE:
         if tag in found.tags:
             tags.tags[tag] = found.tags[tag]
     tags.subs.update(found.subs)
+    return True
 
 
 def _append(file: BinaryIO, tags: Directory, big: bool) -> None:
@@ -178,20 +226,114 @@ def save_tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
         return add_metadata(file, metadata) + without_cicp(metadata)
 
 
+LAB = 8
+"""CIELab with signed a and b, as a photometric interpretation."""
+READ_SAMPLES = "read are integers of 1 to 8 and of 16 bits, and floats of 16 and 32"
+
+
+def _with_alpha(image: Any, facts: Page, notes: list[str]) -> Any:
+    """The colours and, of the extra samples, the first that is alpha; what else there is goes, with a note."""
+    colours = facts.samples - len(facts.extra)
+    if colours < 1:
+        return image
+    kind, at = next(((kind, at) for at, kind in enumerate(facts.extra) if kind in (1, 2)), (0, 0))
+    if len(facts.extra) > (kind > 0):
+        notes.append(f"{len(facts.extra) - (kind > 0)} extra channels, which are not alpha, were left out")
+        inks = image.extract_band(0, n=colours)
+        image = _as_colours(inks.bandjoin(image[colours + at]) if kind else inks, colours)
+        if kind == 1 and facts.extra[0] != 1:  # libvips divides only by an alpha that comes first
+            image = image.unpremultiply(max_alpha=65535 if image.format == "ushort" else 255).cast(image.format)
+    if kind == 1:
+        notes.append("the colours were divided by the premultiplied alpha")
+    return image
+
+
+def _lab(source: Source, facts: Page, page: int) -> Loaded:
+    """An 8-bit CIELab page, which libvips takes for a coding of its own; Pillow reads the bytes."""
+    with source.open() as file, pillow_image("TIFF", file) as image:
+        image.seek(page)
+        if image.mode != "LAB":
+            raise InputError(f"{source.name} holds Lab with {facts.samples} samples", hint="three are read")
+        width, height = image.size
+
+    def decode() -> Any:
+        import numpy as np
+
+        with source.open() as again, pillow_image("TIFF", again) as image:
+            image.seek(page)
+            stored = np.array(image)
+        lab = np.dstack([stored[..., 0] * np.float32(100 / 255), stored[..., 1:].view(np.int8).astype(np.float32)])
+        return libvips().new_from_array(lab).copy(interpretation="lab").colourspace("srgb").numpy()
+
+    metadata = replace(facts.metadata, icc=None, bits=8)
+    return Loaded(width, height, 3, metadata, decode, ("Lab was converted to sRGB",), pages=facts.pages)
+
+
+PLANE = (256, 257, 259, 266, 317, 322, 323)
+"""Tags that each plane has as its page has them: size, compression, order of bits, predictor, size of a tile."""
+
+
+def _planes(source: Source, file: BinaryIO, page: int) -> Any:
+    """A page in tiles whose samples lie in planes, which libvips refuses: each plane as an image of one band, joined."""
+    reader = Reader(file)
+    tags = reader.directory(reader.pages()[page])
+    samples, offsets, counts = tags.number(SAMPLES, 1), tags.numbers(TILE_OFFSETS), tags.numbers(TILE_COUNTS)
+    if reader.big or not 2 <= samples <= 5 or len(offsets) != len(counts) or len(offsets) % samples:
+        raise InputError(f"{source.name} holds its samples in planes of tiles", hint="store it in strips first")
+    file.seek(0)
+    data = file.read()
+    step = len(offsets) // samples
+    bands = []
+    for at in range(0, len(offsets), step):
+        facts = {tag: tags.numbers(tag) for tag in PLANE if tag in tags.tags}
+        facts |= {BITS: [tags.number(BITS, 1)], PHOTOMETRIC: [1], SAMPLES: [1]}
+        facts |= {SAMPLE_FORMAT: [tags.number(SAMPLE_FORMAT, 1)]}
+        facts |= {TILE_OFFSETS: offsets[at : at + step], TILE_COUNTS: counts[at : at + step]}
+        bands.append(Source(_with_directory(data, reader.order, facts)).vips("tiffload"))
+    colours = samples - len(tags.numbers(EXTRA_SAMPLES))
+    return _as_colours(bands[0].bandjoin(bands[1:]), colours)
+
+
+def _with_directory(data: bytes, order: str, facts: dict[int, list[int]]) -> bytes:
+    """A TIFF file with one directory of LONGs in place of its own."""
+    at = len(data) + len(data) % 2
+    tail = at + 2 + 12 * len(facts) + 4
+    entries, values = struct.pack(order + "H", len(facts)), b""
+    for tag, numbers in sorted(facts.items()):
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        short = tag in (BITS, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT, COMPRESSION)
+        place = struct.pack(order + "HH", numbers[0], 0) if short else packed
+        if len(packed) > 4:
+            place, values = struct.pack(order + "I", tail + len(values)), values + packed
+        entries += struct.pack(order + "HHI", tag, 3 if short else 4, len(numbers)) + place
+    head = data[:4] + struct.pack(order + "I", at)
+    return head + data[8:].ljust(at - 8, b"\0") + entries + bytes(4) + values
+
+
+def _as_colours(image: Any, colours: int) -> Any:
+    deep = image.format == "ushort"
+    names = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16")}.get(colours)
+    return image.copy(interpretation=names[deep]) if names else image
+
+
 def load_tiff(source: Source, file: BinaryIO, page: int) -> Loaded:
     """A page of a TIFF; the first is 0."""
     facts = read(file, page)
-    image = source.vips("tiffload", page=page)
-    notes = []
+    if facts.sample_format == 3 and facts.bits > 32:
+        raise InputError(f"{source.name} holds {facts.bits}-bit float samples", hint=READ_SAMPLES)
+    if facts.photometric == LAB and facts.bits == 8:
+        return _lab(source, facts, page)
+    if facts.bits not in (1, 2, 4, 8, 16, 32):
+        raise InputError(f"{source.name} holds {facts.bits}-bit integer samples", hint=READ_SAMPLES)
+    image = _planes(source, file, page) if facts.planar and facts.tiled else source.vips("tiffload", page=page)
+    notes: list[str] = []
     if facts.sample_format == 3:
         image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
     elif image.format not in ("uchar", "ushort") and image.interpretation not in ("lab", "labs"):
-        raise InputError(f"{source.name} holds {facts.bits}-bit integer samples", hint="8, 16 bits and float are read")
-    if 1 in facts.extra:  # libvips has divided them already
-        notes.append("the colours were divided by the premultiplied alpha")
-    elif facts.extra and not any(kind in (1, 2) for kind in facts.extra):
-        image = image.extract_band(0, n=facts.samples - len(facts.extra))
-        notes.append(f"{len(facts.extra)} extra channels, which are not alpha, were left out")
+        signed = "signed " if facts.sample_format == 2 else ""
+        raise InputError(f"{source.name} holds {signed}{facts.bits}-bit integer samples", hint=READ_SAMPLES)
+    if facts.extra and image.bands == facts.samples:
+        image = _with_alpha(image, facts, notes)
     return replace(from_vips(image, facts.metadata, tuple(notes)), pages=facts.pages)
 
 

@@ -1,5 +1,6 @@
 """WebP's RIFF chunks: metadata out of a file, and into one (WebP Container Specification)."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +12,7 @@ from liif_cli.images.formats.base import (
     Holds,
     Loaded,
     by_libvips,
+    decodable,
     dpi_in_exif,
     from_vips,
     timed,
@@ -31,9 +33,12 @@ METADATA = (b"ICCP", b"EXIF", b"XMP ")
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """(four-letter name, payload) of each chunk; of pixels the first bytes of a lossy still, otherwise none."""
+    total = file.seek(0, os.SEEK_END)
     file.seek(12)
     while len(head := file.read(8)) == 8:
         size = int.from_bytes(head[4:], "little")
+        if size > total - file.tell():
+            return
         if head[:4] in (b"VP8X", *METADATA):
             yield head[:4], file.read(size)
             file.seek(size % 2, 1)
@@ -74,11 +79,12 @@ def _chunk(name: bytes, data: bytes | None) -> bytes:
 def load_webp(source: Source, file: BinaryIO, frame: int) -> Loaded:
     """A WebP, or a frame of an animated one; the first is 0."""
     metadata = read(file)
-    whole = source.vips("webpload", n=-1)
+    sound = decodable(source, metadata.exif)
+    whole = sound.vips("webpload", n=-1)
     frames = whole.get("n-pages") if whole.get_typeof("n-pages") else 1
     if not frame < frames:
         raise InputError(f"{source.name} has no frame {frame + 1}: it has {frames}")
-    loaded = from_vips(source.vips("webpload", page=frame), metadata)
+    loaded = from_vips(sound.vips("webpload", page=frame), metadata)
     return timed(loaded, whole) if frames > 1 else loaded
 
 

@@ -7,11 +7,12 @@ Tags after "Exif Version 3.0" (CIPA DC-008-2023), tables 3 to 7.
 
 import io
 import struct
+from collections.abc import Container
 from dataclasses import dataclass
 from fractions import Fraction
 
 from liif_cli.images.metadata import ifd
-from liif_cli.images.metadata.ifd import Directory, Reader
+from liif_cli.images.metadata.ifd import SUB_DIRECTORIES, Directory, Reader
 
 ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
@@ -91,6 +92,25 @@ def upright(exif: bytes | None) -> bytes | None:
     return bytes(blob.data)
 
 
+CROWD = 2000
+"""A camera's EXIF has a few hundred entries."""
+
+
+def is_crowded(exif: bytes | None) -> bool:
+    """Whether a parser that follows every pointer would see more than `CROWD` entries."""
+    try:
+        blob = _Blob(exif or b"")
+        waiting, seen = [(blob.get("I", 4), 0)], 0
+        while waiting and seen <= CROWD:
+            ifd, depth = waiting.pop()
+            seen += 1 + blob.get("H", ifd)
+            if seen <= CROWD and depth < 3:
+                waiting += [(e.value, depth + 1) for e in blob.entries(ifd) if e.tag in SUB_DIRECTORIES]
+    except (KeyError, struct.error):
+        return False
+    return seen > CROWD
+
+
 def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
     """The blob for an upright image of width x height pixels, and whether a thumbnail was dropped from it.
 
@@ -101,8 +121,9 @@ def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
         blob = _Blob(exif)
         first = blob.get("I", 4)
         dropped = _cut_thumbnail(blob, first)
-        for ifd in [first, *(e.value for e in blob.entries(first) if e.tag == EXIF_IFD)]:
-            _remove_stale(blob, ifd)
+        pointers = [e.value for e in blob.entries(first) if e.tag == EXIF_IFD][:1]  # one is legal
+        for ifd in dict.fromkeys([first, *pointers]):
+            _remove(blob, ifd, STALE_TAGS)
             for entry in blob.entries(ifd):
                 _update(blob, entry, width, height)
     except (KeyError, struct.error):
@@ -116,37 +137,31 @@ def without_location(exif: bytes) -> bytes | None:
     try:
         blob = _Blob(exif)
         first = blob.get("I", 4)
-        for directory in [first, *(e.value for e in blob.entries(first) if e.tag == EXIF_IFD)]:
-            for entry in reversed([e for e in blob.entries(directory) if e.tag in PRIVATE_TAGS]):
-                if entry.tag == GPS_IFD:
-                    _blank_directory(blob, entry.value)
-                _blank_value(blob, entry)
-                _remove(blob, directory, entry)
+        private: list[Span] = []
+        kept: list[Span] = [(0, 8)]
+        for directory in dict.fromkeys([first, *[e.value for e in blob.entries(first) if e.tag == EXIF_IFD][:1]]):
+            entries = [e for e in blob.entries(directory) if e.tag in PRIVATE_TAGS]
+            private += _values(entries)
+            for gps in [e.value for e in entries if e.tag == GPS_IFD][:1]:
+                private += _occupied(blob, gps, blob.entries(gps))
+            kept.append((directory, blob.next_pointer(directory) + 4))
+            _remove(blob, directory, PRIVATE_TAGS)
+        for start, stop in _without(_merged(private, len(blob.data)), _merged(kept, len(blob.data))):
+            blob.data[start:stop] = bytes(stop - start)
     except (KeyError, struct.error):
         return None
     return bytes(blob.data)
 
 
-def _blank_directory(blob: _Blob, directory: int) -> None:
-    for entry in blob.entries(directory):
-        _blank_value(blob, entry)
-    end = blob.next_pointer(directory) + 4
-    blob.data[directory:end] = bytes(end - directory)
-
-
-def _blank_value(blob: _Blob, entry: _Entry) -> None:
-    """Zeros in place of a value that lies outside its entry."""
-    size = SIZES.get(entry.kind, 1) * entry.count
-    if size > 4:
-        stop = min(entry.value + size, len(blob.data))
-        blob.data[entry.value : stop] = bytes(max(0, stop - entry.value))
-
-
-def _remove(blob: _Blob, directory: int, entry: _Entry) -> None:
-    """Take an entry out of a directory, whose others move up."""
-    end = blob.next_pointer(directory) + 4
-    blob.data[entry.at : end] = blob.data[entry.at + 12 : end] + bytes(12)
-    blob.put("H", directory, blob.get("H", directory) - 1)
+def _remove(blob: _Blob, directory: int, tags: Container[int]) -> None:
+    """Take the entries of such tags out of a directory, whose others move up."""
+    entries = blob.entries(directory)
+    kept = [entry for entry in entries if entry.tag not in tags]
+    start, end = directory + 2, blob.next_pointer(directory) + 4
+    raw = b"".join(bytes(blob.data[entry.at : entry.at + 12]) for entry in kept)
+    pointer = bytes(blob.data[end - 4 : end])
+    blob.data[start:end] = (raw + pointer).ljust(end - start, b"\0")
+    blob.put("H", directory, len(kept))
 
 
 def _update(blob: _Blob, entry: _Entry, width: int, height: int) -> None:
@@ -157,31 +172,86 @@ def _update(blob: _Blob, entry: _Entry, width: int, height: int) -> None:
         blob.put("I", entry.at + 8, width if entry.tag in WIDTH_TAGS else height)
 
 
-def _remove_stale(blob: _Blob, ifd: int) -> None:
-    for entry in reversed([e for e in blob.entries(ifd) if e.tag in STALE_TAGS]):
-        _remove(blob, ifd, entry)
+Span = tuple[int, int]
 
 
 def _cut_thumbnail(blob: _Blob, first: int) -> bool:
-    """Blank IFD1 and its thumbnail; the blob ends earlier where they were its tail."""
+    """Blank IFD1 and its thumbnail, but nothing that the other directories use; the blob ends earlier where they were its
+    tail."""
     pointer = blob.next_pointer(first)
     second = blob.get("I", pointer)
     blob.put("I", pointer, 0)
     if second == 0:
         return False
-    entries = blob.entries(second)
+    try:
+        entries = blob.entries(second)
+    except struct.error:  # a pointer to nowhere names no thumbnail
+        return False
     values = {e.tag: e.value for e in entries}
-    spans = [(second, blob.next_pointer(second) + 4)]
+    spans = _occupied(blob, second, entries)
     if THUMBNAIL_OFFSET in values and THUMBNAIL_LENGTH in values:
         spans.append((values[THUMBNAIL_OFFSET], values[THUMBNAIL_OFFSET] + values[THUMBNAIL_LENGTH]))
-    for entry in entries:
-        size = SIZES.get(entry.kind, 1) * entry.count
-        if size > 4:
-            spans.append((entry.value, entry.value + size))
-    for start, stop in sorted(spans, reverse=True):
-        stop = min(stop, len(blob.data))
+    for start, stop in reversed(_without(_merged(spans, len(blob.data)), _merged(_used(blob, first), len(blob.data)))):
         blob.data[start:stop] = bytes(stop - start) if stop < len(blob.data) else b""
     return THUMBNAIL_OFFSET in values
+
+
+def _occupied(blob: _Blob, ifd: int, entries: list[_Entry]) -> list[Span]:
+    """What a directory and its values take."""
+    return [(ifd, blob.next_pointer(ifd) + 4), *_values(entries)]
+
+
+def _values(entries: list[_Entry]) -> list[Span]:
+    """What the values that lie outside their entries take."""
+    sized = [(entry.value, SIZES.get(entry.kind, 1) * entry.count) for entry in entries]
+    return [(start, start + size) for start, size in sized if size > 4]
+
+
+def _used(blob: _Blob, first: int) -> list[Span]:
+    """What the header, IFD0 and its sub-directories take."""
+    spans, waiting, seen = [(0, 8)], [first], {0}
+    while waiting and len(seen) < 10:
+        ifd = waiting.pop()
+        if ifd in seen:
+            continue
+        seen.add(ifd)
+        try:
+            entries = blob.entries(ifd)
+        except struct.error:
+            continue
+        spans += _occupied(blob, ifd, entries)
+        waiting += list({e.tag: e.value for e in entries if e.tag in SUB_DIRECTORIES}.values())
+    return spans
+
+
+def _merged(spans: list[Span], size: int) -> list[Span]:
+    """The spans within `size` bytes in their order, those that touch as one."""
+    merged: list[Span] = []
+    for start, stop in sorted((start, min(stop, size)) for start, stop in spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        elif start < stop:
+            merged.append((start, stop))
+    return merged
+
+
+def _without(spans: list[Span], kept: list[Span]) -> list[Span]:
+    """What of `spans` lies in none of `kept`; both as `_merged` gives them."""
+    left: list[Span] = []
+    at = 0
+    for start, stop in spans:
+        while at < len(kept) and kept[at][1] <= start:
+            at += 1
+        inner = at
+        while inner < len(kept) and kept[inner][0] < stop:
+            if start < kept[inner][0]:
+                left.append((start, kept[inner][0]))
+            start = max(start, kept[inner][1])
+            inner += 1
+        at = max(at, inner - 1)
+        if start < stop:
+            left.append((start, stop))
+    return left
 
 
 X_RESOLUTION, Y_RESOLUTION, UNIT = 282, 283, 296
@@ -198,7 +268,7 @@ def dpi_in(tags: Directory) -> tuple[float, float] | None:
 def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
     """Dots per inch (x, y) that an EXIF blob states, or None."""
     try:
-        reader = Reader(io.BytesIO(exif or b""))
+        reader = Reader(io.BytesIO(exif or b""), wanted=(X_RESOLUTION, Y_RESOLUTION, UNIT))
         return dpi_in(reader.directory(reader.first))
     except (ValueError, struct.error, OverflowError):
         return None

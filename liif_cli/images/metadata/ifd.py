@@ -3,7 +3,10 @@
 TIFF 6.0 section 2; the BigTIFF design (Aware Systems); the sub-directories of EXIF (CIPA DC-008, 4.6.3).
 """
 
+import array
+import os
 import struct
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -13,6 +16,13 @@ WORD = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 
 SIZE = {**dict.fromkeys((1, 2, 6, 7), 1), **WORD, 5: 8, 10: 8}
 MOST = 2**26
 """A longer value than this is left out: it is pixels of some kind, not metadata."""
+MOST_TAGS = 4096
+SWAPPED = {2: "H", 4: "I", 8: "Q"}
+"""array's type codes by the bytes of a word."""
+
+
+UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+"""struct's letters of the types that hold unsigned numbers."""
 
 
 @dataclass
@@ -25,12 +35,14 @@ class Directory:
     def numbers(self, tag: int) -> list[int]:
         """The tag's unsigned values; empty where it is absent or of another type."""
         kind, count, data = self.tags.get(tag, (0, 0, b""))
-        form = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
+        form = UNSIGNED.get(kind)
         return list(struct.unpack(f"<{count}{form}", data)) if form else []
 
     def number(self, tag: int, default: int) -> int:
         """The first of `numbers`, or the default."""
-        return next(iter(self.numbers(tag)), default)
+        kind, _, data = self.tags.get(tag, (0, 0, b""))
+        form = UNSIGNED.get(kind)
+        return int(struct.unpack_from(f"<{form}", data)[0]) if form and data else default
 
     def ratio(self, tag: int) -> float | None:
         """The tag's first RATIONAL."""
@@ -42,10 +54,17 @@ class Directory:
 
 
 class Reader:
-    """Directories of a TIFF structure that starts at byte 0 of `file`. ValueError when it is none."""
+    """Directories of a TIFF structure that starts at byte 0 of `file`. ValueError when it is none.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
+    Its work is linear in the file's size, whatever the file says: a sub-directory is entered once, and the values of all tags
+    together have at most as many bytes as the file; those beyond are left out. wanted: the tags whose values are read,
+    default all.
+    """
+
+    def __init__(self, file: BinaryIO, wanted: Container[int] | None = None) -> None:
+        self.file, self.wanted = file, wanted
+        self._left = file.seek(0, os.SEEK_END)
+        self._seen: set[int] = set()
         file.seek(0)
         head = file.read(16)
         if head[:2] not in (b"II", b"MM"):
@@ -59,14 +78,14 @@ class Reader:
 
     def pages(self, most: int = 100_000) -> list[int]:
         """Offsets of the directories in the main chain."""
-        found: list[int] = []
+        found: dict[int, None] = {}
         at = self.first
         while at and at not in found and len(found) < most:
-            found.append(at)
+            found[at] = None
             count, start, step = self._count(at)
             self.file.seek(start + count * step)
             at = self._number("Q", self.file.read(8)) if self.big else self._number("I", self.file.read(4))
-        return found
+        return list(found)
 
     def _count(self, at: int) -> tuple[int, int, int]:
         self.file.seek(at)
@@ -77,8 +96,8 @@ class Reader:
     def directory(self, at: int, depth: int = 0) -> Directory:
         """The directory at an offset, with EXIF's sub-directories. ValueError or struct.error when it is broken."""
         count, start, step = self._count(at)
-        if count > 4096:
-            raise ValueError("a directory of more than 4,096 tags")
+        if count > MOST_TAGS:
+            raise ValueError(f"a directory of more than {MOST_TAGS:,} tags")
         self.file.seek(start)
         block = self.file.read(count * step)
         found = Directory()
@@ -94,10 +113,17 @@ class Reader:
         if not size or size > MOST:
             return
         where = self._number("Q" if self.big else "I", inline)
-        if tag in SUB_DIRECTORIES and depth < 3:
-            found.subs[tag] = self.directory(where, depth + 1)
+        if tag in SUB_DIRECTORIES:
+            if depth < 3 and tag not in found.subs and where not in self._seen:
+                self._seen.add(where)
+                found.subs[tag] = self.directory(where, depth + 1)
+            return
+        if self.wanted is not None and tag not in self.wanted and not depth:
             return
         if size > len(inline):
+            if size > self._left:
+                return
+            self._left -= size
             self.file.seek(where)
             inline = self.file.read(size)
         if len(inline) >= size:
@@ -110,7 +136,9 @@ class Reader:
         word = WORD.get(kind, 1)
         if self.order == "<" or word == 1:
             return data
-        return b"".join(data[i : i + word][::-1] for i in range(0, len(data), word))
+        words = array.array(SWAPPED[word], data)
+        words.byteswap()
+        return words.tobytes()
 
 
 def written(directory: Directory, offset: int, *, big: bool = False) -> bytes:

@@ -1,21 +1,37 @@
-"""XMP packets: what a change of size makes wrong, changed in the text; the rest stays to the byte.
+"""XMP packets: what a change of size makes wrong, changed in the text or taken out of it; the rest stays to the byte.
 
-Adobe, "XMP Specification Part 1" (serialisation as attributes or as elements) and "Ultra HDR Image Format" 1.1.
+Adobe, "XMP Specification Part 1" (serialisation as attributes or as elements); "Ultra HDR Image Format" 1.1; Google's "Photo
+Sphere XMP Metadata" and "Motion Photo format" 1.0; MWG, "Guidelines for Handling Image Metadata" 2.0, image regions.
+
+Every expression here begins with a name of its own and runs over a packet once, so that the work is linear in its length.
 """
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
 
-_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|\s*>)\s*)([1-8])(?=\s*["'<])""")
-_WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)(?:\s*=\s*["']|\s*>)\s*)(\d+)(?=\s*["'<])""")
-_HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)(?:\s*=\s*["']|\s*>)\s*)(\d+)(?=\s*["'<])""")
-_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails\s*>", re.DOTALL)
-_GAIN_MAP = re.compile(
-    rb"""\s+hdrgm:\w+\s*=\s*(?:"[^"]*"|'[^']*')"""
-    rb"""|<(hdrgm:\w+)\b[^>]*?(?:/>|>.*?</\1\s*>)"""
-    rb"""|<((?:G?Container):Directory)\b.*?</\2\s*>""",
-    re.DOTALL,
+_VALUE = rb"""(?:\s*=\s*["']|\s*>)\s*"""
+_ORIENTATION = re.compile(rb"""(tiff:Orientation%s)([1-8])(?=\s*["'<])""" % _VALUE)
+_WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)%s)(\d+)(?=\s*["'<])""" % _VALUE)
+_HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)%s)(\d+)(?=\s*["'<])""" % _VALUE)
+GAIN_MAP = "the Ultra HDR gain map"
+PANORAMA = "the panorama's place and size in pixels (GPano)"
+REGIONS = "the regions of faces and the like, in places of the old image"
+MOTION = "the marks of a motion photo, whose video stays behind"
+CREDENTIALS = "the Content Credentials (C2PA), which sign the old image"
+_STALE = (
+    (None, rb"(?:xmp|xap):Thumbnails|xmpNote:HasExtendedXMP"),
+    (GAIN_MAP, rb"hdrgm:\w+"),
+    (
+        PANORAMA,
+        rb"GPano:(?:FullPano\w*|CroppedArea\w*|InitialHorizontalFOV\w*|LargestValidInteriorRect\w*|UsePanoramaViewer)",
+    ),
+    (REGIONS, rb"mwg-rs:Regions|MP:RegionInfo|MPRI:\w+|apple-fi:\w+"),
+    (MOTION, rb"(?:GCamera|Camera|MiCamera|OpCamera):(?:MotionPhoto|MicroVideo|XMPMeta|Motion)\w*"),
+    (CREDENTIALS, rb"dcterms:provenance"),
 )
-_EXTENDED = re.compile(rb"""\s+xmpNote:HasExtendedXMP\s*=\s*(?:"[^"]*"|'[^']*')""")
+"""(what to call it, its names). What goes without a word is said of the file as a whole."""
+_DIRECTORY = rb"(?:G?Container):Directory"
 
 _PRIVATE_NAME = (
     rb"(?:exif:GPS\w*|\w+:(?:Lens|Body|Camera)?SerialNumber|\w+:CameraOwnerName|\w+:OwnerName|photoshop:(?:City|State|Country)"
@@ -42,12 +58,51 @@ def has_gain_map(packet: bytes | None) -> bool:
     return b"hdrgm:Version" in (packet or b"")
 
 
-def updated(packet: bytes, width: int, height: int) -> bytes:
-    """The packet for an upright image of width x height pixels: orientation 1, new dimensions, no thumbnails, no gain
-    map, no pointer to an extended packet."""
+def updated(packet: bytes, width: int, height: int) -> tuple[bytes, tuple[str, ...]]:
+    """The packet for an upright image of width x height pixels: orientation 1, new dimensions, without what shows, measures
+    or points to the old pixels; and the names of what went."""
     packet = _ORIENTATION.sub(rb"\g<1>1", packet)
     packet = _WIDTH.sub(rb"\g<1>%d" % width, packet)
     packet = _HEIGHT.sub(rb"\g<1>%d" % height, packet)
-    for stale in (_THUMBNAILS, _EXTENDED):
-        packet = stale.sub(b"", packet)
-    return _GAIN_MAP.sub(b"", packet) if b"hdrgm:" in packet else packet
+    gone = []
+    for what, names in _STALE:
+        before, packet = packet, _without(packet, names)
+        if what is not None and before != packet:
+            gone.append(what)
+    if gone:  # lists the images and videos behind this one
+        packet = _without(packet, _DIRECTORY)
+    return packet, tuple(gone)
+
+
+def _without(packet: bytes, names: bytes) -> bytes:
+    """The packet without the attributes and elements of such names; an element that is not closed stays."""
+    kept, at = [], 0
+    for start, stop in _places(packet, names):
+        if start < at:
+            continue  # within one that went
+        before = packet[at:start]
+        attribute = packet[start : start + 1] != b"<"
+        kept.append(before.rstrip() if attribute else before)
+        at = stop
+    return b"".join([*kept, packet[at:]])
+
+
+def _places(packet: bytes, names: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of each attribute and element of such names."""
+    mark = re.compile(
+        rb"""(?<![\w:.-])(?:</(?P<end>%s)\s*>|<(?P<open>%s)(?=[\s/>])[^<>]*>|(?:%s)\s*=\s*(?:"[^"<]*"|'[^'<]*'))"""
+        % (names, names, names)
+    )
+    found = list(mark.finditer(packet))
+    ends: dict[bytes, list[tuple[int, int]]] = {}
+    for each in found:
+        if each["end"]:
+            ends.setdefault(each["end"], []).append(each.span())
+    for each in found:
+        if each["open"] and not each[0].endswith(b"/>"):
+            own = ends.get(each["open"], [])
+            following = bisect_right(own, (each.end(), 0)) if own else 0
+            if following < len(own):
+                yield each.start(), own[following][1]
+        elif not each["end"]:
+            yield each.span()
