@@ -61,7 +61,7 @@ class Display:
         if self._current is not None:
             self._bar.remove_task(self._current)
         name = "stdin" if task.source.path is None else task.source.path.name
-        self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="")
+        self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="encoding")
         self._move_on(self._left)  # what a failed image has left
         self._left = task.pixels
         self._since, self._tally = time.perf_counter(), tally

@@ -279,6 +279,8 @@ def _scale_hint(text: str) -> str:
     """What was probably meant by a text that is not a scale."""
     if re.fullmatch(r"\d+,\d+", text):
         return f"{text.replace(',', '.')}, with a point"
+    if text in SCREENS:
+        return f"that is a size: {SCREENS[text][0]}x{SCREENS[text][1]}"
     return "a positive number such as 7.5, or 2x3.5 (x by y)"
 
 

@@ -77,6 +77,7 @@ def test_sizes_with_other_signs() -> None:
     ("kind", "text", "hint"),
     [
         (Scale, "2,5", "2.5, with a point"),
+        (Scale, "4K", "that is a size: 3840x2160"),
         (Size, "4k", "3840x2160 for exactly that, 3840x or x2160 to keep the aspect"),
         (Size, "1080P", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
         (Size, "FHD", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
