@@ -32,11 +32,12 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def test_both_licences_are_stated_and_enclosed(wheel: zipfile.ZipFile, metadata: Message) -> None:
-    assert metadata["License-Expression"] == "MIT AND CC-BY-SA-4.0"
-    assert metadata.get_all("License-File") == ["LICENSE", "weights/LICENSE"]
+def test_all_licences_are_stated_and_enclosed(wheel: zipfile.ZipFile, metadata: Message) -> None:
+    assert metadata["License-Expression"] == "MIT AND CC-BY-SA-4.0 AND BSD-3-Clause"
+    files = ["LICENSE", "weights/LICENSE", "liif_cli/viewing/page/openseadragon.LICENSE.txt"]
+    assert sorted(metadata.get_all("License-File", [])) == sorted(files)
     texts = {name.partition("/licenses/")[2]: wheel.read(name) for name in wheel.namelist() if "/licenses/" in name}
-    assert texts == {name: (ROOT / name).read_bytes() for name in ("LICENSE", "weights/LICENSE")}
+    assert texts == {name: (ROOT / name).read_bytes() for name in files}
     assert b"MIT License" in texts["LICENSE"] and b"Attribution-ShareAlike 4.0" in texts["weights/LICENSE"]
 
 
@@ -64,6 +65,15 @@ def test_the_weights_and_their_card_are_inside(wheel: zipfile.ZipFile) -> None:
     assert {"liif_cli/weights/README.md", "liif_cli/weights/LICENSE"} <= inside
     assert {f"liif_cli/weights/{path.name}" for path in (ROOT / "weights").glob("*.safetensors")} <= inside
     assert not [name for name in inside if name.split("/")[0] in ("tests", "docs", "weights")]
+
+
+def test_the_page_and_openseadragon_are_inside(wheel: zipfile.ZipFile) -> None:
+    page = ROOT / "liif_cli" / "viewing" / "page"
+    inside = {
+        Path(name).name: wheel.read(name) for name in wheel.namelist() if name.startswith("liif_cli/viewing/page/")
+    }
+    assert inside == {file.name: file.read_bytes() for file in page.iterdir()}
+    assert {"index.html", "openseadragon.min.js", "openseadragon.LICENSE.txt"} <= set(inside)
 
 
 @pytest.mark.weights

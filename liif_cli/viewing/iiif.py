@@ -212,3 +212,22 @@ def information(canvas: Canvas, address: str, limits: Limits) -> dict[str, Any]:
         "extraQualities": ["color", "gray", "bitonal"],
         "extraFeatures": ["canonicalLinkHeader", "mirroring", "profileLinkHeader", "sizeUpscaling"],
     }
+
+
+def manifest(canvas: Canvas, address: str, label: str, limits: Limits) -> dict[str, Any]:
+    """A manifest of the IIIF Presentation API 3.0 that shows one image, for viewers that take nothing else."""
+    width, height = canvas.size
+    service = {"id": address, "type": "ImageService3", "profile": "level2"}
+    shown = _largest(canvas.size, False, limits)
+    body: dict[str, Any] = {"id": f"{address}/full/max/0/default.png", "type": "Image", "format": "image/png"}
+    body |= {"width": shown[0], "height": shown[1], "service": [service]}
+    place = f"{address}/canvas"
+    note = {"id": f"{place}/image", "type": "Annotation", "motivation": "painting", "body": body, "target": place}
+    page = {"id": f"{place}/page", "type": "AnnotationPage", "items": [note]}
+    return {
+        "@context": "http://iiif.io/api/presentation/3/context.json",
+        "id": f"{address}/manifest.json",
+        "type": "Manifest",
+        "label": {"none": [label]},
+        "items": [{"id": place, "type": "Canvas", "width": width, "height": height, "items": [page]}],
+    }

@@ -24,7 +24,18 @@ from liif_cli.errors import LiifError
 from liif_cli.models.restore import parse_restore
 from liif_cli.rendering.sizes import Cell
 from liif_cli.viewing.collection import Collection
-from liif_cli.viewing.iiif import CONTEXT, LARGEST, MEDIA_TYPES, PROFILE, Canvas, Limits, Refused, information, parse
+from liif_cli.viewing.iiif import (
+    CONTEXT,
+    LARGEST,
+    MEDIA_TYPES,
+    PROFILE,
+    Canvas,
+    Limits,
+    Refused,
+    information,
+    manifest,
+    parse,
+)
 from liif_cli.viewing.iiif import Request as Wanted
 from liif_cli.viewing.images import METHODS, Images, Look, encoded, version
 from liif_cli.viewing.work import Workshop
@@ -81,8 +92,10 @@ class Service:
         canvas = Canvas(header.width, header.height, factor)
         if parts[2:] == ["info.json"]:
             return self._information(request, canvas, address)
+        if parts[2:] == ["manifest.json"]:
+            return JSONResponse(manifest(canvas, address, identifier, self.limits), headers=CORS)
         if len(parts) != 6:
-            raise Refused(404, "expected {region}/{size}/{rotation}/{quality}.{format} or info.json")
+            raise Refused(404, "expected {region}/{size}/{rotation}/{quality}.{format}, info.json or manifest.json")
         wanted = parse(canvas, parts[2], parts[3], parts[4], parts[5], self.limits)
         return await self._image(request, wanted, path, address)
 

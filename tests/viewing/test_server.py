@@ -99,6 +99,18 @@ def test_information_and_its_headers(served: Any) -> None:
     assert json.loads(served.get("/iiif/x8/rgb.png/info.json").body)["width"] == 240
 
 
+def test_a_manifest_shows_the_image(served: Any) -> None:
+    content = json.loads(served.get("/iiif/x8/rgb.png/manifest.json").body)
+    (canvas,) = content["items"]
+    (note,) = canvas["items"][0]["items"]
+    assert (content["type"], canvas["width"], canvas["height"]) == ("Manifest", 240, 160)
+    assert note["motivation"] == "painting" and note["target"] == canvas["id"]
+    service = note["body"]["service"][0]["id"].partition(f":{served.port}")[2]
+    assert json.loads(served.get(f"{service}/info.json").body)["width"] == 240
+    image = pixels(served.get(note["body"]["id"].partition(f":{served.port}")[2]).body)
+    assert image.shape[:2] == (note["body"]["height"], note["body"]["width"])
+
+
 def test_identifiers_are_paths_below_the_folder_in_percent_signs(served: Any) -> None:
     content = json.loads(served.get(f"/iiif/3/{quote('a b/ü 100%.png', safe='')}/info.json").body)
     assert content["width"] == 10 and content["id"].endswith("/a%20b%2F%C3%BC%20100%25.png")

@@ -1,0 +1,138 @@
+"""How quickly `liif serve` answers, and what memory it holds: python tests/benchmarks/bench_view.py [MODEL...]
+
+For each model a server is started over docs/; the clients are in this process, so they share its cores.
+"""
+
+import argparse
+import http.client
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+
+IMAGE = Path(__file__).parents[2] / "docs" / "chelsea.png"
+WIDTH, HEIGHT, FACTOR, TILE = 451, 300, 64, 256
+
+
+class Client:
+    """One connection that is kept."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def tile(self, scale: int, column: int, row: int) -> float:
+        """Seconds that a tile of the image at `scale` took. Raises RuntimeError unless it came."""
+        step = FACTOR // scale
+        x, y = column * TILE * step, row * TILE * step
+        w, h = min(TILE * step, WIDTH * FACTOR - x), min(TILE * step, HEIGHT * FACTOR - y)
+        started = time.perf_counter()
+        path = f"/iiif/x{FACTOR}/chelsea.png/{x},{y},{w},{h}/{w // step},{h // step}/0/default.png"
+        self.connection.request("GET", path)
+        answer = self.connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status} for {path}")
+        return time.perf_counter() - started
+
+
+def tiles(scale: int) -> tuple[int, int]:
+    """(columns, rows) of tiles."""
+    return -(-WIDTH * scale // TILE), -(-HEIGHT * scale // TILE)
+
+
+def view(port: int, scale: int, left: int, top: int, columns: int, rows: int) -> float:
+    """Seconds until all tiles of a view are there, by six connections as a browser has."""
+    jobs = [(scale, left + i, top + j) for j in range(rows) for i in range(columns)]
+    clients, started = [Client(port) for _ in range(6)], time.perf_counter()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda number: [clients[number].tile(*job) for job in jobs[number::6]], range(6)))
+    return time.perf_counter() - started
+
+
+def pan(port: int, seed: int, until: float) -> list[float]:
+    """One client that walks about at changing scales."""
+    client, chosen, times = Client(port), random.Random(seed), []
+    while time.perf_counter() < until:
+        scale = chosen.choice([2, 4, 8, 16, 32])
+        columns, rows = tiles(scale)
+        column, row = chosen.randrange(columns), chosen.randrange(rows)
+        for _ in range(6):
+            column, row = (column + 1) % columns, (row + chosen.choice([-1, 0, 1])) % rows
+            times.append(client.tile(scale, column, row))
+    return times
+
+
+def load(port: int, seconds: float, process: psutil.Process) -> tuple[list[float], list[int]]:
+    """Eight clients at once: seconds of each tile, and the server's resident bytes twice a second."""
+    until, held = time.perf_counter() + seconds, []
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(pan, port, seed, until) for seed in range(8)]
+        while any(not future.done() for future in futures):
+            held.append(process.memory_info().rss)
+            time.sleep(0.5)
+    return [each for future in futures for each in future.result()], held
+
+
+def share(times: list[float], part: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(part * len(times)))]
+
+
+def measure(model: str, seconds: float) -> str:
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(IMAGE, folder)
+        call = [sys.executable, "-m", "liif_cli", "serve", folder, "-m", model, "--port", "0", "--memory", "512MiB"]
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
+            first = view(port, 2, 0, 0, *tiles(2))
+            client, chosen = Client(port), random.Random(0)
+            places = [(i, j) for i in range(tiles(8)[0] - 1) for j in range(tiles(8)[1] - 1)]
+            server = psutil.Process(process.pid)
+            before = server.cpu_times()
+            one = [client.tile(8, *place) for place in chosen.sample(places, 60)]
+            after = server.cpu_times()
+            spent = (after.user + after.system - before.user - before.system) / len(one)
+            full = view(port, 16, 2, 2, 8, 5)  # 2048x1280 pixels of ×16: tiles that are not kept yet
+            times, held = load(port, seconds, server)
+        finally:
+            process.terminate()
+            process.wait(10)
+    cells = [
+        model,
+        f"{first:.2f} s",
+        f"{1000 * share(one, 0.5):.0f} / {1000 * share(one, 0.95):.0f} ms",
+        f"{1000 * spent:.0f} ms",
+        f"{full:.2f} s",
+        f"{len(times) / seconds:.0f} per s, {1000 * share(times, 0.5):.0f} / {1000 * share(times, 0.95):.0f} ms",
+        f"{held[len(held) // 2] / 2**20:.0f} → {held[-1] / 2**20:.0f} MiB",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=["light", "edsr-baseline-liif"])
+    parser.add_argument("--seconds", type=float, default=30)
+    given = parser.parse_args()
+    load_average = psutil.getloadavg()[0]
+    print(f"{psutil.cpu_count()} processors, load {load_average:.1f} before, {threading.active_count()} thread here\n")
+    heads = ["model", "first view", "tile, p50 / p95", "processor time per tile", "40 tiles"]
+    heads += ["8 clients, p50 / p95", "memory, half-way → end"]
+    print(f"| {' | '.join(heads)} |")
+    print("|---" * len(heads) + "|")
+    for model in given.models or ["light", "edsr-baseline-liif"]:
+        print(measure(model, given.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
