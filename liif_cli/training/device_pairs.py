@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from liif_cli.images.resize import cubic
 from liif_cli.training.device_degradations import photo
 from liif_cli.training.pairs import GOLDEN, MASK, Batch, Pairs, Patches, locate, scramble
 
@@ -172,15 +173,9 @@ def reduction(
     first = np.maximum(np.floor(centre - support * reach + 0.5), 0)
     last = np.minimum(np.floor(centre + support * reach + 0.5), source)
     taps = np.arange(columns)
-    weights = (kernel or _cubic)((taps - centre[:, None] + 0.5) / reach)
+    weights = (kernel or cubic)((taps - centre[:, None] + 0.5) / reach)
     weights[(taps < first[:, None]) | (taps >= last[:, None])] = 0
     return torch.from_numpy((weights / weights.sum(1, keepdims=True)).astype(np.float32))
-
-
-def _cubic(x: Floats) -> Floats:
-    x = np.abs(x)
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 def _box(x: Floats) -> Floats:
@@ -196,7 +191,7 @@ def _lanczos(x: Floats) -> Floats:
 
 
 FILTERS: dict[str, tuple[Callable[[Floats], Floats], float]] = {
-    "bicubic": (_cubic, 2.0),
+    "bicubic": (cubic, 2.0),
     "box": (_box, 0.5),
     "bilinear": (_triangle, 1.0),
     "lanczos": (_lanczos, 3.0),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from liif_cli.errors import UsageError
+from liif_cli.machine.devices import DTYPES
 from liif_cli.machine.precision import fast_bf16_cpu
 from liif_cli.models.model import SRModel
 from liif_cli.training.objective import Objective, PatchObjective
@@ -18,7 +19,6 @@ from liif_cli.training.pairs import Batch, Patches
 from liif_cli.training.recipe import EMAConfig, TrainConfig
 
 EAGER_STEPS = 3  # on a CUDA device before a step is captured: kernels are chosen and workspaces taken in them
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Trainer:
