@@ -95,6 +95,19 @@ def _options(
     if not no_config and os.environ.get("LIIF_NO_CONFIG") != "1":
         context.obj = settings.load(commands)
         context.default_map = settings.default_map(context.obj)
+        _tell_of_folder(commands, context.invoked_subcommand or "")
+
+
+def _tell_of_folder(commands: Any, command: str) -> None:
+    """Name what the current folder's file sets, and what it may not: it may have come with a downloaded folder."""
+    if command == "config":
+        return
+    taken, refused = settings.of_folder(commands, command)
+    if refused:
+        named = ", ".join(refused)
+        say(f"Warning: {settings.FILE} in this folder may not set {named}: only your own file, variables or options do")
+    if taken:
+        say(f"Note: {settings.FILE} in this folder sets {', '.join(taken)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

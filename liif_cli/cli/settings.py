@@ -7,6 +7,7 @@ in a group is named with its group, `models push`: `LIIF_MODELS_PUSH_PRIVATE`, a
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ import typer
 from liif_cli.errors import UsageError
 
 FILE = "liif.toml"
+LARGEST = 2**20
+"""Bytes of a settings file."""
+OWN = {
+    *("output", "overwrite", "skip-existing", "out", "save-images", "csv", "markdown", "figure", "plot", "onnx"),
+    *("model", "data", "data-dir", "val", "config", "resume", "init", "fork", "private", "card", "licence"),
+    *("memory", "max-pixels", "max-time", "budget", "hours", "workers", "threads", "host", "port", "allow-host"),
+}
+"""Options that the folder's file does not set: where outputs go and what they replace, what is fetched or trusted, limits. A
+downloaded folder may bring a file along; how images are made it may say."""
 OTHERS = {"LIIF_DEBUG", "LIIF_NO_CONFIG"}
 """Variables that stand for no option of a command."""
 
@@ -29,6 +39,11 @@ class Setting:
 
     value: Any
     file: Path
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether the current folder's file set it."""
+        return self.file == Path(FILE)
 
 
 Settings = dict[str, dict[str, Setting]]
@@ -58,10 +73,25 @@ def load(commands: Mapping[str, Any]) -> Settings:
     """What the files say for `commands` (name -> Typer's command). Raises `UsageError` for what is no option of theirs."""
     every = flat(commands)
     settings: Settings = {name: {} for name in every}
+    own = {
+        name: {parameter.name for long, parameter in options(command) if long in OWN} for name, command in every.items()
+    }
     for file in files():
         for name, parameter, value in _read(file, every):
-            settings[name][parameter] = Setting(value, file)
+            setting = Setting(value, file)
+            if not setting.by_folder or parameter not in own[name]:
+                settings[name][parameter] = setting
     return settings
+
+
+def of_folder(commands: Mapping[str, Any], command: str) -> tuple[list[str], list[str]]:
+    """The options of `command` that the folder's file sets, and those that it names in vain, since they are the user's."""
+    every = flat(commands)
+    if command not in every:
+        return [], []
+    names = {parameter.name: long for long, parameter in options(every[command])}
+    found = dict.fromkeys(names[parameter] for name, parameter, _ in _read(Path(FILE), every) if name == command)
+    return [long for long in found if long not in OWN], [long for long in found if long in OWN]
 
 
 def bind_variables(commands: Mapping[str, Any]) -> None:
@@ -129,13 +159,28 @@ def _read_table(
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(_bytes(file).decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", hint="--no-config does without") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not TOML: it is not UTF-8", hint="save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}", hint="--no-config does without") from error
+    except RecursionError:
+        raise UsageError(f"{file} is not TOML: it is nested too deep", hint="--no-config does without") from None
+
+
+def _bytes(file: Path) -> bytes:
+    """The content of a plain file of bounded size. Raises `UsageError`, and OSError as `open` does."""
+    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for who writes to it
+        raise UsageError(f"{file} is no plain file", hint="--no-config does without")
+    with file.open("rb") as opened:
+        data = opened.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise UsageError(f"{file} is larger than {LARGEST >> 20} MiB", hint="--no-config does without")
+    return data
 
 
 def _unknown(file: Path, key: str, known: set[str], what: str) -> UsageError:

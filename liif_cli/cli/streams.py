@@ -64,8 +64,18 @@ def finish_streams() -> None:
 
 
 def result(text: str) -> None:
-    """One line of results. Raises `ClosedPipe` when nobody reads them."""
-    _write(sys.stdout, text)
+    """One line of results; on a terminal, without the control characters that a name or a header may hold. Raises
+    `ClosedPipe` when nobody reads them."""
+    _write(sys.stdout, visible(text) if sys.stdout.isatty() else text)
+
+
+def visible(text: str) -> str:
+    """`text` with control characters, bidirectional marks and the like as escapes, except for line feeds between its lines."""
+    return "".join(c if c.isprintable() or c == "\n" or 0xDC80 <= ord(c) <= 0xDCFF else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """Extracts images from untrusted archives."""
 
-import gzip
 import os
 import re
 import shutil
@@ -8,12 +7,11 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from liif_cli.errors import CheckpointError, OutputError
+from liif_cli.errors import CheckpointError, LiifError, OutputError
 from liif_cli.images.formats.table import SUFFIXES
 
 MOST_BYTES = 8 * 2**30
@@ -59,7 +57,13 @@ def _unpack(archive: Path, folder: Path) -> None:
                 raise _unsafe(archive, f"contains two files called {target.name}")
             with target.open("xb") as file:
                 shutil.copyfileobj(source, file)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, RuntimeError) as error:
+    except (LiifError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno:  # the disk's, not the archive's
+            raise
+        raise CheckpointError(f"{archive.name} is damaged: {error}") from error
+    except Exception as error:  # the decompressors of tarfile and zipfile raise anything on damage
         raise CheckpointError(f"{archive.name} is damaged: {error}") from error
     if not any(folder.iterdir()):
         raise CheckpointError(f"{archive.name} contains no images")

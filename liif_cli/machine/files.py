@@ -3,8 +3,11 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import stat
+import time
 from pathlib import Path
 
 from liif_cli.errors import OutputError
@@ -12,6 +15,7 @@ from liif_cli.errors import OutputError
 
 def check_target(path: Path, overwrite: bool) -> None:
     """Raises OutputError if `path` exists and may not be overwritten, is not a regular file, or cannot be created."""
+    check_name(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder", hint="give the name of a file in it")
     if path.exists() and not path.is_file():
@@ -24,6 +28,31 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write to the folder {path.parent}")
 
 
+LONGEST = 255
+"""Bytes of a file name where the system does not tell."""
+
+
+def check_name(path: Path) -> None:
+    """Raises OutputError if the file system cannot hold the name: it is too long, or a loop of links."""
+    folder = path.parent
+    try:
+        longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    except (OSError, ValueError):
+        longest = LONGEST
+    if len(os.fsencode(path.name)) > longest:
+        raise OutputError(
+            f"the name {path.name[:40]}... has {len(os.fsencode(path.name))} bytes, and the file system takes {longest}",
+            hint="give the output a shorter name",
+        )
+    try:
+        path.lstat()
+        path.stat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def check_room(folder: Path, needed: int) -> None:
     """Raises OutputError if the disk of `folder` has fewer than `needed` free bytes."""
     try:
@@ -32,17 +61,21 @@ def check_room(folder: Path, needed: int) -> None:
         raise OutputError(f"cannot use the folder {folder}: {error.strerror}") from error
     if needed > free:
         raise OutputError(
-            f"not enough disk space in {folder}: {free / 2**20:,.0f} MiB are free, and the output needs up to "
-            f"{needed / 2**20:,.0f} MiB",
+            f"not enough disk space in {folder}: {_amount(free)} are free, and the output needs up to {_amount(needed)}",
             hint="free some space or write to another disk",
         )
+
+
+def _amount(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**10:,.0f} kB"
 
 
 class OutputFile:
     """Context manager: a temporary file next to `path` that replaces it on a clean exit and is removed on any other.
 
-    The data is synced to disk (fsync) before the rename. Without `overwrite`, a file that appeared in the meantime is not
-    replaced. A new file gets its mode from the umask; an overwritten file keeps its mode. Raises OutputError.
+    The data is synced to disk (fsync) before the last step. Without `overwrite` that is a link, which cannot replace a file
+    that appeared in the meantime. A new file gets its mode from the umask; an overwritten file keeps its mode, and the
+    temporary one never has a wider one. What killed processes left beside `path`, older than a day, goes. Raises OutputError.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -52,7 +85,10 @@ class OutputFile:
 
     def __enter__(self) -> Path:
         try:
-            self.temporary.open("xb").close()  # not mkstemp: only the owner may read its files
+            mode = stat.S_IMODE(self.path.stat().st_mode) if self.overwrite and self.path.exists() else 0o666
+            # not mkstemp: only the owner may read its files; the owner must write whatever the old file's mode
+            os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200))
+            remove_leftovers(self.path.parent)
         except OSError as error:
             raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
         return self.temporary
@@ -72,9 +108,45 @@ class OutputFile:
             check_target(self.path, self.overwrite)
             if self.path.exists():
                 shutil.copymode(self.path, self.temporary)
-            self.temporary.replace(self.path)
+            if self.overwrite:
+                self.temporary.replace(self.path)
+            else:
+                self._link()
+        except FileExistsError as error:
+            raise OutputError(f"{self.path} exists", remedy="overwrite") from error
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _link(self) -> None:
+        """Give the temporary file its name, which fails where there is a file; rename where the file system has no links."""
+        try:
+            os.link(self.temporary, self.path)
+        except FileExistsError:
+            raise
+        except (OSError, NotImplementedError, AttributeError):
+            self.temporary.replace(self.path)
+
+
+LEFTOVER = re.compile(r"\.liif-[0-9a-f]{12}(\.\w+)?")
+DAY = 86_400
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder: ours by name, plain, untouched for a day. Once for
+    each folder; what cannot be removed stays."""
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not LEFTOVER.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY:
+                with contextlib.suppress(OSError):
+                    Path(entry.path).unlink()
+
+
+_cleared: set[Path] = set()
 
 
 def write_bytes(path: Path, data: bytes, *, overwrite: bool = True) -> None:

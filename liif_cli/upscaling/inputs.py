@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,14 +48,34 @@ class Source:
 
     def read(self) -> Path | bytes:
         """The file, or all that standard input gave, which is kept. Raises `UsageError` if that is a terminal or closed."""
-        if self.path is not None:
+        if self.path is not None and not self._is_pipe(self.path):
             return self.path
+        if self._kept is None and self.path is not None:
+            object.__setattr__(self, "_kept", self._all(self.path))
         if self._kept is None:
             if sys.stdin is None or sys.stdin.isatty():
                 raise UsageError("standard input is not an image", hint="name a file, or send one: ... < in.png")
             object.__setattr__(self, "_kept", sys.stdin.buffer.read())
         assert self._kept is not None
         return self._kept
+
+    @staticmethod
+    def _is_pipe(path: Path) -> bool:
+        """Whether the file can be read only once, as `<(...)` and /dev/stdin. Raises `InputError` for a device."""
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError):
+            return False  # said when it is opened
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise InputError(f"{path} is a device, not an image", hint="- reads standard input")
+        return stat.S_ISFIFO(mode)
+
+    @staticmethod
+    def _all(path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def expand(
