@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import pyvips
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +27,9 @@ from liif_cli.models.store import find
 from liif_cli.rendering.canvas import Canvas
 from liif_cli.rendering.renderer import Renderer, precision_for
 from liif_cli.rendering.sizes import Cell
+from liif_cli.rendering.tiles import Tile
 from liif_cli.viewing.iiif import Refused
+from liif_cli.viewing.large import Windows, shifted, shrinks, windows
 
 Pixels = NDArray[Any]
 T = TypeVar("T")
@@ -110,6 +113,11 @@ class OpenImage:
             canvases = list(self._canvases.values())
         return self.pixels.nbytes + sum(canvas.cache.bytes for canvas in canvases)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
     def forget(self) -> None:
         """Drop the encodings of all models but the last."""
         with self._lock:
@@ -135,6 +143,30 @@ class OpenImage:
                 self._canvases[key] = Canvas(self.pixels, models.renderer(look), self._kept)
             self._canvases.move_to_end(key)
             return self._canvases[key]
+
+
+class LargeImage:
+    """An image that does not fit into the memory; see `large`."""
+
+    def __init__(self, parts: Windows, kept: int) -> None:
+        self._parts, self._kept = parts, kept
+        self.size, self.forget = parts.size, parts.forget
+
+    @property
+    def bytes(self) -> int:
+        """What it holds."""
+        return self._parts.bytes
+
+    def render(self, grid: Grid, look: Look, models: Models) -> Pixels:
+        """See `OpenImage.render`."""
+        if shrinks(grid):
+            return self._parts.shrunk(grid)
+        if look.method == "network":
+            over, key = look.cell.over(grid), (look.model, look.restore)
+            return self._parts.render(over, key, models.renderer(look), self._kept // 4)
+        rows, columns = (_window(axis, _edges(axis)) for axis in (grid.rows, grid.columns))
+        window = Tile(*rows, *columns)
+        return filtered(self._parts.part(window), shifted(grid, window), look.method)
 
 
 def _eight_bits(rows: NDArray[np.float32]) -> Pixels:
@@ -176,7 +208,7 @@ class Images:
     def __init__(self, models: Models, memory: int) -> None:
         self.models, self.memory = models, memory
         self._lock, self._opening = threading.Lock(), threading.Lock()
-        self._open: OrderedDict[Key, OpenImage] = OrderedDict()
+        self._open: OrderedDict[Key, OpenImage | LargeImage] = OrderedDict()
         self._headers: OrderedDict[Key, Header] = OrderedDict()
 
     def header(self, path: Path) -> Header:
@@ -195,13 +227,13 @@ class Images:
     def render(self, path: Path, grid: Grid, look: Look) -> Pixels:
         """The pixels of a grid over the image in `path`, (h, w, C) uint8. Raises `Refused`."""
         image = self._get(path)
-        if (grid.rows.size, grid.columns.size) != image.pixels.shape[:2]:
+        if (grid.rows.size, grid.columns.size) != image.size:
             raise Refused(404, "the image has changed; ask again")
         pixels = _refusing(lambda: image.render(grid, look, self.models))
         self._within_memory()
         return pixels
 
-    def _get(self, path: Path) -> OpenImage:
+    def _get(self, path: Path) -> "OpenImage | LargeImage":
         key = version(path)
         with self._lock:
             image = self._open.get(key)
@@ -216,19 +248,24 @@ class Images:
                 self._open.move_to_end(key)
         return image
 
-    def _decode(self, path: Path, key: Key) -> OpenImage:
+    def _decode(self, path: Path, key: Key) -> "OpenImage | LargeImage":
         header = self.header(path)
         needed = header.width * header.height * header.channels * (2 if header.bits > 8 else 1)
-        if needed > self.memory * PIXELS_SHARE:
-            raise Refused(
-                404, f"the image of {header.width}x{header.height} pixels is too large for the server's memory"
-            )
-        self._within_memory(needed)
-        picture = _refusing(lambda: read.read(path, to_srgb=True))
-        image = OpenImage(picture, int(self.memory * (1 - PIXELS_SHARE)))
+        image = self._large(path, header) if needed > self.memory * PIXELS_SHARE else self._whole(path, needed)
         with self._lock:
             self._open[key] = image
         return image
+
+    def _whole(self, path: Path, needed: int) -> OpenImage:
+        self._within_memory(needed)
+        return OpenImage(_refusing(lambda: read.read(path, to_srgb=True)), int(self.memory * (1 - PIXELS_SHARE)))
+
+    def _large(self, path: Path, header: Header) -> LargeImage:
+        parts = _refusing(lambda: windows(path, header))
+        if parts is None:
+            size = f"{header.width}x{header.height}"
+            raise Refused(404, f"the image of {size} pixels is too large for the server's memory, and no tiled TIFF")
+        return LargeImage(parts, int(self.memory * (1 - PIXELS_SHARE)))
 
     def _within_memory(self, more: int = 0) -> None:
         """Close images until what is open leaves `more` bytes; the last one stays if nothing more is needed."""
@@ -254,7 +291,7 @@ def _refusing(work: Callable[[], T]) -> T:
     """The result of `work`, with the library's errors as HTTP's; they do not name the server's folders."""
     try:
         return work()
-    except InputError:
+    except (InputError, pyvips.Error):
         raise Refused(404, "the file cannot be decoded as an image") from None
     except UsageError as error:
         raise Refused(400, str(error)) from None

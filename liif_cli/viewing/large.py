@@ -1,0 +1,113 @@
+"""Images that are larger than the memory: tiled TIFFs, of which only those tiles are decoded that a request needs."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from math import ceil, floor
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from liif_cli.coords import Axis, Grid
+from liif_cli.images import colour
+from liif_cli.images.picture import Header
+from liif_cli.images.source import Source
+from liif_cli.rendering.canvas import Canvas
+from liif_cli.rendering.renderer import Renderer
+from liif_cli.rendering.shrink import is_reduced
+from liif_cli.rendering.tiles import Tile
+
+Pixels = NDArray[Any]
+BLOCK = 512  # encodings are made of whole blocks, so that neighbouring requests share them
+MOST = 16  # blocks whose encodings are kept
+
+
+class Windows:
+    """A tiled TIFF of 8-bit RGB, in sRGB. Raises pyvips.Error if a part cannot be decoded."""
+
+    def __init__(self, image: Any) -> None:
+        self._image, self._lock = image, threading.Lock()
+        self._canvases: OrderedDict[tuple[Any, ...], Canvas] = OrderedDict()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        return int(self._image.height), int(self._image.width)
+
+    @property
+    def bytes(self) -> int:
+        """What it holds."""
+        with self._lock:
+            canvases = list(self._canvases.values())
+        return sum(canvas.pixels.nbytes + canvas.cache.bytes for canvas in canvases)
+
+    def forget(self) -> None:
+        """Drop all but the latest block."""
+        with self._lock:
+            while len(self._canvases) > 1:
+                self._canvases.popitem(last=False)
+
+    def part(self, tile: Tile) -> Pixels:
+        """The pixels of a part, (h, w, 3) uint8."""
+        pixels: Pixels = self._image.crop(tile.left, tile.top, tile.width, tile.height).numpy()
+        return pixels
+
+    def shrunk(self, grid: Grid) -> Pixels:
+        """The pixels of a grid that shrinks, (h, w, 3) uint8, by libvips, which decodes row by row."""
+        (top, bottom), (left, right) = _edges(grid.rows), _edges(grid.columns)
+        part = self._image.crop(left, top, right - left, bottom - top)
+        out: Pixels = part.thumbnail_image(len(grid.columns), height=len(grid.rows), size="force").numpy()
+        return out
+
+    def render(self, grid: Grid, key: tuple[Any, ...], renderer: Renderer, kept: int) -> Pixels:
+        """The pixels of a grid by a model, (h, w, 3) uint8. key: names the renderer. kept: bytes of encodings per block."""
+        rows, columns = (_blocks(axis) for axis in (grid.rows, grid.columns))
+        model, core = renderer.model, Tile(*rows, *columns)
+        window = core.window(model.halo, self.size, model.alignment)
+        with self._lock:
+            canvas = self._canvases.get((*key, core))
+        if canvas is None:
+            canvas = Canvas(self.part(window), renderer, kept)
+            with self._lock:
+                canvas = self._canvases.setdefault((*key, core), canvas)
+                while len(self._canvases) > MOST:
+                    self._canvases.popitem(last=False)
+        return canvas.render(shifted(grid, window))[0]
+
+
+def shifted(grid: Grid, window: Tile) -> Grid:
+    """The same pixels on a part of the image."""
+    rows = replace(grid.rows, size=window.height, offset=grid.rows.offset - window.top)
+    return Grid(rows, replace(grid.columns, size=window.width, offset=grid.columns.offset - window.left))
+
+
+def shrinks(grid: Grid) -> bool:
+    """Whether an axis has fewer pixels than the image."""
+    return is_reduced(grid.rows) or is_reduced(grid.columns)
+
+
+def _edges(axis: Axis) -> tuple[int, int]:
+    begin, end = (axis.offset + edge * axis.extent / axis.count for edge in (axis.start, axis.stop))
+    first = min(max(0, floor(begin)), axis.size - 1)
+    return first, max(first + 1, min(axis.size, ceil(end)))
+
+
+def _blocks(axis: Axis) -> tuple[int, int]:
+    """The whole blocks around the pixels, and around the codes beside them."""
+    first, last = _edges(axis)
+    return max(0, first - 2) // BLOCK * BLOCK, min(axis.size, -(-(last + 2) // BLOCK) * BLOCK)
+
+
+def windows(path: Path, header: Header) -> Windows | None:
+    """The image if it is a tiled TIFF of 8-bit RGB as it is stored, otherwise None. Raises pyvips.Error."""
+    if header.format != "tiff" or header.channels != 3 or header.bits != 8:
+        return None
+    image = Source(path).vips("tiffload", access="random")
+    plain = image.format == "uchar" and image.bands == 3 and image.interpretation == "srgb"
+    turned = image.get_typeof("orientation") and image.get("orientation") > 1
+    if not plain or turned or not image.get_typeof("tile-width"):
+        return None
+    if image.get_typeof("icc-profile-data"):
+        image, _ = colour.to_srgb(image, bytes(image.get("icc-profile-data")))
+    return Windows(image)
