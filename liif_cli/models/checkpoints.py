@@ -78,9 +78,15 @@ class Checkpoint:
 
         from liif_cli.models.model import SRModel
 
-        config = self.config
-        tensors = {name: tensor.to(torch.float32) for name, tensor in _read_tensors(self.path)}
+        config, shapes = self.config, _shapes(self.path)
+        if _least_tensors(self.header.model) > len(shapes):
+            raise CheckpointError(
+                f"{self.path.name}: the header describes more layers than the {len(shapes)} tensors there are"
+            )
         try:
+            # names and shapes by the header alone, before a tensor is read
+            SRModel.from_tensors(config, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+            tensors = {name: tensor.to(torch.float32) for name, tensor in _read_tensors(self.path)}
             return SRModel.from_tensors(config, tensors).eval().to(device)
         except CheckpointError as error:
             raise CheckpointError(f"{self.path.name}: {error}") from None
@@ -193,7 +199,9 @@ def is_ours(path: Path) -> bool:
 def count_parameters(path: Path) -> int:
     """Numbers in all tensors of a safetensors file, by its header."""
     tensors = (value for key, value in safetensors_header(path).items() if key != "__metadata__")
-    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    shapes = (tensor.get("shape") if isinstance(tensor, dict) else None for tensor in tensors)
+    plain = (shape for shape in shapes if isinstance(shape, list) and all(isinstance(side, int) for side in shape))
+    return sum(math.prod(shape) for shape in plain)
 
 
 def _parse_header(path: Path, text: str) -> Header:
@@ -208,6 +216,28 @@ def _parse_header(path: Path, text: str) -> Header:
         raise CheckpointError(f"the header of {path.name} is not JSON: {error}") from None
     except ConfigError as error:
         raise CheckpointError(f"the header of {path.name} is not understood: {error}") from None
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, by the header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, error) from None
+
+
+def _least_tensors(part: Any) -> int:
+    """How many tensors a config surely has: one for each layer in a list, and for `blocks` times `layers`."""
+    if isinstance(part, list):
+        return len(part)
+    if not isinstance(part, dict):
+        return 0
+    counts = [value for key in ("blocks", "layers") if isinstance(value := part.get(key), int)]
+    inner = [_least_tensors(value) for key, value in part.items() if key not in ("mean", "std")]
+    return max([math.prod(counts) if counts else 0, *inner])
 
 
 def _read_tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":

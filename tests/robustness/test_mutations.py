@@ -13,3 +13,22 @@ def test_mutated_images_are_made_or_refused(first: int) -> None:
     assert all(verdict.startswith(("made", "refused")) for verdict in verdicts)
     assert any(verdict.startswith("made") for verdict in verdicts)
     assert any(verdict.startswith("refused") for verdict in verdicts)
+
+
+def test_a_large_palette_image_is_probed_without_its_pixels() -> None:
+    """Found by seed 14939: a BMP whose header claims billions of pixels took 4 GiB in its probe."""
+    import io
+    import resource
+    import struct
+
+    from PIL import Image
+
+    from liif_cli.images import read
+
+    file = io.BytesIO()
+    Image.new("P", (8, 8)).save(file, "BMP")
+    data = bytearray(file.getvalue())
+    data[18:26] = struct.pack("<ii", 60_000, 60_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read.probe(bytes(data)).width == 60_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024

@@ -224,8 +224,9 @@ def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
     with pillow_image(name, file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
         if mode == "P":
-            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-            target = "L" if (colours == colours[:, :1]).all() else "RGB"
+            # not getpalette, which decodes the pixels first
+            colours, step = bytes(image.palette.palette), len(image.palette.rawmode or image.palette.mode)
+            target = "L" if colours[::step] == colours[1::step] == colours[2::step] else "RGB"
         else:
             target = {"1": "L", "L": "L", "RGBA": "RGBA"}.get(mode, "RGB")
 
