@@ -10,7 +10,7 @@ import typer
 from liif_cli.cli import options
 from liif_cli.cli.commands import Command, Group
 from liif_cli.cli.explanations import noted
-from liif_cli.cli.streams import result, say
+from liif_cli.cli.streams import one_line, result, say
 from liif_cli.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     from liif_cli.machine.memory import format_bytes
 
     size = format_bytes(entry.bytes) if entry.bytes is not None else "?"
-    return entry.name, entry.where, size, f"{entry.parameters:,}", entry.licence, _scores(entry.scores)
+    name, licence = one_line(entry.name), one_line(entry.licence)  # anyone's, in the Hub's cache
+    return name, entry.where, size, f"{entry.parameters:,}", licence, _scores(entry.scores)
 
 
 def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:

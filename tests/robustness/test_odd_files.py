@@ -89,3 +89,11 @@ def test_a_damaged_archive_is_damaged_whatever_is_raised(shared: Path, tmp_path:
     with pytest.raises(CheckpointError, match="damaged"):
         unpack_images(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_a_name_or_header_steers_a_terminal() -> None:
+    from liif_cli.cli.streams import visible
+
+    shown = visible("a\x1b[31m\x07\r\u202eb\nc")
+    assert shown == "a\\x1b[31m\\x07\\r\\u202eb\nc"
+    assert visible("caf\u00e9 \u56fe.png") == "caf\u00e9 \u56fe.png"
