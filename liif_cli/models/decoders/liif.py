@@ -40,6 +40,7 @@ class LIIF(Decoder):
     """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
 
     Its halo is for unfolding and for the ensemble's neighbour (without an ensemble the nearest code may be the next one too).
+    On x86 processors `render` computes the same bits for any chunks, parts and batches of the same codes.
     """
 
     Config = LIIFConfig

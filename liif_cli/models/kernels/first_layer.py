@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from liif_cli.machine.precision import fast_bf16_cpu
+from liif_cli.models.kernels.hidden_layers import least_rows, with_rows
 from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.kernels.neighbours import Neighbours
 
@@ -92,7 +93,7 @@ class ProductStrip:
             left[..., :HALVES] = y.unsqueeze(1)
             for codes_of, pixels in rows.runs():
                 part = slice(pixels.start * count, pixels.stop * count)
-                torch.mm(self.left[part], right[codes_of[neighbour] - first], out=flat[neighbour, part])
+                _multiply(self.left[part], right[codes_of[neighbour] - first], flat[neighbour, part])
         relu_(flat)
 
     @staticmethod
@@ -101,6 +102,15 @@ class ProductStrip:
         as three quarters of a hidden layer; in one that is narrower its rows are few."""
         span = int(columns.code.max() - columns.code.min()) + 1
         return max(1, min(WIDEST, (width - SHARED) * len(columns) // span))
+
+
+def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
+    """into = left @ right, with rows that do not depend on how many there are."""
+    least = least_rows(right)
+    if len(left) >= least:
+        torch.mm(left, right, out=into)
+    else:
+        into.copy_(with_rows(lambda rows: torch.mm(rows, right), least)(left))
 
 
 def _halves(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

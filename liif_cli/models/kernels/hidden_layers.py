@@ -13,6 +13,12 @@ from torch.nn import functional as F
 
 Layer = Callable[[Tensor], Tensor]
 PIECE = 2048  # rows that become float32 at once
+# A row has to become the same however many are multiplied with it, but small products go to other kernels, which add up in
+# another order: MKL has one for fewer than 4 rows of float32 and oneDNN one for a single row of bf16 (AVX-512 without bf16
+# instructions); products of 16 bits with at most 16^3 multiplications never reach oneDNN, since torch does those itself.
+LEAST_ROWS = 4
+LEAST_MULTIPLICATIONS = 16**3 + 1
+FLOAT32_SUMS = 1e-6  # how much the order of addition may change a sum of about 1 in float32
 
 
 def pack(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[list[Layer], Layer]:
@@ -23,10 +29,27 @@ def pack(linears: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[list[Layer],
     """
     fused = linears[0].weight.device.type == "cpu" and works(dtype)
     make_hidden, make_last = (_fused_hidden, _fused_last) if fused else (_plain_hidden, _plain_last)
-    parameters = [(linear.weight.detach(), linear.bias.detach()) for linear in linears]
-    return [make_hidden(weight.to(dtype), bias.to(dtype)) for weight, bias in parameters[:-1]], make_last(
-        parameters[-1][0].to(dtype), parameters[-1][1].float()
-    )
+    parameters = [(linear.weight.detach().to(dtype), linear.bias.detach()) for linear in linears]
+    hidden = [with_rows(make_hidden(w, b.to(dtype)), least_rows(w)) for w, b in parameters[:-1]]
+    weight, bias = parameters[-1]
+    return hidden, with_rows(make_last(weight, bias.float()), least_rows(weight))
+
+
+def least_rows(weight: Tensor) -> int:
+    """How many rows a product with `weight`, a matrix, needs for the kernel that large products go to."""
+    if weight.dtype == torch.float32:
+        return LEAST_ROWS
+    return max(LEAST_ROWS, -(-LEAST_MULTIPLICATIONS // weight.numel()))
+
+
+def with_rows(layer: Layer, least: int) -> Layer:
+    """`layer`, called with at least `least` rows: fewer are followed by zeros, whose results are dropped."""
+
+    def padded(x: Tensor) -> Tensor:
+        missing = least - len(x)
+        return layer(x) if missing <= 0 else layer(F.pad(x, (0, 0, 0, missing)))[: len(x)]
+
+    return padded
 
 
 def _plain_hidden(weight: Tensor, bias: Tensor) -> Layer:
@@ -35,11 +58,12 @@ def _plain_hidden(weight: Tensor, bias: Tensor) -> Layer:
 
 def _plain_last(weight: Tensor, bias: Tensor) -> Layer:
     weight = weight.float()
+    product = with_rows(lambda rows: F.linear(rows.float(), weight, bias), LEAST_ROWS)
 
     def last(x: Tensor) -> Tensor:
         # On the CPU in pieces, since all of `x` in float32 would be as much again as two 16-bit layers.
         pieces = torch.split(x, PIECE) if x.device.type == "cpu" else (x,)
-        return torch.cat([F.linear(rows.float(), weight, bias) for rows in pieces])
+        return torch.cat([product(rows) for rows in pieces])
 
     return last
 
@@ -79,10 +103,11 @@ def works(dtype: torch.dtype) -> bool:
     """Whether the fused operators exist on this machine and give what the public functions give. Never raises."""
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random).to(dtype) for shape in ((48, 64), (32, 64)))
-    bias = torch.randn(32, generator=random).to(dtype)
-    hidden, last = F.linear(x.float(), weight.float(), bias.float()).relu(), F.linear(x.float(), weight.float())
-    step = torch.finfo(dtype).eps
-    fine = step if dtype == torch.float16 else max(step**2, 1e-6)
+    weight, bias = weight / 8, torch.randn(32, generator=random).to(dtype)  # results of about 1
+    hidden = F.linear(x.double(), weight.double(), bias.double()).relu().float()
+    last = F.linear(x.double(), weight.double()).float()
+    step = max(torch.finfo(dtype).eps, FLOAT32_SUMS)
+    fine = step if dtype == torch.float16 else max(step**2, FLOAT32_SUMS)
     try:
         close = torch.allclose(_fused_hidden(weight, bias)(x).float(), hidden, rtol=step, atol=step)
         return close and torch.allclose(_fused_last(weight, torch.zeros(32))(x), last, rtol=fine, atol=fine)
