@@ -1,8 +1,15 @@
 """Native bf16 is found by every way there is, and never guessed."""
 
+import pytest
 import torch
 
 from liif_cli.machine import precision
+
+
+@pytest.fixture(autouse=True)
+def no_limits(monkeypatch):
+    for name in precision.LIMITS:
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_answers_on_this_machine():
@@ -26,6 +33,22 @@ def test_fp16_counts_only_on_its_own_matrix_unit(monkeypatch):
     ):
         monkeypatch.setattr(precision, "_capabilities", lambda found=found: found)
         assert precision.fast_fp16_cpu() is answer
+
+
+@pytest.mark.parametrize("name", precision.LIMITS)
+def test_what_onednn_must_not_use_does_not_count(monkeypatch, name):
+    monkeypatch.setattr(precision, "_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True, "amx_fp16": True})
+    for limit, bf16, fp16 in (
+        ("AVX2", False, False),
+        ("avx512_core", False, False),
+        ("AVX512_CORE_BF16", True, False),
+        ("AVX512_CORE_AMX", True, False),
+        ("AVX512_CORE_AMX_FP16", True, True),
+        ("ALL", True, True),
+        ("no such thing", True, True),
+    ):
+        monkeypatch.setenv(name, limit)
+        assert (precision.fast_bf16_cpu(), precision.fast_fp16_cpu()) == (bf16, fp16), limit
 
 
 def test_avx2_and_other_reduced_formats_do_not_count(monkeypatch):
