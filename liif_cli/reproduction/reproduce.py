@@ -97,7 +97,7 @@ def _check(wanted: Wanted) -> None:
         return
     if bool(wanted.budget) == bool(wanted.hours):
         raise UsageError(
-            "either a budget or hours are needed", hint="--budget 0.001, or --hours 2; or --model ROW=FILE"
+            "either a budget or hours are needed", hint="a budget of 0.001, say, or 2 hours; or a model for each row"
         )
     if min(wanted.budget, wanted.hours) < 0 or wanted.budget > 1:
         raise UsageError("a budget is a share of the paper's, up to 1; hours are positive")
@@ -250,7 +250,7 @@ def _differences(wanted: Wanted, plan: Mapping[str, Any], scores: report.Scores)
 def _figure(wanted: Wanted, models: Mapping[str, SRModel], out: Path, plan: Mapping[str, Any]) -> str:
     """A sheet of the image at x30 by each row."""
     if wanted.image is None:
-        raise UsageError(f"{wanted.table.name} needs an image", hint="--image FILE, such as 48x48 pixels")
+        raise UsageError(f"{wanted.table.name} needs an image", hint="give an image, of 48x48 pixels, say")
     low, scale = read_picture(wanted.image), round(wanted.table.scales[0])
     height, width = low.shape[0] * scale, low.shape[1] * scale
     grid = Grid.whole((low.shape[0], low.shape[1]), (height, width))

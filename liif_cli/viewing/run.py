@@ -52,7 +52,7 @@ class Address:
             listener.close()
             reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"cannot listen on {self.host}:{self.port}: {reason}", hint="--port 0 picks a free one"
+                f"cannot listen on {self.host}:{self.port}: {reason}", hint="port 0 picks a free one"
             ) from None
         return listener
 
