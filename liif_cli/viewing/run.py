@@ -92,13 +92,15 @@ def serve(service: Service, address: Address, ready: Callable[[str], None]) -> N
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=16384,
     )
-    threading.Thread(target=_warm, args=(service,), daemon=True).start()
+    warming = threading.Thread(target=_warm, args=(service,))
+    warming.start()
     ready(address.url(listener))
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
         service.workshop.close()
         listener.close()
+        warming.join()  # an interpreter that ends under a thread inside torch aborts
 
 
 def open_browser(url: str) -> None:
