@@ -281,6 +281,48 @@ def test_a_part_of_a_grid_is_the_crop(names: tuple[str, str]) -> None:
     np.testing.assert_allclose(rendered(model, part), rendered(model, whole)[7:31, 40:74], atol=1e-5, rtol=0)
 
 
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets torch's number of threads for this test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@every_model
+def test_cutting_changes_8_bits_at_rounding_ties_only(names: tuple[str, str], threads: Callable[[int], None]) -> None:
+    """Tiles, batches and threads, in float32."""
+    model, grid = build(names), Grid.whole(SIZE, (60, 74))
+    whole = rendered(model, grid)
+    bound = 1e-6 * max(1, np.abs(whole).max())
+    batch = model.bind(model.encode(torch.cat([pixels(IMAGE[::-1]), pixels()])), grid.rows, grid.columns)
+    others = [model.render(batch, grid.rows, grid.columns)[1].numpy()]
+    for count, side in ((1, 9), (2, None), (3, None), (3, 13)):
+        threads(count)
+        others.append(rendered(model, grid, side))
+    for other in others:
+        np.testing.assert_allclose(other, whole, atol=bound, rtol=0)
+        differ = np.rint(255 * other) != np.rint(255 * whole)
+        assert (np.abs(255 * whole[differ] % 1 - 0.5) <= 255 * bound).all()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@every_model
+def test_cutting_changes_16_bits_by_one_level_at_most(
+    names: tuple[str, str], precision: str, threads: Callable[[int], None]
+) -> None:
+    model, grid = build(names), Grid.whole(SIZE, (60, 74))
+    if DTYPES[precision] not in model.dtypes:
+        pytest.skip("it does not compute in it")
+    for parameter in model.decoder.parameters():
+        parameter.mul_(0.5 if parameter.ndim > 1 else 1)  # colours in [0, 1], for which the bound is meant
+    whole = rendered(model, grid, precision=precision)
+    for count, side in ((1, 9), (3, None), (3, 13)):
+        threads(count)
+        other = rendered(model, grid, side, precision=precision)
+        assert np.abs(np.rint(255 * other) - np.rint(255 * whole)).max() <= 1
+
+
 def reach(model: SRModel) -> int:
     """How far from its lower code or the next one a query's colours depend on the image: by the gradients, of which none is
     exactly zero within reach, however small it is."""
