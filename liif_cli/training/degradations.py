@@ -1,4 +1,4 @@
-"""How a low-resolution patch is made from a high-resolution one: the paper's clean way, and what the web does to photos."""
+"""How a low-resolution patch is made from a high-resolution one: the paper's clean way, and what the web does to photographs."""
 
 import io
 from collections.abc import Callable
@@ -18,9 +18,13 @@ KERNELS = (
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
 )
+CLEAN = 0.15  # share of the pairs that stay clean, so that a model does not forget what to do with a good image
+BLURRED, NOISY, COMPRESSED, TWICE = 0.15, 0.4, 0.9, 0.3  # shares of the others
+BETWEEN = 0.25  # share that is reduced by way of a size between, half of these compressed there
 QUALITY = (30, 96)  # of JPEG and WebP, half-open
-SIGMA = (0.2, 1.2)  # of the blur, in LR pixels
-NOISE = (0.5, 8.0)  # standard deviation, in 8-bit levels
+SIGMA = (0.2, 1.0)  # of the blur, in LR pixels
+NOISE = 8.0  # largest standard deviation, in 8-bit levels
+SHOT = 0.3  # largest variance per level of Poisson noise, in levels
 
 
 def clean(hr: Pixels, size: int, rng: np.random.Generator | None = None) -> Pixels:
@@ -31,44 +35,52 @@ def clean(hr: Pixels, size: int, rng: np.random.Generator | None = None) -> Pixe
 
 
 def photo(hr: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """HR -> LR as pictures on the web come about: blur, reduction by varied kernels, noise, and JPEG or WebP, in any order.
+    """HR -> LR as images on the web come about: some blur, a reduction by any kernel, noise, and JPEG or WebP, once or twice.
 
-    Compression always comes last once more for half of the pictures, as a re-upload; one in ten stays clean, so that a model
-    trained on these does not forget what to do with a good picture.
+    A share stays clean. Blur is rare and slight: the more of it is trained for, the softer everything else becomes.
     """
-    if rng.random() < 0.1:
+    if rng.random() < CLEAN:
         return clean(hr, size)
-    steps: list[Callable[[Image.Image, int, np.random.Generator], Image.Image]] = [blur, reduce, noise, compress]
-    image = Image.fromarray(hr)
-    for index in rng.permutation(len(steps)):
-        image = steps[index](image, size, rng)
-    if rng.random() < 0.5:
+    image = blur(Image.fromarray(hr), size, rng)
+    image = noise(reduce(image, size, rng), size, rng)
+    if rng.random() < COMPRESSED:
+        image = compress(image, size, rng)
+    if rng.random() < TWICE:
         image = compress(image, size, rng)
     return np.array(image)
 
 
 def blur(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Gaussian blur of half of the pictures; its width is meant in LR pixels at whatever size the picture has now."""
-    if rng.random() < 0.5:
+    """Gaussian blur of a share of the images; its width is meant in LR pixels at whatever size the image has now."""
+    if rng.random() >= BLURRED:
         return image
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(*SIGMA) * image.width / size))
 
 
 def reduce(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Reduction to `size` by a kernel by chance, for a third of the pictures by way of a size between."""
-    if rng.random() < 1 / 3 and image.width > size:
+    """Reduction to `size`: by bicubic for half of the images, else by any kernel; for a share by way of a size between."""
+    if rng.random() < BETWEEN and image.width > size:
         between = int(rng.integers(size, image.width + 1))
-        image = image.resize((between, between), KERNELS[rng.integers(len(KERNELS))])
-    return image.resize((size, size), KERNELS[rng.integers(len(KERNELS))])
+        image = image.resize((between, between), kernel(rng))
+        image = compress(image, size, rng) if rng.random() < 0.5 else image
+    return image.resize((size, size), kernel(rng))
+
+
+def kernel(rng: np.random.Generator) -> Image.Resampling:
+    """Bicubic half of the time, else any of `KERNELS`."""
+    return Image.Resampling.BICUBIC if rng.random() < 0.5 else KERNELS[rng.integers(len(KERNELS))]
 
 
 def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Gaussian noise, gray or coloured, for half of the pictures."""
-    if rng.random() < 0.5:
+    """Noise in a share of the images, gray or coloured: Gaussian, in half of them growing with the light (Poisson's)."""
+    if rng.random() >= NOISY:
         return image
-    shape = (image.height, image.width, int(rng.choice((1, 3))))
-    noisy = np.asarray(image) + rng.uniform(*NOISE) * rng.standard_normal(shape, dtype=np.float32)
-    return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+    levels = np.asarray(image).astype(np.float32)
+    variance = rng.uniform(0, NOISE) ** 2
+    if rng.random() < 0.5:
+        variance = 0.5 * variance + rng.uniform(0, SHOT) * levels
+    normal = rng.standard_normal((image.height, image.width, int(rng.choice((1, 3)))), dtype=np.float32)
+    return Image.fromarray(np.clip(np.rint(levels + np.sqrt(variance) * normal), 0, 255).astype(np.uint8))
 
 
 def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
@@ -80,7 +92,7 @@ def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.I
     top, left = (int(n) for n in rng.integers(0, 16, 2))
     edges = ((top, 15 - top), (left, 15 - left), (0, 0))
     padded = Image.fromarray(np.pad(np.asarray(image), edges, mode="edge"))
-    form = "WEBP" if rng.random() < 0.25 else "JPEG"
+    form = "WEBP" if rng.random() < 0.2 else "JPEG"
     quality = int(rng.integers(*QUALITY))
     options = {"subsampling": int(rng.choice((0, 2)))} if form == "JPEG" else {"method": 0}
     buffer = io.BytesIO()

@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from liif_cli.training.degradations import BLURRED, CLEAN, COMPRESSED, NOISE, NOISY, QUALITY, SHOT, SIGMA, TWICE
 from liif_cli.training.pairs import GOLDEN, MASK, scramble
 
-CLEAN = 0.2  # share of the pairs that stay clean, so that a model does not forget what to do with a good image
-BLURRED, NOISY, COMPRESSED, TWICE = 0.3, 0.5, 0.9, 0.3  # shares of the others
-SIGMA = (0.2, 1.0)  # of the blur, in LR pixels
-NOISE = 8.0  # largest standard deviation, in 8-bit levels; small ones are more frequent
-SHOT = 0.3  # largest variance per level of Poisson noise, in levels
-QUALITY = (30.0, 96.0)
 BLOCK = 8
 
 # ITU-T T.81, Annex K; and the table that mozjpeg takes by default for both (after N. Robidoux).
@@ -125,8 +120,8 @@ def noisy(levels: Tensor, some: Tensor, chance: Tensor, key: Tensor) -> Tensor:
         2 * math.pi * angle
     )  # Box and Muller's way to normal numbers
     normal = torch.where((chance[:, 0] < 0.5).view(-1, 1, 1, 1), coloured, coloured[:, :1])
-    variance = (NOISE * chance[:, 1].square()).square().view(-1, 1, 1, 1)
-    shot = SHOT * chance[:, 2].square().view(-1, 1, 1, 1) * levels
+    variance = (NOISE * chance[:, 1]).square().view(-1, 1, 1, 1)
+    shot = SHOT * (2 * chance[:, 2] - 1).view(-1, 1, 1, 1) * levels
     variance = torch.where((chance[:, 2] < 0.5).view(-1, 1, 1, 1), variance, 0.5 * variance + shot)
     return torch.where(some.view(-1, 1, 1, 1), (levels + variance.sqrt() * normal).round().clamp(0, 255), levels)
 
