@@ -55,13 +55,13 @@ def fit(
     from liif_cli.machine.files import check_target
     from liif_cli.rendering.sizes import check_pixels, make_grid
     from liif_cli.training import siren
-    from liif_cli.training.sources import read_picture
+    from liif_cli.training.sources import read_image
 
     scale, size = one_side(context, "scale", scale, "size", size)
     target = parse_target(scale, size)
     path = output or image.with_name(f"{image.stem}_siren_{target.label}.png")
     check_target(path, overwrite)
-    pixels = read_picture(image)
+    pixels = read_image(image)
     grid = make_grid((pixels.shape[0], pixels.shape[1]), target)
     check_pixels(grid.shape, max_pixels)
     with fit_bar(image.stem, iterations, quiet) as progress:

@@ -1,7 +1,7 @@
 """`liif reproduce`: a table or a figure of the paper, from end to end."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,16 +16,18 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of runs, scores and the table.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="FOLDER", help="Images to train on, recursively. May be repeated."),
+        typer.Option("--data", metavar="FOLDER", help="Folder of training images, searched recursively. Repeatable."),
     ] = None,
     budget: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the paper's iterations for every row: 0.001.")
+        float, typer.Option(metavar="SHARE", help="Share of the paper's iterations for every row, e.g. 0.001.")
     ] = 0.0,
-    hours: Annotated[float, typer.Option(metavar="H", help="Or hours of training for all rows together.")] = 0.0,
+    hours: Annotated[
+        float, typer.Option(metavar="H", help="Hours of training for all rows together, instead of --budget.")
+    ] = 0.0,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ROW=FILE", help="A checkpoint for a row, by its preset; then nothing is trained. Repeatable."
+            metavar="ROW=FILE", help="A checkpoint for a row, named by its preset; the row is not trained. Repeatable."
         ),
     ] = None,
     dataset: Annotated[
@@ -35,16 +37,16 @@ def reproduce(
     data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the sets are, as for liif eval.")] = None,
     scale: Annotated[str | None, typer.Option("--scale", "-s", metavar="S,S...", help="Default: the table's.")] = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The input of a figure: 48x48 pixels, say.")
+        Path | None, typer.Option(metavar="FILE", help="The input image of a figure, e.g. of 48x48 pixels.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A value of every recipe: batch=4. May be repeated."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A value for every recipe, e.g. batch=4. Repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
-    """Reproduce a table or a figure of the LIIF paper: train every row equally, and print its scores beside the published ones.
+    """Reproduce a table or a figure of the LIIF paper: train every row equally, and print scores next to the published ones.
 
     Examples:
 
@@ -58,6 +60,7 @@ def reproduce(
     from liif_cli.reproduction.reproduce import Wanted, parse_models
     from liif_cli.reproduction.reproduce import reproduce as reproduced
     from liif_cli.reproduction.tables import TABLES
+    from liif_cli.training.recipe import parse_settings
 
     wanted = Wanted(
         TABLES[chosen],
@@ -74,13 +77,3 @@ def reproduce(
     )
     text = reproduced(wanted, out, lambda note: None if quiet else say(f"Note: {note}"))
     result(text.rstrip("\n"))
-
-
-def parse_settings(texts: list[str]) -> dict[str, Any]:
-    """`a.b=1`, ... as nested dictionaries; values are TOML, and text where they are not. Raises `UsageError`."""
-    from liif_cli.training.recipe import merge, parse_setting
-
-    found: dict[str, Any] = {}
-    for text in texts:
-        found = merge(found, parse_setting(text))
-    return found

@@ -1,8 +1,7 @@
-"""`liif train`: train a model from scratch, from a checkpoint, or on from where a run stopped."""
+"""`liif train`: train a model from scratch or from a checkpoint, or continue a run."""
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,20 +20,20 @@ DEFAULT_PRESET = "light"
 def train(
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="FOLDER", help="Pictures to train on, recursively. May be repeated."),
+        typer.Option("--data", metavar="FOLDER", help="Folder of training images, searched recursively. Repeatable."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="RUN", help="Folder of the new run.")] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Recipe: a preset, see --presets. Default: that of --model, or {DEFAULT_PRESET}."
+            metavar="NAME", help=f"Recipe: a preset, see --presets. Default: the one for --model, or {DEFAULT_PRESET}."
         ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Recipe: a TOML file, instead of a preset.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run exactly where its last checkpoint left it.")
+        Path | None, typer.Option(metavar="RUN", help="Continue a run exactly from its last checkpoint.")
     ] = None,
     init: Annotated[
         str | None,
@@ -43,28 +42,28 @@ def train(
     fork: Annotated[
         Path | None,
         typer.Option(
-            metavar="RUN", help="Start a new run from another's weights, EMA and optimiser (a cool-down, say)."
+            metavar="RUN", help="Start a new run from another run's weights, EMA and optimiser, e.g. for a decay."
         ),
     ] = None,
     val: Annotated[
-        list[Path] | None, typer.Option("--val", metavar="FOLDER", help="Pictures to validate on. May be repeated.")
+        list[Path] | None, typer.Option("--val", metavar="FOLDER", help="Folder of validation images. Repeatable.")
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop cleanly after this long: 90s, 45m, 8h, 1h30m.")
+        str | None, typer.Option(metavar="TIME", help="Stop cleanly after this time: 90s, 45m, 8h, 1h30m.")
     ] = None,
-    iterations: Annotated[int | None, typer.Option(metavar="N", help="Optimiser steps in all.")] = None,
+    iterations: Annotated[int | None, typer.Option(metavar="N", help="Total optimiser steps.")] = None,
     batch: Annotated[int | None, typer.Option(metavar="N", help="Patches per step, over all processes.")] = None,
     patch: Annotated[int | None, typer.Option(metavar="N", help="Side of the LR patch in pixels.")] = None,
-    scale: Annotated[str | None, typer.Option(metavar="A,B|K", help="Range of the scales, 1,4, or one scale.")] = None,
-    queries: Annotated[int | None, typer.Option(metavar="N", help="HR pixels per patch that the loss sees.")] = None,
+    scale: Annotated[str | None, typer.Option(metavar="A,B|K", help="Range of scales, e.g. 1,4, or one scale.")] = None,
+    queries: Annotated[int | None, typer.Option(metavar="N", help="HR pixels per patch in the loss.")] = None,
     degrade: Annotated[
-        str | None, typer.Option(metavar="HOW", help="How LR is made: clean (bicubic), or photo (as on the web).")
+        str | None, typer.Option(metavar="HOW", help="How LR is made: clean (bicubic) or photo (like web images).")
     ] = None,
     lr: Annotated[float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate.")] = None,
     loss: Annotated[str | None, typer.Option(metavar="LOSS", help="l1, l2 or charbonnier.")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="PRECISION", help="auto (bf16 where fast), fp32, bf16, or fp16 (with a scaler)."),
+        typer.Option(metavar="PRECISION", help="auto (bf16 if fast), fp32, bf16, or fp16 (with loss scaling)."),
     ] = None,
     model: Annotated[
         str | None,
@@ -73,22 +72,25 @@ def train(
     device: Annotated[str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Threads that prepare batches.")] = None,
     threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads that compute on the CPU; 0 for torch's choice.")
+        int | None, typer.Option(metavar="N", help="Threads for computing on the CPU; 0: torch's default.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of weights, data order, crops and queries.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Random seed for weights, data order, crops and queries.")
+    ] = None,
     licence: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Of the weights, for the header and the card.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Licence of the weights, written to the checkpoint and the model card."),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any other value of the recipe: ema.decay=0.9995. May be repeated."
+            "--set", metavar="KEY=VALUE", help="Any other value of the recipe, e.g. ema.decay=0.9995. Repeatable."
         ),
     ] = None,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and exit.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False,
 ) -> None:
-    """Train a model; prints the path of the checkpoint, which any other command takes.
+    """Train a model and print the path of its checkpoint.
 
     Examples:
 
@@ -119,20 +121,19 @@ def train(
     if presets:
         list_presets()
         return
-    overrides = nested({key: value for key, value in flags.items() if value is not None})
-    overrides = laid_over(overrides, settings or [], model)
+    overrides = overridden({key: value for key, value in flags.items() if value is not None}, settings or [], model)
     seconds = parse_time(max_time) if max_time else 0
     if resume is not None:
         refuse(out=out, preset=preset, config=config, init=init, fork=fork)
     if init is not None and fork is not None:
-        raise UsageError("--init and --fork are two beginnings for one run")
+        raise UsageError("--init and --fork exclude each other")
     preset = preset or (preset_of(model) if model and config is None and fork is None else None)
     run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, overrides)
     go(run, recipe, init, fork, seconds, quiet)
 
 
 def go(run: "Run", recipe: "TrainConfig", init: str | None, fork: Path | None, max_time: float, quiet: bool) -> None:
-    """Train, and say how it ended."""
+    """Train, and report how it ended."""
     from liif_cli.cli.progress import Live
     from liif_cli.cli.streams import result, say
     from liif_cli.training.run_folder import Run
@@ -153,7 +154,7 @@ def go(run: "Run", recipe: "TrainConfig", init: str | None, fork: Path | None, m
 
 
 def list_presets() -> None:
-    """The presets' names, one a line."""
+    """Print the names of the presets, one per line."""
     from liif_cli.cli.streams import result
     from liif_cli.training.recipe import presets
 
@@ -162,21 +163,21 @@ def list_presets() -> None:
 
 
 def preset_of(model: str) -> str:
-    """The recipe for an architecture: of its own name, or else the one for decoders that are asked for queries."""
+    """The recipe for an architecture: the preset with its name, otherwise the one for decoders trained on queries."""
     from liif_cli.training.recipe import presets
 
     return model if model in presets() else "edsr-baseline-liif"
 
 
 def refuse(**options: Any) -> None:
-    """`UsageError` for the first option that was given; a resumed run has them already."""
+    """Raises `UsageError` for the first option that was given; a resumed run has these already."""
     for name, value in options.items():
         if value is not None:
-            raise UsageError(f"--{name} makes no sense with --resume", hint="a resumed run keeps its own")
+            raise UsageError(f"cannot combine --{name} with --resume: a resumed run keeps its own")
 
 
 def open_run(folder: Path, overrides: dict[str, Any]) -> "tuple[Run, TrainConfig]":
-    """An existing run and its recipe, with `overrides` laid over it for good."""
+    """An existing run and its recipe with `overrides`, which are saved in the run."""
     import json
 
     from liif_cli.machine.files import write_bytes
@@ -194,15 +195,15 @@ def open_run(folder: Path, overrides: dict[str, Any]) -> "tuple[Run, TrainConfig
 def new_run(
     out: Path | None, preset: str | None, config: Path | None, fork: Path | None, overrides: dict[str, Any]
 ) -> "tuple[Run, TrainConfig]":
-    """A new run in `out`, by a preset or a file; a fork's default is the recipe of the run it comes from."""
+    """A new run in `out`, by a preset or a file. A fork's default recipe is that of the run it comes from."""
     from liif_cli.training.recipe import merge, read
     from liif_cli.training.run_folder import Run
     from liif_cli.training.train import check
 
     if out is None:
-        raise UsageError("a new run needs a folder", hint="--out RUN; or go on with one: --resume RUN")
+        raise UsageError("a new run needs a folder", hint="--out RUN; or continue a run: --resume RUN")
     if preset is not None and config is not None:
-        raise UsageError("--preset and --config are two recipes for one run")
+        raise UsageError("--preset and --config exclude each other")
     if fork is not None and preset is None and config is None:
         parent = Run.open(fork)
         recipe = parent.parsed_config(merge(parent.config(), overrides))
@@ -219,7 +220,7 @@ def parse_scale(text: str) -> tuple[float, float]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2):
-        raise UsageError(f"{text!r} is no scale and no range of scales", hint="--scale 1,4 or --scale 2")
+        raise UsageError(f"{text!r} is not a scale or a range of scales", hint="--scale 1,4 or --scale 2")
     return numbers[0], numbers[-1]
 
 
@@ -227,44 +228,14 @@ def parse_time(text: str) -> float:
     """`90`, `90s`, `45m`, `1h30m` -> seconds. Raises `UsageError`."""
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if not text.strip() or match is None:
-        raise UsageError(f"{text!r} is no length of time", hint="90s, 45m, 8h or 1h30m")
+        raise UsageError(f"{text!r} is not a duration", hint="90s, 45m, 8h or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
 
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
-    result: dict[str, Any] = {}
-    for key, value in flat.items():
-        *tables, last = key.split(".")
-        place = result
-        for table in tables:
-            place = place.setdefault(table, {})
-        place[last] = value
-    return result
+def overridden(flags: dict[str, Any], settings: list[str], model: str | None) -> dict[str, Any]:
+    """What the command line sets in the recipe: by its own options, by `--set` and by `--model`. Raises `UsageError`."""
+    from liif_cli.training.recipe import architecture, merge, nested, parse_settings
 
-
-def laid_over(overrides: dict[str, Any], settings: list[str], model: str | None) -> dict[str, Any]:
-    """`overrides` with those of `--set` and `--model`. A value of --set is TOML; what is no TOML is text."""
-    from liif_cli.training.recipe import merge
-
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise UsageError(f"{setting!r} sets nothing", hint="--set KEY=VALUE, such as --set ema.decay=0.9995")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        overrides = merge(overrides, nested({key.strip(): value}))
+    overrides = merge(nested(flags), parse_settings(settings))
     return merge(overrides, {"model": architecture(model)}) if model else overrides
-
-
-def architecture(name: str) -> dict[str, Any]:
-    """The config of a known architecture, as a dictionary. Raises `UsageError`."""
-    from liif_cli.models.registry import PRESETS
-    from liif_cli.models.schema import to_dict
-
-    if name not in PRESETS:
-        raise UsageError(f"there is no architecture {name}", hint=f"one of {', '.join(PRESETS)}")
-    return to_dict(PRESETS[name])

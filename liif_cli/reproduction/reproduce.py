@@ -39,7 +39,7 @@ from liif_cli.training import siren
 from liif_cli.training.events import Event, Step
 from liif_cli.training.recipe import TrainConfig, merge, read
 from liif_cli.training.run_folder import Run
-from liif_cli.training.sources import find_pictures, read_picture
+from liif_cli.training.sources import find_images, read_image
 from liif_cli.training.train import check, train
 
 PROBE = 5  # iterations by which the time of one is measured
@@ -102,7 +102,7 @@ def _check(wanted: Wanted) -> None:
     if min(wanted.budget, wanted.hours) < 0 or wanted.budget > 1:
         raise UsageError("a budget is a share of the paper's, up to 1; hours are positive")
     if not wanted.data:
-        raise UsageError("there is no training data", hint="name a folder of images", remedy="data")
+        raise UsageError("no training data given", hint="name a folder of images", remedy="data")
 
 
 def _presets(wanted: Wanted) -> list[str]:
@@ -232,7 +232,7 @@ def _differences(wanted: Wanted, plan: Mapping[str, Any], scores: report.Scores)
     if wanted.models:
         said.append("Models: given checkpoints, " + ", ".join(f"{row} = {file}" for row, file in wanted.models.items()))
     else:
-        images = len(find_pictures(wanted.data))
+        images = len(find_images(wanted.data))
         share = [f"{preset} {count:,}" for preset, count in plan["iterations"].items()]
         own = read(next(iter(plan["iterations"]))).iterations
         part = next(iter(plan["iterations"].values())) / own
@@ -251,7 +251,7 @@ def _figure(wanted: Wanted, models: Mapping[str, SRModel], out: Path, plan: Mapp
     """A sheet of the image at x30 by each row."""
     if wanted.image is None:
         raise UsageError(f"{wanted.table.name} needs an image", hint="give an image, of 48x48 pixels, say")
-    low, scale = read_picture(wanted.image), round(wanted.table.scales[0])
+    low, scale = read_image(wanted.image), round(wanted.table.scales[0])
     height, width = low.shape[0] * scale, low.shape[1] * scale
     grid = Grid.whole((low.shape[0], low.shape[1]), (height, width))
     panels = [Panel("input", np.asarray(low.repeat(scale, 0).repeat(scale, 1)))]

@@ -4,11 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from liif_cli.errors import UsageError
-from liif_cli.models.registry import PRESETS
-from liif_cli.models.schema import to_dict
 from liif_cli.training import train as training
-from liif_cli.training.recipe import TrainConfig, merge, read
+from liif_cli.training.recipe import TrainConfig, architecture, merge, nested, read
 from liif_cli.training.run_folder import Run
 
 DEFAULT_PRESET = "edsr-baseline-liif"
@@ -26,21 +23,19 @@ def train(
     max_time: float = 0,
     watch: Callable[[Any], None] | None = None,
 ) -> Path:
-    """Train a model and return its checkpoint's path, which `load_model` takes.
+    """Train a model and return the path of its checkpoint, which `load_model` takes.
 
-    out: the run's folder. data: folders of images for a new run; None goes on with the run that is in `out`. val: folders for
-    validation. preset: the recipe. model: another architecture than the preset's. settings: values of the recipe by their
-    names: {"iterations": 1000, "optimiser.lr": 1e-4}. init: a checkpoint whose weights to start from. max_time: seconds after
-    which it stops, to be continued; 0: none. watch: called with each event of `training.events`.
+    out: the run's folder. data: folders of images for a new run; None continues the run in `out`. val: folders of validation
+    images. preset: the recipe. model: an architecture that replaces the preset's. settings: recipe values by name, such as
+    {"iterations": 1000, "optimiser.lr": 1e-4}. init: a checkpoint whose weights the run starts from. max_time: seconds after
+    which the run stops, to be continued later; 0: no limit. watch: called with each event of `training.events`.
 
-    Raises `UsageError` for values that make no sense, `InputError`, `OutputError`, and KeyboardInterrupt after Ctrl-C, when
-    the run is saved.
+    Raises `UsageError` for invalid values, `InputError`, `OutputError`, and, after Ctrl-C, KeyboardInterrupt once the run is
+    saved.
     """
     overrides = nested(settings or {})
     if model is not None:
-        if model not in PRESETS:
-            raise UsageError(f"{model!r} is not an architecture", hint=f"one of {', '.join(PRESETS)}", argument="model")
-        overrides = merge(overrides, {"model": to_dict(PRESETS[model])})
+        overrides = merge(overrides, {"model": architecture(model)})
     if data is None:
         run = Run.open(Path(out))
         recipe = run.parsed_config(merge(run.config(), overrides))
@@ -63,15 +58,3 @@ def _recipe(
     recipe = read(preset, merge(overrides, {"data": folders}))
     training.check(recipe)
     return recipe
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} -> {"a": {"b": 1}}."""
-    result: dict[str, Any] = {}
-    for key, value in flat.items():
-        *tables, last = key.split(".")
-        place = result
-        for table in tables:
-            place = place.setdefault(table, {})
-        place[last] = value
-    return result

@@ -1,4 +1,4 @@
-"""How a low-resolution patch is made from a high-resolution one: the paper's clean way, and what the web does to photographs."""
+"""How a low-resolution patch is made from a high-resolution one: cleanly, as in the paper, or degraded as on the web."""
 
 import io
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Imag
     if rng.random() >= NOISY:
         return image
     levels = np.asarray(image).astype(np.float32)
-    variance = rng.uniform(0, NOISE) ** 2
+    variance: float | NDArray[np.floating] = rng.uniform(0, NOISE) ** 2
     if rng.random() < 0.5:
         variance = 0.5 * variance + rng.uniform(0, SHOT) * levels
     normal = rng.standard_normal((image.height, image.width, int(rng.choice((1, 3)))), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""What the web does to photographs, on a batch of patches and on their own device: blur, kernels, noise, JPEG.
+"""`degradations.photo` for a batch of patches on their own device: blur, kernels, noise, JPEG.
 
-`degradations.photo` for whole batches: the same kinds of damage in the order in which they mostly come about (blur and
-reduction, noise, compression once or twice). JPEG is the lossy half of the codec: colours to YCbCr, chroma halved or not, 8x8
-DCT, quantisation by the usual tables of a quality, and back. WebP has no place here.
+The degradations and their order are the same: blur and downsampling, noise, compression once or twice. JPEG is the lossy half
+of the codec: conversion to YCbCr, optional chroma subsampling, 8x8 DCT, quantisation by the tables of a quality, and back.
+WebP is not simulated.
 """
 
 import math
@@ -17,7 +17,7 @@ from liif_cli.training.pairs import GOLDEN, MASK, scramble
 
 BLOCK = 8
 
-# ITU-T T.81, Annex K; and the table that mozjpeg takes by default for both (after N. Robidoux).
+# ITU-T T.81, Annex K, and the table that mozjpeg uses by default for both components (after N. Robidoux).
 LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
 18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
 CHROMA = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
@@ -28,7 +28,7 @@ MOZJPEG = """16 16 16 18 25 37 56 85 16 17 20 27 34 40 53 75 16 20 24 31 43 62 9
 
 @cache
 def tables(device: torch.device) -> Tensor:
-    """(2, 2, 8, 8) float32: the tables of quality 50, usual and mozjpeg's, of luma and of chroma."""
+    """The tables of quality 50, (2, 2, 8, 8) float32: standard and mozjpeg, luma and chroma."""
     rows = (LUMA, CHROMA), (MOZJPEG, MOZJPEG)
     return torch.tensor([[[float(n) for n in text.split()] for text in row] for row in rows], device=device).view(
         2, 2, 8, 8
@@ -36,7 +36,7 @@ def tables(device: torch.device) -> Tensor:
 
 
 def quantisers(base: Tensor, quality: Tensor) -> Tensor:
-    """The tables (..., 8, 8) of qualities (...) from those of quality 50, as libjpeg scales them: integers from 1 to 255."""
+    """The tables (..., 8, 8) of qualities (...), scaled from those of quality 50 as in libjpeg: integers from 1 to 255."""
     percent = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality).floor()[..., None, None]
     return ((base * percent + 50) / 100).floor().clamp(1, 255)
 
@@ -50,7 +50,7 @@ def dct(device: torch.device) -> Tensor:
 
 
 def quantised(plane: Tensor, table: Tensor) -> Tensor:
-    """(B, N, N) with levels around 0, N a multiple of 8, through quantisation by (B, 8, 8) and back."""
+    """(B, N, N) of levels around 0, N a multiple of 8, quantised by tables (B, 8, 8) and dequantised."""
     transform = dct(plane.device)
     batch, height, width = plane.shape
     blocks = plane.view(batch, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(
@@ -63,8 +63,10 @@ def quantised(plane: Tensor, table: Tensor) -> Tensor:
 
 
 def jpeg(levels: Tensor, quality: Tensor, halved: Tensor, mozjpeg: Tensor) -> Tensor:
-    """(B, 3, N, N) of whole levels, N a multiple of 16, as JPEG gives it back. quality (B,) from 1 to 100; halved (B,) bool:
-    chroma at half the size (4:2:0); mozjpeg (B,) bool: its tables."""
+    """(B, 3, N, N) of whole levels, N a multiple of 16, after JPEG compression.
+
+    quality: (B,), from 1 to 100. halved: (B,) bool, chroma at half the size (4:2:0). mozjpeg: (B,) bool, use its tables.
+    """
     r, g, b = levels.unbind(1)
     luma = (0.299 * r + 0.587 * g + 0.114 * b).round()
     blue, red = ((0.564334 * (b - luma)), (0.713267 * (r - luma)))
@@ -75,15 +77,18 @@ def jpeg(levels: Tensor, quality: Tensor, halved: Tensor, mozjpeg: Tensor) -> Te
     small = F.avg_pool2d(chroma, 2).round()
     whole = quantised(chroma.flatten(0, 1), fine[:, 1].repeat_interleave(2, 0)).view_as(chroma)
     half = quantised(small.flatten(0, 1), fine[:, 1].repeat_interleave(2, 0)).view_as(small).round().clamp(-128, 127)
-    half = F.interpolate(half, scale_factor=2, mode="bilinear")  # libjpeg's "fancy" way: weights 3/4 and 1/4
+    half = F.interpolate(half, scale_factor=2, mode="bilinear")  # libjpeg's "fancy upsampling": weights 3/4 and 1/4
     blue, red = torch.where(halved.view(-1, 1, 1, 1), half, whole).round().clamp(-128, 127).unbind(1)
     rgb = torch.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], 1)
     return rgb.round().clamp(0, 255)
 
 
 def compressed(levels: Tensor, some: Tensor, chance: Tensor) -> Tensor:
-    """Those of (B, 3, L, L) that `some` (B,) names through JPEG, by chance (B, 6) in [0, 1): quality, 4:2:0, tables, and where
-    the blocks begin, as a patch lies anywhere in its image."""
+    """(B, 3, L, L) after JPEG compression where `some` (B,) is set.
+
+    chance: (B, 6) in [0, 1), chooses the quality, 4:2:0, the tables and the origin of the blocks, because a patch may be
+    anywhere in its image.
+    """
     batch, _, size, _ = levels.shape
     room = -(-(size + BLOCK - 1) // (2 * BLOCK)) * 2 * BLOCK
     reach = torch.arange(room, device=levels.device)
@@ -99,7 +104,7 @@ def compressed(levels: Tensor, some: Tensor, chance: Tensor) -> Tensor:
 
 
 def blurred(levels: Tensor, some: Tensor, sigma: Tensor) -> Tensor:
-    """Those of (B, 3, L, L) that `some` (B,) names, by a Gaussian of `sigma` (B,) pixels; edges are repeated."""
+    """(B, 3, L, L), blurred where `some` (B,) is set by a Gaussian of `sigma` (B,) pixels; edges are repeated."""
     reach = torch.arange(-4, 5, device=levels.device)
     taps = torch.exp(-0.5 * (reach / sigma[:, None]).square())
     taps = taps / taps.sum(1, keepdim=True)
@@ -112,13 +117,14 @@ def blurred(levels: Tensor, some: Tensor, sigma: Tensor) -> Tensor:
 
 
 def noisy(levels: Tensor, some: Tensor, chance: Tensor, key: Tensor) -> Tensor:
-    """Those of (B, 3, L, L) that `some` names with Gaussian noise, gray or coloured, half of it growing with the light
-    (Poisson's), by chance (B, 3) and the pairs' keys (B,)."""
+    """(B, 3, L, L) with Gaussian noise where `some` (B,) is set.
+
+    The noise is gray or coloured; for half of the patches, part of its variance grows with the level (Poisson noise). It
+    follows from `chance` (B, 3) in [0, 1) and the pairs' keys (B,).
+    """
     size = math.prod(levels.shape[1:])
     radius, angle = hashed(key, 2 * size, 1000).view(-1, 2, *levels.shape[1:]).unbind(1)
-    coloured = (-2 * (1 - radius).log()).sqrt() * torch.cos(
-        2 * math.pi * angle
-    )  # Box and Muller's way to normal numbers
+    coloured = (-2 * (1 - radius).log()).sqrt() * torch.cos(2 * math.pi * angle)  # Box-Muller transform
     normal = torch.where((chance[:, 0] < 0.5).view(-1, 1, 1, 1), coloured, coloured[:, :1])
     variance = (NOISE * chance[:, 1]).square().view(-1, 1, 1, 1)
     shot = SHOT * (2 * chance[:, 2] - 1).view(-1, 1, 1, 1) * levels
@@ -127,15 +133,16 @@ def noisy(levels: Tensor, some: Tensor, chance: Tensor, key: Tensor) -> Tensor:
 
 
 def hashed(key: Tensor, count: int, first: int = 0) -> Tensor:
-    """(B, count) in [0, 1), float32: a pure function of the keys (B,) and of the places `first`, `first` + 1, ..."""
+    """Uniform values (B, count) in [0, 1), float32: a pure function of the keys (B,) and of columns from `first` on."""
     places = scramble(torch.arange(first + 1, first + count + 1, device=key.device) * GOLDEN & MASK)
     return (scramble(scramble(key)[:, None] ^ places) >> 8).float() / 2**24
 
 
 def photo(lr: Tensor, clean: Tensor, key: Tensor) -> Tensor:
-    """Most of `lr` damaged, and some of `clean` as they are, (B, 3, L, L) float32 of whole levels.
+    """Most patches of `lr` degraded, the others from `clean`: (B, 3, L, L) float32 of whole levels.
 
-    lr: reduced by kernels of all kinds. clean: the same by Pillow's bicubic. key: (B,) int64, from which all chance follows.
+    lr: downsampled by various kernels. clean: the same by Pillow's bicubic. key: (B,) int64, from which all random choices
+    follow.
     """
     chance = hashed(key, 21)
     out = blurred(lr, chance[:, 0] < BLURRED, SIGMA[0] + (SIGMA[1] - SIGMA[0]) * chance[:, 1]).round()

@@ -1,7 +1,7 @@
-"""Training data that lives on the accelerator: crops, reduction and sampling happen there, so that small networks do not wait.
+"""Training data in GPU memory: cropping, downsampling and sampling run there, so that small networks need not wait for data.
 
-The pairs are those of `pairs.Pairs`: same pictures, scales, crops and flips by the same numbers. Reduction is Pillow's
-bicubic to within one level. Which pixels are asked for is drawn on the device by a hash, so it differs from the CPU's draw.
+The pairs are those of `pairs.Pairs`: the same numbers give the same images, scales, crops and flips. LR is within one level
+of Pillow's bicubic. A hash on the device chooses the queried pixels, so these differ from the CPU's.
 """
 
 import math
@@ -20,22 +20,22 @@ Floats = NDArray[np.float64]
 
 
 class DevicePairs:
-    """`Pairs` served from the device's memory, clean or (`photo`) damaged as the web damages photographs."""
+    """`Pairs` served from the device's memory, clean or, with `photo`, degraded like photographs on the web."""
 
     def __init__(self, pairs: Pairs, device: torch.device, photo: bool = False) -> None:
         self.pairs, self.device, self.photo = pairs, device, photo
         self.largest = pairs.largest
-        pictures = [pairs.pictures[i] for i in range(len(pairs.pictures))]
-        self.shapes = np.array([picture.shape[:2] for picture in pictures])
+        images = [pairs.images[i] for i in range(len(pairs.images))]
+        self.shapes = np.array([image.shape[:2] for image in images])
         self.offsets = np.cumsum([0, *self.shapes.prod(1)])
         self.pixels = torch.empty(int(self.offsets[-1]), 3, dtype=torch.uint8, device=device)
         searched = len(self.pixels) if pairs.candidates > 1 else 0
         self.detail = torch.empty(2, searched, dtype=torch.int32, device=device)
-        for picture, start in zip(pictures, self.offsets.tolist(), strict=False):
-            flat = torch.from_numpy(picture.reshape(-1, 3)).to(device)
+        for image, start in zip(images, self.offsets.tolist(), strict=False):
+            flat = torch.from_numpy(image.reshape(-1, 3)).to(device)
             self.pixels[start : start + len(flat)] = flat
             if searched:
-                self.detail[:, start : start + len(flat)] = summed_detail(flat.view(picture.shape)[..., 1]).flatten(1)
+                self.detail[:, start : start + len(flat)] = summed_detail(flat.view(image.shape)[..., 1]).flatten(1)
         smallest = pairs.patch if pairs.identity else round(pairs.patch * pairs.scale[0])
         self.smallest = smallest
         sides = range(smallest, self.largest + 1)
@@ -46,25 +46,28 @@ class DevicePairs:
         self.reach = torch.arange(self.largest, device=device)
 
     def rows(self, numbers: range) -> Tensor:
-        """What chance decides about these pairs as a table, (B, columns) int64, on the CPU: side, length of the picture's rows,
-        key of the sampling, flips, start of the picture in the flat pixels, and top and left of each candidate."""
+        """Random choices for these pairs as a table, (B, columns) int64, on the CPU.
+
+        The columns are the side, the image's width, the key for sampling, the flips, the image's start in the flat pixels, and
+        top and left of each candidate.
+        """
         draws = self.pairs.draws(numbers)
-        shape = self.shapes[draws.picture]
+        shape = self.shapes[draws.image]
         corners = (draws.corners * (shape[:, None] - draws.side[:, None, None] + 1)).astype(np.int64)
         keys = [key_of(self.pairs.seed, number) for number in numbers]
-        starts = self.offsets[draws.picture]
+        starts = self.offsets[draws.image]
         table = np.column_stack([draws.side, shape[:, 1], keys, draws.flips, starts, corners.reshape(len(numbers), -1)])
         return torch.from_numpy(table)
 
     def batch(self, numbers: range) -> Batch | Patches:
-        """The pairs of these numbers; see `Batch` and `Patches`. All tensors are on the device; nothing here waits for it."""
+        """The pairs with these numbers, on the device; see `Batch` and `Patches`. Does not wait for the device."""
         return self.made(to_device(self.rows(numbers), self.device))
 
     def made(self, drawn: Tensor) -> Batch | Patches:
-        """The pairs that `rows` describes, of such a table on the device."""
-        side, stride, key, flips, picture = drawn[:, 0], drawn[:, 1], drawn[:, 2], drawn[:, 3:6].bool(), drawn[:, 6]
-        top, left = self._most_detailed(drawn[:, 7:].reshape(len(drawn), -1, 2), picture, stride, side).unbind(1)
-        start = picture + top * stride + left
+        """The pairs described by a table of `rows`, which is on the device."""
+        side, stride, key, flips, image = drawn[:, 0], drawn[:, 1], drawn[:, 2], drawn[:, 3:6].bool(), drawn[:, 6]
+        top, left = self._most_detailed(drawn[:, 7:].reshape(len(drawn), -1, 2), image, stride, side).unbind(1)
+        start = image + top * stride + left
         lr = turn(self._low(self._crops(start, stride, side), side, key), flips).to(torch.uint8)
         if not self.pairs.queries:
             return Patches(lr, self._crops(start, stride, side, flips), side)
@@ -75,7 +78,7 @@ class DevicePairs:
         return Batch(lr, rgb, position, cell)
 
     def _crops(self, start: Tensor, stride: Tensor, side: Tensor, flips: Tensor | None = None) -> Tensor:
-        """(B, largest, largest, 3) uint8: the crops, turned as told; beyond a crop's side its edges are repeated."""
+        """The crops, flipped by `flips`, (B, largest, largest, 3) uint8. Beyond a crop's side, its edges are repeated."""
         inside = torch.minimum(self.reach, side[:, None] - 1)
         y, x = inside * stride[:, None], inside
         if flips is not None:
@@ -85,31 +88,31 @@ class DevicePairs:
             y, x = torch.where(flips[:, 2:], x, y), torch.where(flips[:, 2:], y, x)
         return self.pixels[start[:, None, None] + y[:, :, None] + x[:, None, :]]
 
-    def _most_detailed(self, corners: Tensor, picture: Tensor, stride: Tensor, side: Tensor) -> Tensor:
-        """Of each pair's candidates (B, N, 2) the one (B, 2) with the most detail, as `datasets.detail` counts it."""
+    def _most_detailed(self, corners: Tensor, image: Tensor, stride: Tensor, side: Tensor) -> Tensor:
+        """Each pair's candidate (B, 2), out of (B, N, 2), with the most detail as measured by `pairs.detail`."""
         if corners.shape[1] == 1:
             return corners[:, 0]
         top, left = corners.unbind(-1)
         steps = side[:, None] - 1
         even = steps - steps % 2  # from the crop's first line to the last of every other line
-        across = self._summed(0, picture, stride, (top - 2, top + even), (left - 1, left + steps - 1))
-        down = self._summed(1, picture, stride, (top - 1, top + steps - 1), (left - 2, left + even))
-        best = (across + down).argmax(1)  # of one pair's candidates all have as many steps
+        across = self._summed(0, image, stride, (top - 2, top + even), (left - 1, left + steps - 1))
+        down = self._summed(1, image, stride, (top - 1, top + steps - 1), (left - 2, left + even))
+        best = (across + down).argmax(1)  # sums suffice: a pair's candidates all have the same number of steps
         return corners[torch.arange(len(best), device=best.device), best]
 
     def _summed(
-        self, which: int, picture: Tensor, stride: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
+        self, which: int, image: Tensor, stride: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """Sums (B, N) of steps in the rectangles beyond the first and up to the last of these rows and columns (B, N)."""
+        """Sums (B, N) of steps in rectangles: after the first row and column, up to the last ones; each (B, N)."""
         total = torch.zeros_like(rows[0])
         for y, x, sign in ((1, 1, 1), (0, 1, -1), (1, 0, -1), (0, 0, 1)):
             row, column = rows[y], columns[x]
-            at = picture[:, None] + row.clamp(min=0) * stride[:, None] + column.clamp(min=0)
+            at = image[:, None] + row.clamp(min=0) * stride[:, None] + column.clamp(min=0)
             total = total + sign * torch.where((row >= 0) & (column >= 0), self.detail[which][at].long(), 0)
         return total
 
     def _low(self, crops: Tensor, side: Tensor, key: Tensor) -> Tensor:
-        """(B, 3, patch, patch) float32 of whole levels: LR, as `photo` says."""
+        """LR, (B, 3, patch, patch) float32 of whole levels, clean or degraded."""
         clean = self._reduce(crops, side, torch.zeros_like(side))
         if not self.photo:
             return clean
@@ -117,13 +120,13 @@ class DevicePairs:
         return photo(self._reduce(crops, side, kind), clean, key)
 
     def _reduce(self, crops: Tensor, side: Tensor, kind: Tensor) -> Tensor:
-        """Crops reduced as Pillow does it by a kind of filter, across and then down, 8-bit values between; whole levels."""
+        """Crops downsampled by a kind of filter as Pillow does: rows first, then columns, each rounded to whole levels."""
         kernel = self.kernels[kind, side - self.smallest]  # zero beyond the crop's side
         across = to_levels(torch.einsum("bow,bhwc->bhoc", kernel, crops.float()))
         return to_levels(torch.einsum("bph,bhoc->bcpo", kernel, across))
 
     def _sample(self, key: Tensor, side: Tensor) -> Tensor:
-        """(B, Q) flat indices into each HR patch, without replacement: those of the largest hashes under the pair's key."""
+        """Flat indices (B, Q) into each HR patch, without replacement: the pixels with the largest hashes by the pair's key."""
         pixel = torch.arange(self.largest**2, device=self.device)
         hashes = scramble(scramble(pixel) ^ key[:, None])
         hashes = torch.where(pixel < (side * side)[:, None], hashes, -1)
@@ -131,18 +134,20 @@ class DevicePairs:
 
 
 def to_device(table: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device, for which nothing is waited."""
+    """A copy on the device, without waiting for it."""
     return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 def key_of(seed: int, number: int) -> int:
-    """32 bits that two pairs hardly ever share."""
+    """The 32-bit key of a pair; two pairs rarely share one."""
     return scramble(scramble(number & MASK) ^ (seed * GOLDEN + (number >> 32)) & MASK)
 
 
 def summed_detail(green: Tensor) -> Tensor:
-    """(H, W) uint8 -> (2, H, W) int32: sums of the steps to the next pixel, across and down, over all pixels above and to the
-    left; only lines of the same parity count, every other one."""
+    """Summed-area tables of the steps to the next pixel, across and down: (H, W) uint8 -> (2, H, W) int32.
+
+    Each sum includes only every other line: those with the parity of its own line.
+    """
     values = green.int()
     tables = []
     for plane in (values, values.T):
@@ -156,8 +161,8 @@ def summed_detail(green: Tensor) -> Tensor:
 
 
 def bytes_needed(pairs: Pairs) -> int:
-    """Bytes of the pictures' pixels on a device."""
-    return sum(math.prod(pairs.pictures[i].shape) for i in range(len(pairs.pictures)))
+    """Bytes that the images' pixels take on a device."""
+    return sum(math.prod(pairs.images[i].shape) for i in range(len(pairs.images)))
 
 
 def reduction(
@@ -165,7 +170,7 @@ def reduction(
 ) -> Tensor:
     """Pillow's antialiased filter from `source` to `target` pixels as a matrix (target, columns), float32.
 
-    kernel: reaches `support`; default bicubic, a = -0.5. Columns from `source` on are zero.
+    kernel: default bicubic, a = -0.5. support: the kernel's radius. Columns from `source` on are zero.
     """
     scale = source / target
     centre = (np.arange(target) + 0.5) * scale
@@ -196,7 +201,7 @@ FILTERS: dict[str, tuple[Callable[[Floats], Floats], float]] = {
     "bilinear": (_triangle, 1.0),
     "lanczos": (_lanczos, 3.0),
 }
-"""Pillow's filters: the kernel, and how far it reaches."""
+"""Pillow's filters: the kernel and its radius."""
 
 
 def to_levels(values: Tensor) -> Tensor:

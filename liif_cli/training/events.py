@@ -1,4 +1,4 @@
-"""What happens during a run, as values: told to whoever watches, and kept as the lines of log.jsonl."""
+"""Events of a training run: passed to watchers, and written as the lines of log.jsonl."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -7,24 +7,24 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened after `iteration` steps. name: what the log calls it."""
+    """Something that happened after `iteration` steps. name: its name in the log."""
 
     name: ClassVar[str]
     iteration: int
 
     def entry(self) -> dict[str, Any]:
-        """The line of the log: `event` and the fields."""
+        """The line in the log: `event` and the fields."""
         return {"event": self.name, **asdict(self)}
 
     def scalars(self) -> dict[str, float]:
-        """The numbers to draw over the iterations."""
+        """The numbers to plot against the iterations."""
         return {name: value for name, value in asdict(self).items() if isinstance(value, float)}
 
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The run begins or goes on. source: of its weights. pictures: to train on; in_memory: all of them. skipped: why others
-    were left out."""
+    """The run begins or continues. source: where its weights come from. pictures: how many images it trains on. in_memory:
+    whether all are cached. skipped: why other images were skipped."""
 
     name = "start"
     source: str
@@ -36,7 +36,7 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Step(Event):
-    """A step was made, of `iterations` in all. Not kept in the log."""
+    """A step of `iterations` in all was made. Not written to the log."""
 
     name = "step"
     iterations: int
@@ -44,7 +44,7 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Skipped(Event):
-    """Images were left out, and why."""
+    """Images were skipped, and why."""
 
     name = "skipped"
     skipped: list[str]
@@ -52,7 +52,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """Something to know about the run, which stops nothing: a sentence."""
+    """A remark on the run, one sentence. The run continues."""
 
     name = "note"
     text: str
@@ -60,7 +60,7 @@ class Noted(Event):
 
 @dataclass(frozen=True)
 class Trained(Event):
-    """Means over the steps since the last of these: loss, PSNR in dB, speed, and the share of time spent waiting for data."""
+    """Means over the steps since the last such event: loss, PSNR in dB, speed, and the share of time spent waiting for data."""
 
     name = "train"
     rate: float
@@ -84,14 +84,14 @@ class Validated(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """State and model were written."""
+    """The state and the model were written."""
 
     name = "checkpoint"
 
 
 @dataclass(frozen=True)
 class Ended(Event):
-    """The run stopped: `done`, `time`, or a signal's name."""
+    """The run stopped. reason: `done`, `time`, or a signal's name."""
 
     name = "end"
     reason: str
@@ -103,7 +103,7 @@ KINDS: dict[str, type[Event]] = {
 
 
 def parse(entry: Mapping[str, Any]) -> Event | None:
-    """The event of a line of the log; None for one that this version does not know."""
+    """The event in a line of the log; None if this version does not know it."""
     kind = KINDS.get(str(entry.get("event")))
     try:
         return kind(**{field.name: entry[field.name] for field in fields(kind)}) if kind else None

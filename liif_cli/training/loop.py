@@ -1,4 +1,4 @@
-"""The loop of a training run: steps, and between them what the clock, the iteration's number and signals call for."""
+"""The loop of a training run: steps, and what is due between them (log, validation, checkpoint, stop)."""
 
 import math
 import time
@@ -23,16 +23,16 @@ from liif_cli.training.trainer import Trainer, psnr
 from liif_cli.training.validation import Validation
 
 LOG_EVERY = 100
-AGREE_EVERY = 16  # on GPUs, where asking the others means waiting for the device
+AGREE_EVERY = 16  # on GPUs, because agreeing with the other processes means waiting for the device
 RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
 
 Watcher = Callable[[Event], None]
-"""Hears every event."""
+"""Called with every event."""
 
 
 @dataclass
 class Meter:
-    """What is reported of the last steps."""
+    """Losses, errors and times since the last report."""
 
     losses: list[torch.Tensor] = field(default_factory=list)
     errors: list[torch.Tensor] = field(default_factory=list)
@@ -40,12 +40,14 @@ class Meter:
     since: float = field(default_factory=time.monotonic)
 
     def report(self, world: World, batch: int, iteration: int, rate: float) -> Trained:
-        """Means over the steps and the processes. Raises `LiifError` when the loss is not finite."""
+        """Means over the steps and the processes. Raises `LiifError` if the loss is not finite."""
         means = torch.stack([torch.stack(self.losses).mean(), torch.stack(self.errors).mean()])
         loss, error = world.mean(means).tolist()
         if not math.isfinite(loss):
             raise LiifError(
-                "the loss is not finite any more", hint="a lower learning rate, clipping, or fp32", remedy="resume"
+                "the loss is no longer finite",
+                hint="try a lower learning rate, gradient clipping, or fp32",
+                remedy="resume",
             )
         seconds, steps = time.monotonic() - self.since, len(self.losses)
         speed, waiting = batch * steps / seconds, self.waited / seconds
@@ -53,11 +55,11 @@ class Meter:
 
 
 def device_pairs(pairs: Pairs, device: torch.device, photo: bool) -> DevicePairs | None:
-    """The pairs, damaged or not, served from a GPU's own memory, if they fit into half of what is free there."""
+    """The pairs served from GPU memory if the images fit into half of what is free there, otherwise None."""
     if (
         device.type != "cuda"
         or not pairs.crops
-        or not pairs.pictures.in_memory
+        or not pairs.images.in_memory
         or bytes_needed(pairs) > free_memory(device) / 2
     ):
         return None
@@ -65,7 +67,7 @@ def device_pairs(pairs: Pairs, device: torch.device, photo: bool) -> DevicePairs
 
 
 class Loop:
-    """Steps, and between them what the clock and the iteration's number call for."""
+    """Runs steps, and logs, validates and saves between them."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Loop:
             run.tidy()
         self.validation = Validation(self.config) if world.first and self.config.data.val else None
         self.scores: dict[str, float] = {}
-        self.named = 0  # of the pictures that were left out
+        self.reported = 0  # how many of the skipped images
         self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
         self.on_device = device_pairs(pairs, trainer.device, self.config.data.degrade == "photo")
@@ -100,7 +102,7 @@ class Loop:
         return SummaryWriter(str(self.run.folder / "tensorboard"))
 
     def log(self, event: Event) -> None:
-        """To log.jsonl, TensorBoard and whoever watches, from the first process alone."""
+        """Write an event to log.jsonl and TensorBoard, and call the watcher; in the first process only."""
         if not self.world.first:
             return
         self.run.log({**event.entry(), "time": round(time.time(), 1)})
@@ -109,10 +111,10 @@ class Loop:
             self.board.add_scalar(f"{event.name}/{name}", value, event.iteration)
 
     def run_until(self, max_time: float) -> str:
-        """The loop itself; the state is written before it returns."""
-        pictures = self.pairs.pictures
+        """Run the loop. The state is written before it returns why it stopped."""
+        images = self.pairs.images
         begun, skipped = self.trainer.iteration, self._newly_skipped()
-        self.log(Started(begun, self.source, self.world.size, len(pictures), pictures.in_memory, skipped))
+        self.log(Started(begun, self.source, self.world.size, len(images), images.in_memory, skipped))
         for note in self.notes:
             self.log(Noted(begun, note))
         ahead = batches(self._make, self.trainer.iteration, self.config.iterations, self.config.workers)
@@ -135,13 +137,13 @@ class Loop:
         return reason
 
     def _newly_skipped(self) -> list[str]:
-        """Why pictures were left out since this was last asked."""
-        new = self.pairs.pictures.skipped[self.named :]
-        self.named += len(new)
+        """The reasons for images skipped since the last call."""
+        new = self.pairs.images.skipped[self.reported :]
+        self.reported += len(new)
         return new
 
     def _make(self, step: int) -> Batch | Patches | torch.Tensor:
-        """A step's data, or what the device makes them of; by any thread."""
+        """A step's data, or the table from which the device makes it. Called from any thread."""
         numbers = numbers_of(self.trainer.steps_before + step, self.config.batch, self.world.rank, self.world.size)
         return self.on_device.rows(numbers) if self.on_device else self.pairs.batch(numbers)
 
@@ -158,7 +160,7 @@ class Loop:
             self.watch(Step(self.trainer.iteration, self.config.iterations))
 
     def _agree(self, max_time: float) -> int:
-        """Why to stop, if at all; the same in all processes."""
+        """The reason to stop, or RUNNING; the same in all processes."""
         iteration = self.trainer.iteration
         if iteration >= self.config.iterations:
             return DONE
@@ -181,7 +183,7 @@ class Loop:
             self.checkpoint()
 
     def _overdue(self) -> bool:
-        """Whether the clock of the first process asks for a checkpoint; asked at fixed iterations, as all must know."""
+        """Whether a checkpoint is due, by the first process's clock; at fixed iterations only, because all processes ask."""
         if self.trainer.iteration % 10:
             return False
         return bool(
@@ -191,7 +193,7 @@ class Loop:
         )
 
     def validate(self, validation: Validation) -> None:
-        """Score the published weights, and draw what they make and how the run goes."""
+        """Score the published weights, and write a preview and the run's curves."""
         began, iteration = time.monotonic(), self.trainer.iteration
         self.scores = validation.scores(self.trainer.published)
         self.log(Validated(iteration, self.scores))
@@ -202,17 +204,17 @@ class Loop:
         self.meter.since += time.monotonic() - began
 
     def last_scores(self) -> dict[str, float]:
-        """PSNR by scale of the last validation, of an earlier session if this one had none."""
+        """PSNR by scale from the last validation, in an earlier session if this one had none."""
         return self.scores or self.run.last_scores()
 
     def checkpoint(self) -> None:
-        """Write the run's state and its published model with its card; the first process alone."""
+        """Write the run's state, and its published model with its card; in the first process only."""
         if not self.world.first:
             return
-        trainer, config, pictures = self.trainer, self.config, len(self.pairs.pictures)
+        trainer, config, images = self.trainer, self.config, len(self.pairs.images)
         self.run.save_state(trainer.state())
         bicubic = self.validation.bicubic if self.validation is not None else {}
-        made = provenance(config, trainer.iteration, self.source, pictures, self.last_scores(), bicubic)
+        made = provenance(config, trainer.iteration, self.source, images, self.last_scores(), bicubic)
         save_model(trainer.published, self.run.model_path(config.name), licence=config.licence, provenance=made)
         parameters = sum(p.numel() for p in trainer.model.parameters())
         write_bytes(self.run.folder / f"{config.name}.md", card(config, made, parameters).encode())

@@ -1,4 +1,4 @@
-"""The quantity that training minimises: the loss of a batch's queried colours (paper, section 5.1)."""
+"""The loss that training minimises, over a batch's queried colours (paper, section 5.1)."""
 
 from collections.abc import Callable
 
@@ -9,19 +9,19 @@ from liif_cli.models.model import SRModel
 
 
 def charbonnier(difference: Tensor) -> Tensor:
-    """sqrt(difference^2 + 1e-6): L1 that is smooth at zero."""
+    """sqrt(difference^2 + 1e-6): like L1, but smooth at zero."""
     return (difference.square() + 1e-6).sqrt()
 
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square, "charbonnier": charbonnier}
-"""Of a difference, elementwise."""
+"""Losses of a difference, elementwise."""
 
 
 class Objective(nn.Module):
     """Loss and squared error of a batch, as one module, so that DistributedDataParallel can wrap it.
 
-    The loss is of colours in the model's normalised space, as the paper's; forward and loss run in `precision` where torch's
-    autocast allows it, the loss itself always in float32.
+    The loss compares colours in the model's normalised space, as in the paper. The forward pass runs in `precision` under
+    torch's autocast, the loss always in float32.
     """
 
     def __init__(self, model: SRModel, loss: str = "l1", precision: torch.dtype = torch.float32) -> None:
@@ -47,9 +47,9 @@ class Objective(nn.Module):
 
 
 class PatchObjective(Objective):
-    """The same of whole patches: the mean over each patch's own pixels, and over the patches, whatever their sizes.
+    """The same for whole patches: the mean over each patch's pixels, then over the patches, which may differ in size.
 
-    fourier: weight of the mean magnitude of the difference's spectrum (orthonormal, zero beyond a patch's side).
+    fourier: weight of the mean magnitude of the difference's spectrum (orthonormal; zero beyond a patch's side).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class PatchObjective(Objective):
         self.fourier = fourier
 
     def forward(self, lr: Tensor, hr: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """lr (B, 3, L, L) uint8, hr (B, N, N, 3) uint8, side (B,) int64; see `Patches`. Returns as `Objective`."""
+        """lr (B, 3, L, L) uint8, hr (B, N, N, 3) uint8, side (B,) int64; see `Patches`. Returns the same as `Objective`."""
         model, largest = self.model, hr.shape[1]
         image = (lr.float() / 255).contiguous(memory_format=torch.channels_last)
         wanted = (hr.float() / 255 - model.mean) / model.std
@@ -75,7 +75,7 @@ class PatchObjective(Objective):
         loss = (self.loss(difference).sum(-1) * share).sum()
         if self.fourier:
             spectrum = torch.fft.rfft2((difference * (share > 0).unsqueeze(-1)).permute(0, 3, 1, 2), norm="ortho")
-            weight = (largest / side.float()).view(-1, 1, 1, 1)  # zeros beyond the side thin the spectrum out
+            weight = (largest / side.float()).view(-1, 1, 1, 1)  # compensates for the zeros beyond the side
             loss = (
                 loss + self.fourier * ((spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt() * weight).mean()
             )

@@ -1,4 +1,4 @@
-"""Optimisers by name: Adam (the paper's), AdamW, and Muon for the hidden layers with Adam for the rest."""
+"""Optimisers by name (Adam as in the paper, AdamW, Muon with Adam) and learning-rate schedules."""
 
 import math
 from collections import defaultdict
@@ -12,7 +12,7 @@ from liif_cli.training.recipe import OptimiserConfig, ScheduleConfig
 
 
 def factor(schedule: ScheduleConfig, iteration: int, iterations: int) -> float:
-    """Factor in [0, 1] for the step number `iteration` (0-based) of a run of `iterations` steps."""
+    """The learning rate's factor in [0, 1] for step `iteration` (from 0) of `iterations`."""
     warm = min(1.0, (iteration + 1) / schedule.warmup) if schedule.warmup else 1.0
     if schedule.name == "multistep":
         return warm * float(schedule.gamma ** sum(iteration >= milestone for milestone in schedule.milestones))
@@ -24,23 +24,23 @@ def factor(schedule: ScheduleConfig, iteration: int, iterations: int) -> float:
 
 
 def _cosine(step: int, steps: int, floor: float) -> float:
-    """1 until step 0, `floor` from step `steps` on, half a cosine between."""
+    """1 until step 0, `floor` from step `steps` on, half a cosine in between."""
     if step <= 0 or steps <= 0:
         return 1.0
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
 
 
-COLOURS = 3  # channels of what goes into the first layer and comes out of the last
-NEWTON_SCHULZ = 5, (3.4445, -4.7750, 2.0315)  # iterations and coefficients, which Jordan chose for speed
+COLOURS = 3  # channels into the first layer and out of the last
+NEWTON_SCHULZ = 5, (3.4445, -4.7750, 2.0315)  # iterations, and the coefficients that Jordan chose for speed
 
 
 class MuonAdam(torch.optim.Optimizer):
-    """Muon for weights that are matrices (a convolution's as (out, in * k * k)), Adam for biases, first and last layers.
+    """Muon for hidden weight matrices (a convolution's as (out, in * k * k)), Adam for biases, first and last layers.
 
     Muon (Jordan, 2024, kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the nearest orthogonal
-    matrix, so that all its directions learn equally fast. Scaled to the size of Adam's steps (Liu et al., 2025,
-    arXiv:2502.16982), one learning rate serves both. The steps are those of `torch.optim.Muon`, which takes matrices alone
-    and one after the other; here all of one shape are one product.
+    matrix, so that all directions learn equally fast. Its steps are scaled to the size of Adam's (Liu et al., 2025,
+    arXiv:2502.16982), so that one learning rate suits both. The steps are those of `torch.optim.Muon`, which takes only
+    matrices, one at a time; here all weights of one shape share one product.
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: OptimiserConfig) -> None:
@@ -50,19 +50,18 @@ class MuonAdam(torch.optim.Optimizer):
         chosen = {id(p) for p in self.hidden}
         self.adam = _adam([p for p in parameters if id(p) not in chosen], config)
         self.momentum = [torch.zeros_like(as_matrix(p.detach())) for p in self.hidden]
-        self.rate = torch.full(
-            (), config.lr, device=parameters[0].device
-        )  # a tensor: a captured step can be given another
+        # A tensor, so that the rate of a captured step can be changed.
+        self.rate = torch.full((), config.lr, device=parameters[0].device)
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the steps to come."""
+        """Set the learning rate of the following steps."""
         self.param_groups[0]["lr"] = rate
         self.rate.fill_(rate)
         set_rate(self.adam, rate)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step of both, at the learning rate of this optimiser's own group; `closure` is not supported."""
+        """One step of Muon and Adam at the current rate. `closure` is not supported."""
         self.adam.step()
         alike: dict[torch.Size, list[int]] = defaultdict(list)
         for index, weight in enumerate(self.hidden):
@@ -72,11 +71,11 @@ class MuonAdam(torch.optim.Optimizer):
             self._step([*map(self.hidden.__getitem__, indices)], [self.momentum[i] for i in indices])
 
     def _step(self, weights: list[Tensor], momentum: list[Tensor]) -> None:
-        """One step of weights of one shape; Nesterov's momentum."""
+        """One step for weights of one shape, with Nesterov momentum."""
         gradients = [as_matrix(weight.grad) for weight in weights if weight.grad is not None]
         torch._foreach_lerp_(momentum, gradients, 1 - self.config.momentum)
         ahead = torch.stack(torch._foreach_lerp(gradients, momentum, self.config.momentum))
-        size = 0.2 * max(ahead.shape[1:]) ** 0.5  # Adam's steps measure 0.2 to 0.4 of the rate, root mean square
+        size = 0.2 * max(ahead.shape[1:]) ** 0.5  # the root mean square of Adam's steps is 0.2 to 0.4 of the rate
         updates = (orthogonal(ahead).float() * (self.rate * size)).unbind(0)
         shaped = [as_weight(update, weight) for update, weight in zip(updates, weights, strict=True)]
         if self.config.weight_decay:
@@ -84,18 +83,18 @@ class MuonAdam(torch.optim.Optimizer):
         torch._foreach_sub_(weights, shaped)
 
     def state_dict(self) -> dict[str, Any]:
-        """The momentum of the hidden layers, and Adam's state."""
+        """The momentum of the hidden layers and Adam's state."""
         return {"momentum": self.momentum, "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take such a state. Raises `KeyError` for that of another optimiser."""
+        """Load such a state. Raises `KeyError` if it is another optimiser's."""
         for own, given in zip(self.momentum, state_dict["momentum"], strict=True):
             own.copy_(given)
         self.adam.load_state_dict(state_dict["adam"])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(N, rows, columns) -> bf16: its singular values brought to about 1 by a Newton-Schulz iteration."""
+    """(N, rows, columns) -> the same in bf16, its singular values brought to about 1 by Newton-Schulz iterations."""
     steps, (a, b, c) = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.mT if tall else matrices).bfloat16()
@@ -107,12 +106,12 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in) or (out, in, k, k) -> (out, the rest), in channels-last order: a view where the weight is stored so."""
+    """(out, in) or (out, in, k, k) -> (out, the rest) in channels-last order: a view if the weight is stored that way."""
     return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
 def as_weight(matrix: Tensor, like: Tensor) -> Tensor:
-    """The opposite of `as_matrix`, for a weight of the shape of `like`."""
+    """The inverse of `as_matrix`, for a weight with the shape of `like`."""
     if like.ndim == 2:
         return matrix
     out, channels, height, width = like.shape
@@ -120,12 +119,12 @@ def as_weight(matrix: Tensor, like: Tensor) -> Tensor:
 
 
 def make_optimiser(config: OptimiserConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the config names; Adam and AdamW fused where torch has it (CPU and CUDA)."""
+    """The optimiser that the config names. Adam and AdamW are fused on the CPU and CUDA."""
     return MuonAdam(parameters, config) if config.name == "muon" else _adam(parameters, config)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of an optimiser's steps to come: in place where it is a tensor."""
+    """Set the learning rate of an optimiser's following steps, in place if it is a tensor."""
     if isinstance(optimiser, MuonAdam):
         optimiser.set_rate(rate)
         return

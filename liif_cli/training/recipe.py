@@ -1,34 +1,36 @@
-"""What a training run is told: a TOML file of these dataclasses, or flags that override its values.
+"""The recipe of a training run: these dataclasses, read from a TOML file; options override its values.
 
-Every value of the paper's recipe (section 5.1) is here. `presets/*.toml` are such files; one that names a preset as its
-`base` holds only what differs. `read` refuses unknown keys and wrong types with their path.
+Every value of the paper's recipe (section 5.1) is here. `presets/*.toml` are such files. A file that names a preset as its
+`base` contains only the values that differ. `read` rejects unknown keys and wrong types, and names their path.
 """
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from liif_cli.errors import UsageError
-from liif_cli.models.registry import ModelConfig
-from liif_cli.models.schema import ConfigError, parse
+from liif_cli.models.registry import PRESETS, ModelConfig
+from liif_cli.models.schema import ConfigError, parse, to_dict
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Pictures and the pairs made of them.
+    """Images and the pairs made of them.
 
-    folders and val: searched recursively. patch: side of the LR patch in pixels. scale: range from which each pair's scale
-    is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn without replacement; 0 for all of them,
-    with a decoder that makes whole patches. identity: share of
-    the pairs that are at x1 whatever the range, so that a picture is given back as it is there. candidates: crops that are
-    drawn for each pair, of which the one with the most detail is taken. degrade: how LR is made from HR. cache: decode once
-    and keep, or read when needed ("auto": keep if it fits in half of the free memory). sides: (L, H) for whole square images in
-    place of patches, inputs of L pixels per side and truths of L to H (paper, section 5.3; `squares`); patch, scale, identity,
-    candidates and degrade then mean nothing. resized: all truths are resized to H.
+    folders, val: folders of training and validation images, searched recursively. patch: side of the LR patch in pixels.
+    scale: range from which each pair's scale is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn
+    without replacement; 0: all of them, for decoders that render whole patches. identity: share of the pairs that are at x1
+    regardless of `scale`, so that the model learns to reproduce its input there. candidates: crops drawn for each pair, of
+    which the most detailed is used. degrade: how LR is made from HR. cache: decode once and keep ("memory"), read on demand
+    ("lazy"), or keep if all fit into half of the free memory ("auto"). sides: (L, H) trains whole square images instead of
+    patches, with LR of L pixels per side and HR of L to H (paper, section 5.3; `squares`); patch, scale, identity, candidates
+    and degrade are then ignored. resized: every HR image is resized to H.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -49,8 +51,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """Adam, AdamW, or Muon with Adam for what is no matrix. lr: the peak of the schedule. momentum: Muon's. clip: largest
-    gradient norm, 0 for no clipping."""
+    """Adam, AdamW, or Muon with Adam for parameters that are not matrices.
+
+    lr: the schedule's peak. momentum: Muon's. clip: the largest gradient norm; 0: no clipping.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
 
@@ -66,9 +70,9 @@ class OptimiserConfig:
 class ScheduleConfig:
     """The learning rate over the iterations, as a factor of `OptimiserConfig.lr`; see `optimisers.factor`.
 
-    warmup: iterations of a linear rise. multistep: times `gamma` at each of `milestones`. cosine: from 1 to `floor` between
-    the end of warm-up and the end of the run. hold: 1 until the last `decay` iterations, then a cosine to `floor`; such a
-    run can be stopped, continued, or given a short decay of its own at any time.
+    warmup: iterations of a linear rise. multistep: multiplied by `gamma` at each of `milestones`. cosine: from 1 to `floor`
+    between the end of warm-up and the end of the run. hold: 1 until the last `decay` iterations, then a cosine to `floor`;
+    such a run can be stopped, continued, or branched into a separate decay run at any time.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -83,9 +87,9 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class EMAConfig:
-    """Exponential moving average of the weights; decay 0 means none (the weights themselves are published).
+    """Exponential moving average of the weights. decay: 0 disables it, and the weights themselves are published.
 
-    With `warmup` the decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
+    warmup: the decay of update n is min(decay, (1 + n) / (10 + n)), so that the initial weights are soon forgotten.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -96,8 +100,10 @@ class EMAConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Every how many iterations, at which scales, on how many pictures (their centre, `crop` pixels at most); 0 for
-    all pictures, and whole ones.
+    """Scores during a run, on the centres of the first validation images.
+
+    every: iterations between validations. pictures: the number of images; 0: all. crop: the largest side of the centres, in
+    HR pixels; 0: whole images. preview_scales: the scales in the preview sheet.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -111,13 +117,13 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. name: of the checkpoint. iterations: optimiser steps. batch: patches per step over all processes together.
+    """A whole run. name: the checkpoint's. iterations: optimiser steps. batch: patches per step, over all processes.
 
-    loss: of colours in the model's normalised space. precision: of the forward and backward pass, auto for bf16 where that is
-    fast; weights stay float32. workers: threads that prepare batches. threads: of torch on the CPU, 0 for its own choice.
-    checkpoint_minutes: the clock on which the run's state is written. compile: by torch.compile (on an AMX CPU it gained
-    under 5% and took over a minute). fourier: weight of the spectrum's loss, with whole patches. frozen: parameters, by the
-    beginnings of their names, that are not trained. cuda_graph: on a CUDA device, replay one captured step.
+    loss: of colours in the model's normalised space. precision: of the forward and backward pass; "auto" is bf16 if that is
+    fast; weights stay float32. workers: threads that prepare batches. threads: torch's threads on the CPU; 0: its default.
+    checkpoint_minutes: minutes between checkpoints. compile: use torch.compile. fourier: weight of the spectrum's loss, for
+    whole patches. frozen: parameters that are not trained, by the beginnings of their names. cuda_graph: replay one captured
+    step on CUDA devices.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -147,7 +153,7 @@ class TrainConfig:
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Names of the presets in the package."""
     return sorted(
         Path(item.name).stem
         for item in files("liif_cli.training").joinpath("presets").iterdir()
@@ -156,9 +162,9 @@ def presets() -> list[str]:
 
 
 def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = False) -> TrainConfig:
-    """The preset named `source`, or with `file` the TOML file at that path, with `overrides` (nested) laid over it.
+    """The preset named `source`, or with `file` the TOML file at that path. Nested `overrides` replace its values.
 
-    Raises `UsageError` for an unknown preset, a file that is no TOML, and keys or values that `TrainConfig` does not know.
+    Raises `UsageError` for an unknown preset, a file that is not TOML, and keys or values that `TrainConfig` does not allow.
     """
     origin = source if file else f"preset {source}"
     try:
@@ -170,10 +176,10 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
 
 
 def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
-    """`config` with a schedule that fits its iterations, and a note on each value that was changed for that.
+    """`config` with a schedule that fits its iterations, and a note on each value that was changed.
 
-    What is longer than the run is scaled to it: a decay to a fifth, a warm-up to a twentieth, milestones so that the last is
-    at four fifths. Otherwise a short run of a long recipe would never reach the learning rate it asks for.
+    If a part is longer than the run, it is scaled: the decay to a fifth of the run, the warm-up to a twentieth, the milestones
+    so that the last is at four fifths. Otherwise a short run of a long recipe would never reach the intended learning rate.
     """
     schedule, run = config.schedule, config.iterations
     changed: dict[str, Any] = {}
@@ -185,7 +191,7 @@ def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         last = max(schedule.milestones)
         changed["milestones"] = tuple(4 * run * each // (5 * last) for each in schedule.milestones)
     notes = [
-        f"schedule.{key} of {_listed(getattr(schedule, key))} does not fit into {run:,} iterations; scaled to {_listed(value)}"
+        f"schedule.{key} {_listed(getattr(schedule, key))} does not fit into {run:,} iterations; scaled to {_listed(value)}"
         for key, value in changed.items()
     ]
     return replace(config, schedule=replace(schedule, **changed)), notes
@@ -196,7 +202,7 @@ def _listed(value: int | tuple[int, ...]) -> str:
 
 
 def _table(source: str, file: bool) -> dict[str, Any]:
-    """A recipe's values, laid over those of the preset that it names as its `base`."""
+    """A recipe's values, merged into those of its `base`, if it names one."""
     data = tomllib.loads(_text(source, file))
     base = data.pop("base", None)
     return data if base is None else merge(_table(str(base), file=False), data)
@@ -204,17 +210,16 @@ def _table(source: str, file: bool) -> dict[str, Any]:
 
 def _text(source: str, file: bool) -> str:
     if not file and source not in presets():
-        raise UsageError(f"there is no preset {source}", hint=f"one of {', '.join(presets())}", remedy="config")
+        raise UsageError(f"unknown preset {source}", hint=f"one of {', '.join(presets())}", remedy="config")
     try:
         place = Path(source) if file else files("liif_cli.training").joinpath("presets", f"{source}.toml")
         return place.read_text("utf-8")
     except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+        raise UsageError(f"cannot read {source}: {error.strerror}") from None
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`; tables are merged, except that another encoder or decoder replaces one; everything else
-    is replaced."""
+    """`base` with the values of `over`. Tables are merged, except that a different encoder or decoder replaces the old one."""
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -225,19 +230,41 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_another(key: str, below: dict[str, Any], value: dict[str, Any]) -> bool:
-    """Whether two tables describe networks of different kinds, whose other keys have nothing to do with each other."""
+    """Whether two tables describe networks of different kinds, whose keys are unrelated."""
     return key in ("encoder", "decoder") and value.get("name", below.get("name")) != below.get("name")
 
 
+def architecture(name: str) -> dict[str, Any]:
+    """The config of the architecture with this name, as a dictionary. Raises `UsageError`."""
+    if name not in PRESETS:
+        raise UsageError(f"{name!r} is not an architecture", hint=f"one of {', '.join(PRESETS)}", argument="model")
+    return to_dict(PRESETS[name])
+
+
 def parse_setting(text: str) -> dict[str, Any]:
-    """`a.b=1` -> {"a": {"b": 1}}; the value is TOML, and text if it is not. Raises `UsageError`."""
+    """`a.b=1` -> {"a": {"b": 1}}. The value is parsed as TOML, otherwise taken as text. Raises `UsageError`."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"{text!r} sets nothing", hint="KEY=VALUE, such as ema.decay=0.9995")
+        raise UsageError(f"{text!r} is not a setting", hint="KEY=VALUE, such as ema.decay=0.9995")
     try:
         result: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         result = value
-    for part in reversed(key.strip().split(".")):
-        result = {part: result}
-    return dict(result)
+    return nested({key.strip(): result})
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Such settings, merged; later ones win. Raises `UsageError`."""
+    return reduce(merge, map(parse_setting, texts), {})
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    result: dict[str, Any] = {}
+    for key, value in flat.items():
+        *tables, last = key.split(".")
+        place = result
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[last] = value
+    return result

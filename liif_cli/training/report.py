@@ -1,50 +1,37 @@
-"""Pictures of a run in progress: what the model makes of a validation picture, and the curves of its loss and scores."""
+"""What a run reports: the curves of its loss and scores, and the model card."""
 
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from liif_cli import __version__
+from liif_cli.images.panels import load_font
 from liif_cli.models.schema import to_dict
 from liif_cli.training.recipe import TrainConfig
 
-Pixels = NDArray[np.uint8]
-PANEL, GAP, LINE = 288, 8, 20
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 Points = Sequence[tuple[float, float]]
 
 
-def sheet(rows: Sequence[Sequence[tuple[str, Pixels]]]) -> Image.Image:
-    """A table of square pictures (N, N, 3), each with its caption under it, enlarged without smoothing."""
-    step = PANEL + LINE + GAP
-    out = Image.new("RGB", (max(map(len, rows)) * (PANEL + GAP) + GAP, len(rows) * step + GAP), "white")
-    pen, font = ImageDraw.Draw(out), _font(14)
-    for i, row in enumerate(rows):
-        for j, (caption, pixels) in enumerate(row):
-            left, top = GAP + j * (PANEL + GAP), GAP + i * step
-            out.paste(Image.fromarray(pixels).resize((PANEL, PANEL), Image.Resampling.NEAREST), (left, top))
-            pen.text((left + PANEL / 2, top + PANEL + 2), caption, "black", font, anchor="ma")
-    return out
+def curves(charts: Sequence[tuple[str, Mapping[str, Points]]], width: int = 720, height: int = 300) -> Image.Image:
+    """Line charts one below the other. Each has a title and lines of (iteration, value) points, by name.
 
-
-def curves(panels: Sequence[tuple[str, Mapping[str, Points]]], width: int = 720, height: int = 300) -> Image.Image:
-    """Line charts under one another: a title and lines of (iteration, value) points each; empty ones say so."""
-    out = Image.new("RGB", (width, height * len(panels)), "white")
-    for index, (title, lines) in enumerate(panels):
+    width, height: of one chart, in pixels. A chart without points reads "nothing yet".
+    """
+    out = Image.new("RGB", (width, height * len(charts)), "white")
+    for index, (title, lines) in enumerate(charts):
         out.paste(_chart(title, lines, width, height), (0, index * height))
     return out
 
 
 def _chart(title: str, lines: Mapping[str, Points], width: int, height: int) -> Image.Image:
     out = Image.new("RGB", (width, height), "white")
-    pen, font = ImageDraw.Draw(out), _font(12)
-    pen.text((width / 2, 4), title, "black", _font(14), anchor="ma")
+    pen, font = ImageDraw.Draw(out), load_font(12)
+    pen.text((width / 2, 4), title, "black", load_font(14), anchor="ma")
     points = [point for line in lines.values() for point in line]
     if not points:
         pen.text((width / 2, height / 2), "nothing yet", "gray", font, anchor="mm")
@@ -72,24 +59,20 @@ def _chart(title: str, lines: Mapping[str, Points], width: int, height: int) -> 
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest, apart even if they are one value."""
+    """Smallest and largest value; widened if they are equal."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _font(size: int) -> Any:
-    return cast(Any, ImageFont.load_default(size=size))
 
 
 def provenance(
     config: TrainConfig,
     iterations: int,
     source: str,
-    pictures: int,
+    images: int,
     scores: Mapping[str, float],
     bicubic: Mapping[str, float],
 ) -> dict[str, Any]:
-    """How a checkpoint came about, for its header: no paths of this machine, only the folders' names."""
+    """How a checkpoint was made, for its header. It names the data folders, but contains no paths."""
     recipe = to_dict(config)
     recipe.pop("model")
     for key in ("folders", "val"):
@@ -97,7 +80,7 @@ def provenance(
     return {
         "iterations": iterations,
         "started_from": source,
-        "pictures": pictures,
+        "pictures": images,
         "recipe": recipe,
         "validation_psnr": dict(scores),
         "validation_bicubic": {scale: bicubic[scale] for scale in scores if scale in bicubic},
@@ -106,13 +89,13 @@ def provenance(
 
 
 def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
-    """The card, Markdown. made: the provenance of the same checkpoint."""
+    """The model card, in Markdown. made: the provenance of the same checkpoint."""
     data, optimiser, schedule = config.data, config.optimiser, config.schedule
     encoder, decoder = (part.name.upper() for part in (config.model.encoder, config.model.decoder))
     averaged = f"moving average of the weights, decay {config.ema.decay:g}" if config.ema.decay else "the last weights"
     scale = f"x{data.scale[0]:g}" + (f" to x{data.scale[1]:g}, uniform" if data.scale[1] != data.scale[0] else "")
     scale += f", {data.identity:.0%} at x1" if data.identity else ""
-    crops = f", of {data.candidates} crops the one with the most detail" if data.candidates > 1 else ""
+    crops = f", the most detailed of {data.candidates} crops" if data.candidates > 1 else ""
     lines = [
         f"# {config.name}",
         "",
@@ -131,11 +114,11 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
         "|---|---|",
         f"| started from | {made['started_from']} |",
         f"| iterations | {made['iterations']:,} of batch {config.batch} |",
-        f"| data | {made['pictures']:,} pictures of {', '.join(made['recipe']['data']['folders'])} |",
+        f"| data | {made['pictures']:,} images from {', '.join(made['recipe']['data']['folders'])} |",
         f"| patches | {data.patch}x{data.patch} LR, {scale}{crops}, {data.degrade}; {data.queries:,} queries each |",
         f"| loss | {config.loss}, in {config.precision} |",
         f"| optimiser | {optimiser.name}, peak rate {optimiser.lr:g}, betas {optimiser.betas}, clip {optimiser.clip:g} |",
-        f"| schedule | {schedule.name}, {schedule.warmup} iterations of warm-up, of {config.iterations:,} in all |",
+        f"| schedule | {schedule.name}, {schedule.warmup} iterations of warm-up, {config.iterations:,} in total |",
         f"| published | {averaged} |",
         f"| software | {made['software']} |",
         "",
@@ -147,19 +130,19 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
 
 
 def verdict(scores: Mapping[str, float], bicubic: Mapping[str, float]) -> str | None:
-    """A sentence on the scales at which a model is under bicubic in validation (PSNR in dB by scale); None if there is none."""
+    """A warning that names the scales at which a model scores below bicubic (PSNR in dB by scale); None if there are none."""
     under = [
         f"x{k} ({v:.2f} dB, bicubic {bicubic[k]:.2f})" for k, v in scores.items() if k in bicubic and v < bicubic[k]
     ]
     if not under:
         return None
-    return f"this model is worse than bicubic at {', '.join(under)}: it needs more iterations, or another learning rate"
+    return f"this model is worse than bicubic at {', '.join(under)}; try more iterations or another learning rate"
 
 
 def _scores(scores: Mapping[str, float], bicubic: Mapping[str, float], config: TrainConfig) -> list[str]:
     if not scores:
         return ["Not measured."]
-    what = f"PSNR in RGB, mean over the centres ({config.validation.crop} pixels) of validation pictures, no border shaved."
+    what = f"PSNR in RGB, mean over the centres ({config.validation.crop} pixels) of validation images, without border shave."
     rows = [f"| x{k} | {v:.3f} | {f'{bicubic[k]:.3f}' if k in bicubic else ''} |" for k, v in scores.items()]
     below = verdict(scores, bicubic)
     warning = [f"**{below[0].upper()}{below[1:]}.**", ""] if below else []

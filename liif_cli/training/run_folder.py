@@ -1,10 +1,10 @@
 """The folder of a training run: its config, its state, its log and what it publishes.
 
-RUN/config.toml... config.json   the resolved TrainConfig
-RUN/state.pt                     everything that resuming needs; replaced atomically
-RUN/log.jsonl                    one JSON object a line: train, validate, checkpoint, start, end
+RUN/config.json                  the resolved TrainConfig
+RUN/state.pt                     everything needed to resume; replaced atomically
+RUN/log.jsonl                    one JSON object per line, see `training.events`
 RUN/NAME.safetensors             the published model (EMA weights), with its card NAME.md
-RUN/previews/, RUN/curve.png     pictures to look at
+RUN/previews/, RUN/curve.png     validation images, and curves of loss and scores
 """
 
 import io
@@ -31,22 +31,24 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.stepped = False  # whether a step was made since this object was made
-        self._new_folders: list[Path] | None = None  # those that `create` made, the innermost first; None for `open`
+        self.stepped = False  # whether the current session has made a step
+        self._new_folders: list[Path] | None = None  # made by `create`, innermost first; None after `open`
 
     @classmethod
     def create(cls, folder: Path, config: TrainConfig) -> "Run":
-        """A new run. Raises `OutputError` if the folder already holds one, or cannot be made."""
+        """A new run. Raises `OutputError` if the folder already contains one, or cannot be created."""
         run = cls(folder)
         if run.config_path.exists():
-            raise OutputError(f"{folder} already holds a run", hint=f"Continue it with: liif train --resume {folder}")
+            raise OutputError(
+                f"{folder} already contains a run", hint=f"continue it with: liif train --resume {folder}"
+            )
         previews = folder / "previews"
         run._new_folders = [each for each in (previews, *previews.parents) if not each.exists()]
         try:
             previews.mkdir(parents=True, exist_ok=True)
             write_bytes(run.config_path, json.dumps(to_dict(config), indent=2).encode())
         except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}") from None
+            raise OutputError(f"cannot write {folder}: {error.strerror}") from None
         return run
 
     @classmethod
@@ -54,13 +56,13 @@ class Run:
         """An existing run. Raises `InputError` if there is none."""
         run = cls(folder)
         if not run.config_path.is_file():
-            raise InputError(f"{folder} holds no run of liif train (no config.json)")
+            raise InputError(f"{folder} does not contain a run of liif train (no config.json)")
         return run
 
     @contextmanager
     def discarded_without_a_step(self) -> Iterator[None]:
-        """Remove a run that `create` made if the block raises before a step was made: nothing would be there to continue, and
-        the folder would be in the way of the corrected call. What else is in the folder stays."""
+        """Remove a run made by `create` if the block raises before the first step. There would be nothing to continue, and the
+        folder would block the corrected call. Other files in the folder are kept."""
         try:
             yield
         except BaseException:
@@ -73,7 +75,7 @@ class Run:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
         for folder in folders:
-            with suppress(OSError):  # it holds something else
+            with suppress(OSError):  # not empty
                 folder.rmdir()
 
     @property
@@ -89,34 +91,34 @@ class Run:
         return self.folder / "log.jsonl"
 
     def model_path(self, name: str) -> Path:
-        """Where the published model lies."""
+        """The path of the published model."""
         return self.folder / f"{name}.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """The run's config as it was written."""
+        """The run's config, as in its file."""
         data: dict[str, Any] = json.loads(self.config_path.read_text("utf-8"))
         return data
 
     def parsed_config(self, data: dict[str, Any]) -> TrainConfig:
-        """`TrainConfig` of such a dictionary. Raises `UsageError`."""
+        """Such a dictionary as a `TrainConfig`. Raises `UsageError`."""
         try:
             return parse(TrainConfig, data)
         except ConfigError as error:
             raise UsageError(f"{self.config_path}: {error}") from None
 
     def tidy(self) -> None:
-        """Remove what a killed process may have left of a file it was writing."""
+        """Remove unfinished files that a killed process may have left."""
         for leftover in self.folder.glob(".liif-*"):  # as `files.OutputFile` names them
             leftover.unlink(missing_ok=True)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Replace the run's state; a reader, or a run killed at any moment, finds the old one or the new one."""
+        """Replace the run's state atomically: a reader, or a run killed at any moment, finds the old state or the new one."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self.state_path, buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last state written, on the CPU; None if the run was stopped before its first."""
+        """The last state written, on the CPU; None if there is none yet."""
         if not self.state_path.is_file():
             return None
         state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
@@ -128,7 +130,7 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
-        """The log's entries; a last line that was cut off is left out."""
+        """The log's entries, without lines that were cut off."""
         if not self.log_path.is_file():
             return []
         found = []
@@ -140,15 +142,15 @@ class Run:
         return found
 
     def events(self) -> list[Event]:
-        """What the log tells, as far as this version knows it."""
+        """The log's events, without those that this version does not know."""
         return [event for event in map(parse_event, self.entries()) if event is not None]
 
     def last_scores(self) -> dict[str, float]:
-        """Scores of the last validation; empty if there was none."""
+        """Scores from the last validation; empty if there was none."""
         return next((event.scores for event in reversed(self.events()) if isinstance(event, Validated)), {})
 
     def draw_curve(self, bicubic: dict[str, float]) -> None:
-        """Draw curve.png from the log: loss, and PSNR above bicubic at each scale."""
+        """Draw curve.png from the log: the loss, and the PSNR gain over bicubic at each scale."""
         events = self.events()
         losses = [(event.iteration, event.loss) for event in events if isinstance(event, Trained)]
         validated = [event for event in events if isinstance(event, Validated)]
@@ -156,7 +158,7 @@ class Run:
             f"x{k}": [(event.iteration, event.scores[k] - v) for event in validated if k in event.scores]
             for k, v in bicubic.items()
         }
-        image = curves([("training loss", {"loss": losses}), ("validation: dB above bicubic", gains)])
+        image = curves([("training loss", {"loss": losses}), ("validation: gain over bicubic, dB", gains)])
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         write_bytes(self.folder / "curve.png", buffer.getvalue())

@@ -19,8 +19,8 @@ from liif_cli.training.trainer import psnr
 
 Floats = NDArray[np.float32]
 FREQUENCY = 30.0  # omega_0 of the authors, in every layer
-PIXELS = 2**16  # of one step, and of one piece of what is rendered
-PATIENCE, GAIN = 300, 0.1  # it stops when this many iterations have brought less than this many dB
+PIXELS = 2**16  # per step, and per rendered block
+PATIENCE, GAIN = 300, 0.1  # it stops when this many iterations gain less than this many dB
 
 
 class Siren(nn.Module):
@@ -45,7 +45,7 @@ class Siren(nn.Module):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted network. psnr: in dB, on the image's own pixels. reason: why it stopped, "psnr", "no gain" or "iterations"."""
+    """A fitted network. psnr: in dB, over the image's own pixels. reason: why it stopped: "psnr", "no gain" or "iterations"."""
 
     network: Siren
     size: tuple[int, int]
@@ -64,10 +64,10 @@ def fit(
     width: int = 256,
     progress: Callable[[int, float], None] = lambda iteration, psnr: None,
 ) -> Fitted:
-    """Fit a network to an image (H, W, 3) uint8 by Adam at 1e-4, all pixels at once, or 65,536 by chance of a larger image.
+    """Fit a network to an image (H, W, 3) uint8 by Adam at 1e-4, on all pixels, or on 65,536 random ones if there are more.
 
-    It stops at `target` dB on these pixels, when it no longer gains, or after `iterations`. progress: is told the iteration and
-    the PSNR of its pixels.
+    It stops when these pixels reach `target` dB, when it no longer gains, or after `iterations`. progress: called with the
+    iteration and the PSNR of its pixels.
     """
     torch.manual_seed(seed)
     place, size = device or torch.device("cpu"), pixels.shape[:2]
@@ -98,7 +98,7 @@ class Stop:
         self.best, self.mark, self.since = -math.inf, -math.inf, 0
 
     def reason(self, iteration: int, found: float) -> str:
-        """Why to stop after `iteration` steps, the last of which found a PSNR of `found`; "" to go on."""
+        """Why to stop after `iteration` steps, the last of which reached `found` dB; "" to continue."""
         self.best = max(self.best, found)
         if self.best >= self.mark + GAIN:
             self.mark, self.since = self.best, iteration
@@ -111,7 +111,7 @@ class Stop:
 
 @torch.no_grad()
 def render(fitted: Fitted, grid: Grid) -> Iterator[Floats]:
-    """The grid's pixels in bands of rows, (h, w, 3) float32 in [0, 1]."""
+    """The grid's pixels in blocks of rows, (h, w, 3) float32 in [0, 1]."""
     device = next(fitted.network.parameters()).device
     y, x = (_coords(axis) for axis in (grid.rows, grid.columns))
     step = max(1, PIXELS // len(x))

@@ -1,4 +1,4 @@
-"""Folders of pictures, read once and kept where they fit into memory."""
+"""Folders of images, read once and cached if they fit into memory."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,10 @@ from liif_cli.images.formats.table import SUFFIXES
 Pixels = NDArray[np.uint8]
 
 
-def find_pictures(folders: Sequence[Path]) -> list[Path]:
-    """All pictures in the folders, recursively, by suffix, in sorted order; a file among `folders` stands for itself.
+def find_images(folders: Sequence[Path]) -> list[Path]:
+    """All images in the folders and their subfolders, by suffix, sorted. A file among `folders` is taken as it is.
 
-    Raises `InputError` for a folder that is not there.
+    Raises `InputError` if a folder does not exist.
     """
     found: set[Path] = set()
     for folder in folders:
@@ -28,8 +28,8 @@ def find_pictures(folders: Sequence[Path]) -> list[Path]:
     return sorted(found)
 
 
-def read_picture(path: Path) -> Pixels:
-    """A picture as upright sRGB, (H, W, 3) uint8; gray becomes RGB, transparency white. Raises `InputError`."""
+def read_image(path: Path) -> Pixels:
+    """An image as upright sRGB, (H, W, 3) uint8. Gray becomes RGB, transparency becomes white. Raises `InputError`."""
     pixels = read.read(path, to_srgb=True).pixels
     if pixels.dtype != np.uint8:
         pixels = np.rint(pixels / 257.0).astype(np.uint8)
@@ -41,29 +41,29 @@ def read_picture(path: Path) -> Pixels:
 
 def _read_or_reason(path: Path) -> Pixels | str:
     try:
-        return read_picture(path)
+        return read_image(path)
     except InputError as error:
         return str(error)
 
 
-class Pictures:
-    """The usable pictures of folders: kept decoded where they fit into `budget` bytes together, else read when asked for.
+class ImageFolders:
+    """The usable images in folders: cached in memory if all fit into `budget` bytes, otherwise read on demand.
 
-    Pictures that cannot be read or whose shorter side is under `minimum` pixels are left out; `skipped` holds why, a sentence
-    each. Raises `InputError` when none is left.
+    Images are skipped if they cannot be read or if their shorter side is under `minimum` pixels. `skipped` lists the reasons,
+    one sentence each. Raises `InputError` if no image is left.
     """
 
     def __init__(self, folders: Sequence[Path], minimum: int, budget: float = float("inf")) -> None:
         self.skipped: list[str] = []
-        self.paths, size = self._probe(find_pictures(folders), minimum)
+        self.paths, size = self._probe(find_images(folders), minimum)
         self.in_memory = size <= budget
         self._kept: list[Pixels] | None = self._read_all() if self.in_memory else None
         if not self.paths:
-            reason = self.skipped[-1] if self.skipped else f"pictures of {minimum}x{minimum} pixels or more are needed"
-            raise InputError(f"no usable picture in {', '.join(map(str, folders)) or 'no folder'}", hint=reason)
+            reason = self.skipped[-1] if self.skipped else f"images must have at least {minimum} pixels per side"
+            raise InputError(f"no usable image in {', '.join(map(str, folders)) or 'no folder'}", hint=reason)
 
     def _probe(self, paths: Sequence[Path], minimum: int) -> tuple[list[Path], int]:
-        """Those large enough by their headers, and the bytes of their pixels."""
+        """The paths whose headers state a large enough image, and the bytes of all their pixels."""
         usable, size = [], 0
         for path in paths:
             try:
@@ -80,23 +80,23 @@ class Pictures:
 
     def _read_all(self) -> list[Pixels]:
         with ThreadPoolExecutor() as pool:
-            pictures = list(pool.map(_read_or_reason, self.paths))
-        self.skipped += [picture for picture in pictures if isinstance(picture, str)]
-        kept = [(path, p) for path, p in zip(self.paths, pictures, strict=True) if not isinstance(p, str)]
+            images = list(pool.map(_read_or_reason, self.paths))
+        self.skipped += [image for image in images if isinstance(image, str)]
+        kept = [(path, p) for path, p in zip(self.paths, images, strict=True) if not isinstance(p, str)]
         self.paths = [path for path, _ in kept]
-        return [picture for _, picture in kept]
+        return [image for _, image in kept]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Pixels:
-        """Picture (H, W, 3) uint8. One that turns out to be unreadable is named in `skipped`, and the next takes its place."""
+        """Image (H, W, 3) uint8. If it cannot be read any more, the next one replaces it, and `skipped` gets the reason."""
         if self._kept is not None:
             return self._kept[index]
         for path in (*self.paths[index:], *self.paths[:index]):
             try:
-                return read_picture(path)
+                return read_image(path)
             except InputError as error:
                 if str(error) not in self.skipped:
                     self.skipped.append(str(error))
-        raise InputError("no picture can be read any more", hint=self.skipped[-1])
+        raise InputError("none of the images can be read any more", hint=self.skipped[-1])

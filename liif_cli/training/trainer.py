@@ -1,4 +1,4 @@
-"""One training step, and the state that makes it repeatable: weights, EMA, optimiser, iteration."""
+"""One training step, and the state that makes it repeatable: weights, EMA, optimiser, iteration, random generator."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from liif_cli.training.optimisers import factor, make_optimiser, set_rate
 from liif_cli.training.pairs import Batch, Patches
 from liif_cli.training.recipe import EMAConfig, TrainConfig
 
-EAGER_STEPS = 3  # on a CUDA device before a step is captured: kernels are chosen and workspaces taken in them
+EAGER_STEPS = 3  # before a step is captured on a CUDA device; they choose kernels and allocate workspaces
 
 
 class Trainer:
-    """The model in training. `step` is the whole of one iteration; `state` and `restore` are exact opposites."""
+    """The model in training. `step` is one whole iteration; `restore` is the exact inverse of `state`."""
 
     def __init__(self, config: TrainConfig, model: SRModel, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -40,13 +40,13 @@ class Trainer:
         self.source = ""
         self.rate = 0.0
         if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # patches have one shape
-        self.make: Callable[[Tensor], Batch | Patches] | None = None  # makes batches of tables, on the device
+            torch.backends.cudnn.benchmark = True  # all patches have the same shape
+        self.make: Callable[[Tensor], Batch | Patches] | None = None  # makes batches from tables on the device
         self.captured: CapturedStep | None = None
         self.eager = EAGER_STEPS if device.type == "cuda" and config.cuda_graph and not self.scaler.is_enabled() else -1
 
     def distribute(self, world: int) -> None:
-        """Let gradients be averaged over `world` processes, which must all hold the same weights by now."""
+        """Average gradients over `world` processes, which must all hold the same weights already."""
         if world > 1:
             self.eager = -1
             self.forward = nn.parallel.DistributedDataParallel(self.forward)
@@ -54,16 +54,16 @@ class Trainer:
     def step(self, batch: Batch | Patches | Tensor) -> tuple[Tensor, Tensor]:
         """One optimiser step at the schedule's learning rate. Returns loss and RGB squared error, scalars on the device.
 
-        batch: on the device; or the table of which `make` makes one there, as a part of the step.
-        On a CUDA device all steps but the first few are replays of one captured graph: its kernels are so short that launching
-        them one by one would be what is waited for.
+        batch: on the device; or a table, from which `make` makes the batch there as part of the step. On a CUDA device, all
+        steps after the first few replay one captured graph, because launching its short kernels one by one would take longer
+        than running them.
         """
         self._set_rate()
         tensors = (batch,) if isinstance(batch, Tensor) else batch.tensors()
         if self.eager == 0:
             self.captured = self.captured or CapturedStep(self.update, tensors)
             loss, error = self.captured(tensors)
-        elif self.eager > 0:  # as capturing asks for: on another stream
+        elif self.eager > 0:  # on another stream, as capturing requires
             self.eager -= 1
             loss, error = on_side_stream(lambda: self.update(*tensors))
         else:
@@ -72,7 +72,7 @@ class Trainer:
         return loss, error
 
     def update(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """Forward, backward, optimiser and EMA on a batch's tensors (or its table), at the learning rate that is set."""
+        """Forward, backward, optimiser and EMA for a batch's tensors (or its table), at the current learning rate."""
         if self.make is not None and len(tensors) == 1:
             tensors = self.make(*tensors).tensors()
         loss, error = self.forward(*tensors)
@@ -88,7 +88,7 @@ class Trainer:
         return loss.detach(), error
 
     def _set_rate(self) -> None:
-        """What each step is told from outside: the learning rate and the EMA's share."""
+        """Set what changes from step to step: the learning rate and the EMA's share."""
         config = self.config
         self.rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
         set_rate(self.optimiser, self.rate)
@@ -96,18 +96,18 @@ class Trainer:
             self.ema.next()
 
     def start_over(self, source: str) -> str:
-        """Go to iteration 0 of the schedule, with data that was not seen yet; remembers and returns where this started from."""
+        """Go back to iteration 0 of the schedule, with data not seen yet. Keeps and returns `source`."""
         self.steps_before, self.iteration, self.source = self.steps_before + self.iteration, 0, source
         return source
 
     @property
     def published(self) -> SRModel:
-        """The model that a checkpoint shows: the EMA's if there is one."""
+        """The model that a checkpoint publishes: the EMA's if there is one."""
         module: Any = self.ema.module if self.ema is not None else self.model
         return module  # type: ignore[no-any-return]
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; data order and chance follow from the seed and the iteration."""
+        """Everything that the next step depends on. The data follow from the seed and the iteration."""
         return {
             "iteration": self.iteration,
             "steps_before": self.steps_before,
@@ -120,11 +120,11 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> str:
-        """Take such a state; returns where it started from. Raises `UsageError` for that of another kind of optimiser."""
+        """Load such a state, and return its source. Raises `UsageError` if it belongs to another kind of optimiser."""
         if state["optimiser"].keys() != self.optimiser.state_dict().keys():
             raise UsageError(
-                f"that run's optimiser was not {self.config.optimiser.name}",
-                hint="its checkpoint starts a new one",
+                f"cannot load that run's state: its optimiser was not {self.config.optimiser.name}",
+                hint="start a new run from its checkpoint",
                 remedy="init",
             )
         self.iteration, self.steps_before = state["iteration"], state.get("steps_before", 0)
@@ -139,8 +139,10 @@ class Trainer:
 
 
 def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """`config` with what was left to the machine decided: `auto` precision is bf16 where the device multiplies it natively,
-    fp16 on CUDA devices that have only that, else fp32."""
+    """`config` with `auto` precision resolved for the device.
+
+    It becomes bf16 if the device multiplies bf16 natively, fp16 on CUDA devices that have only fp16, otherwise fp32.
+    """
     if config.precision != "auto":
         return config
     fast = device.type == "cpu" and fast_bf16_cpu()
@@ -153,8 +155,11 @@ def settle(config: TrainConfig, device: torch.device) -> TrainConfig:
 
 
 class MovingAverage(AveragedModel):
-    """`AveragedModel` with a decay that warms up. Its count is read on the CPU, where it lies: torch's own update sends it to
-    the device and back, and so waits for a GPU at every step. `next` comes before each update."""
+    """`AveragedModel` with a decay that warms up. Call `next` before each update.
+
+    The count of updates stays on the CPU: torch's own update copies it to the device and back, which waits for a GPU in every
+    step.
+    """
 
     def __init__(self, model: nn.Module, config: EMAConfig) -> None:
         super().__init__(model)
@@ -162,7 +167,7 @@ class MovingAverage(AveragedModel):
         self.share = torch.ones((), device=next(model.parameters()).device)  # a tensor, for the captured step
 
     def next(self) -> None:
-        """Count an update, and set what it takes of the model: all of it the first time, then 1 - decay."""
+        """Count an update, and set the model's share in it: 1 the first time, then 1 - decay."""
         n, config = int(self.n_averaged), self.config
         decay = min(config.decay, (1 + n) / (10 + n)) if config.warmup else config.decay
         self.share.fill_(1 - decay if n else 1.0)
@@ -170,7 +175,7 @@ class MovingAverage(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the weights of `model`, as large a share as `next` has set."""
+        """Mix in the weights of `model`, with the share that `next` has set."""
         averages: list[Tensor] = list(self.module.parameters())
         steps = torch._foreach_sub(list(model.parameters()), averages)
         torch._foreach_mul_(steps, self.share)
@@ -178,7 +183,7 @@ class MovingAverage(AveragedModel):
 
 
 class CapturedStep:
-    """A function of tensors as a CUDA graph: replayed on copies of its arguments, which keep their shapes."""
+    """A function of tensors as a CUDA graph, replayed on copies of its arguments, whose shapes must not change."""
 
     def __init__(self, function: Callable[..., tuple[Tensor, Tensor]], arguments: Sequence[Tensor]) -> None:
         self.arguments = [argument.clone() for argument in arguments]
@@ -187,7 +192,7 @@ class CapturedStep:
             self.results = function(*self.arguments)
 
     def __call__(self, arguments: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the function gives for `arguments`, and all that it does beside."""
+        """Replay the function, side effects included, and return its results for `arguments`."""
         for own, given in zip(self.arguments, arguments, strict=True):
             own.copy_(given)
         self.graph.replay()
@@ -196,7 +201,7 @@ class CapturedStep:
 
 
 def on_side_stream(function: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Call `function` on a stream of its own, between what was and what will be asked of the current one."""
+    """Call `function` on a separate stream, after the current stream's earlier work and before its later work."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -206,7 +211,7 @@ def on_side_stream(function: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tenso
 
 
 def make_objective(model: SRModel, config: TrainConfig) -> nn.Module:
-    """The loss that the config names: of sampled queries, or of whole patches where it asks for none."""
+    """The loss that the config names: over sampled queries, or over whole patches if `queries` is 0."""
     precision = DTYPES[config.precision]
     if config.data.queries:
         return Objective(model, config.loss, precision)
@@ -214,10 +219,10 @@ def make_objective(model: SRModel, config: TrainConfig) -> nn.Module:
 
 
 def make_ema(model: SRModel, config: EMAConfig) -> MovingAverage | None:
-    """The moving average of the model's weights, or None where the config asks for none."""
+    """The moving average of the model's weights, or None if its decay is 0."""
     return MovingAverage(model, config) if config.decay else None
 
 
 def psnr(error: float) -> float:
-    """PSNR in dB of a mean squared error of values in [0, 1]."""
+    """PSNR in dB for a mean squared error of values in [0, 1]."""
     return -10 * math.log10(max(error, 1e-12))

@@ -21,7 +21,7 @@ from liif_cli.models.registry import PRESETS
 from liif_cli.training.device_pairs import DevicePairs, to_device
 from liif_cli.training.pairs import Pairs
 from liif_cli.training.recipe import TrainConfig, read
-from liif_cli.training.sources import Pictures
+from liif_cli.training.sources import ImageFolders
 from liif_cli.training.trainer import Trainer
 
 PEAK = 989e12  # of an H100 or H200, dense bf16
@@ -98,7 +98,7 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     began = time.perf_counter()
-    pictures = Pictures([chosen.data], 192)
+    pictures = ImageFolders([chosen.data], 192)
     loaded = time.perf_counter()
     print(f"{len(pictures)} pictures in {loaded - began:.1f} s", flush=True)
     for name in chosen.model:

@@ -17,7 +17,7 @@ from liif_cli.images.degrade import Degradation
 from liif_cli.images.resize import resample
 from liif_cli.models.restore import between
 from liif_cli.models.store import load_model
-from liif_cli.training.sources import Pictures
+from liif_cli.training.sources import ImageFolders
 from liif_cli.training.validation import Case, make_case, render
 
 QUALITIES = ("30", "40", "50", "60", "70", "75", "80", "85", "90", "95", "98", "clean")
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, action="append")
     arguments = parser.parse_args()
     strengths = arguments.strength or [0.0, 0.25, 0.5, 0.75, 1.0]
-    pictures = Pictures([arguments.folder], 2 * arguments.side // 2)
+    pictures = ImageFolders([arguments.folder], 2 * arguments.side // 2)
     plain, photo = load_model("light"), load_model("light-photo")
     models = [between(plain, photo, strength) for strength in strengths]
     for scale in arguments.scale or [2.0, 4.0]:

@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--stages", nargs="+", required=True, metavar="NAME=ITERATIONS")
     chosen = parser.parse_args()
-    training.Pictures = shared_pictures  # type: ignore[misc,assignment]
+    training.ImageFolders = shared_images  # type: ignore[misc,assignment]
     for text in chosen.stages:
         stage, _, iterations = text.partition("=")
         try:
@@ -132,7 +132,7 @@ def main() -> None:
             torch.cuda.empty_cache()
 
 
-ORIGINAL = training.Pictures
+ORIGINAL = training.ImageFolders
 
 
 @functools.cache
@@ -141,8 +141,8 @@ def decoded(folders: tuple[str, ...]) -> Any:
     return ORIGINAL([Path(f) for f in folders], 384)
 
 
-def shared_pictures(folders: Any, smallest: int, budget: float) -> Any:
-    """In place of `Pictures`."""
+def shared_images(folders: Any, smallest: int, budget: float) -> Any:
+    """In place of `ImageFolders`."""
     return decoded(tuple(map(str, folders)))
 
 

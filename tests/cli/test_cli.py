@@ -157,7 +157,7 @@ def test_tracebacks_only_where_they_are_asked_for(liif: Run, monkeypatch: pytest
         (["help"], "there is no command 'help'", "liif --help"),
         (["help", "upscale"], "there is no command 'help'", "liif upscale --help"),
         (["models", "help"], "there is no command 'help'", "liif models --help"),
-        (["train", "--init", "a", "--fork", "b"], "--init and --fork are two beginnings", None),
+        (["train", "--init", "a", "--fork", "b"], "--init and --fork exclude each other", None),
         (["config", "zzz"], "there is no command 'zzz'", "upscale"),
     ],
 )

@@ -128,7 +128,7 @@ def test_every_row_has_a_preset() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--budget", 0.1), "there is no training data"),
+        (("--budget", 0.1), "no training data given"),
         (("--data", "photos"), "either a budget or hours are needed"),
         (("--data", "photos", "--budget", 0.1, "--hours", 1), "either a budget or hours are needed"),
         (("--model", "light=x.safetensors"), "light is no row of table3"),

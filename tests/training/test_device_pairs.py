@@ -12,7 +12,7 @@ from liif_cli.training import degradations
 from liif_cli.training.device_pairs import DevicePairs, key_of, reduction, scramble
 from liif_cli.training.pairs import Pairs, most_detailed, turn
 from liif_cli.training.recipe import DataConfig, EMAConfig, OptimiserConfig, TrainConfig
-from liif_cli.training.sources import Pictures
+from liif_cli.training.sources import ImageFolders
 from liif_cli.training.trainer import Trainer
 
 
@@ -26,7 +26,9 @@ def pairs(tmp_path_factory):
         if number == 1:
             pixels = np.asarray(Image.fromarray(pixels[:12, :12]).resize(shape, Image.Resampling.BICUBIC))
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    return Pairs(Pictures([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3, identity=0.1, candidates=3)
+    return Pairs(
+        ImageFolders([folder], 192), patch=48, scale=(1.0, 4.0), queries=200, seed=3, identity=0.1, candidates=3
+    )
 
 
 @pytest.mark.parametrize("side", [48, 49, 60, 95, 96, 131, 144, 191, 192])
@@ -49,7 +51,7 @@ def test_same_pairs_as_on_the_cpu(pairs):
         draw, _ = pairs.draw(number)
         lr = pairs.pair(number)[0]
         levels.append(np.abs(batch.lr[i].permute(1, 2, 0).numpy().astype(int) - lr.astype(int)))
-        hr = turn(most_detailed(pairs.pictures[draw.picture], draw), draw.flips)
+        hr = turn(most_detailed(pairs.images[draw.image], draw), draw.flips)
         pixel = ((batch.position[i] + 0.5) * draw.side / 48 - 0.5).round().long()
         assert len({tuple(p) for p in pixel.tolist()}) == 200  # without replacement
         assert np.array_equal(batch.rgb[i].numpy(), hr[pixel[:, 0], pixel[:, 1]])
@@ -63,7 +65,7 @@ def test_a_pairs_pixels_depend_on_its_number_alone(pairs):
     together, alone = device.batch(range(8)), device.batch(range(5, 6))
     assert torch.equal(together.position[5], alone.position[0])
     assert not torch.equal(together.position[4], alone.position[0])
-    other = DevicePairs(Pairs(pairs.pictures, patch=48, scale=(1.0, 4.0), queries=200, seed=4), torch.device("cpu"))
+    other = DevicePairs(Pairs(pairs.images, patch=48, scale=(1.0, 4.0), queries=200, seed=4), torch.device("cpu"))
     assert not torch.equal(other.batch(range(5, 6)).position, alone.position)
 
 

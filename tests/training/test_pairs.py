@@ -8,7 +8,7 @@ from PIL import Image
 from liif_cli.errors import InputError
 from liif_cli.training import sources
 from liif_cli.training.pairs import Pairs, batches, crop, detail, most_detailed, numbers_of, turn
-from liif_cli.training.sources import Pictures, find_pictures, read_picture
+from liif_cli.training.sources import ImageFolders, find_images, read_image
 
 
 @pytest.fixture
@@ -28,20 +28,20 @@ def folder(tmp_path):
 
 def make(folder, **changes):
     options = {"patch": 20, "scale": (1.0, 4.0), "queries": 50, "seed": 1} | changes
-    return Pairs(Pictures([folder], 80), **options)
+    return Pairs(ImageFolders([folder], 80), **options)
 
 
 def test_folders_are_searched_recursively_and_once(folder):
-    found = find_pictures([folder, folder / "a"])
+    found = find_images([folder, folder / "a"])
     assert len(found) == 9 and found == sorted(set(found))
     assert not any(path.suffix == ".txt" for path in found)
     with pytest.raises(InputError, match="does not exist"):
-        find_pictures([folder / "nowhere"])
+        find_images([folder / "nowhere"])
 
 
 @pytest.mark.parametrize("budget", [float("inf"), 0])
 def test_unusable_pictures_are_named_and_skipped(folder, budget):
-    pictures = Pictures([folder / "a", folder / "b"], 80, budget)
+    pictures = ImageFolders([folder / "a", folder / "b"], 80, budget)
     assert len(pictures) == 7 and pictures.in_memory == (budget > 0)
     assert any("small.png is 200x79, under 80 pixels" in reason for reason in pictures.skipped)
     assert any("broken.png" in reason for reason in pictures.skipped)
@@ -49,19 +49,19 @@ def test_unusable_pictures_are_named_and_skipped(folder, budget):
 
 
 def test_a_picture_that_breaks_while_training_gives_way_to_the_next(folder):
-    pictures = Pictures([folder / "b"], 80, budget=0)
+    pictures = ImageFolders([folder / "b"], 80, budget=0)
     pictures.paths[1].write_bytes(b"gone")
-    assert np.array_equal(pictures[1], read_picture(pictures.paths[2]))
+    assert np.array_equal(pictures[1], read_image(pictures.paths[2]))
     assert np.array_equal(pictures[1], pictures[2])
     assert sum(str(pictures.paths[1]) in reason for reason in pictures.skipped) == 1
 
 
 def test_no_usable_picture_is_an_error(folder):
-    with pytest.raises(InputError, match="no usable picture") as caught:
-        Pictures([folder], 500)
+    with pytest.raises(InputError, match="no usable image") as caught:
+        ImageFolders([folder], 500)
     assert "under 500 pixels" in str(caught.value.hint)
-    with pytest.raises(InputError, match="no usable picture"):
-        Pictures([], 1)
+    with pytest.raises(InputError, match="no usable image"):
+        ImageFolders([], 1)
 
 
 def test_pictures_come_as_upright_rgb_bytes(tmp_path):
@@ -69,17 +69,17 @@ def test_pictures_come_as_upright_rgb_bytes(tmp_path):
     deep = rng.integers(0, 65536, (30, 40), dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "gray16.png")
     expected = np.rint(deep / 257).astype(np.uint8)
-    assert np.array_equal(read_picture(tmp_path / "gray16.png"), np.stack([expected] * 3, -1))
+    assert np.array_equal(read_image(tmp_path / "gray16.png"), np.stack([expected] * 3, -1))
 
     rgba = rng.integers(0, 256, (30, 40, 4), dtype=np.uint8)
     rgba[:, :20, 3] = 0
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    assert (read_picture(tmp_path / "alpha.png")[:, :20] == 255).all()
+    assert (read_image(tmp_path / "alpha.png")[:, :20] == 255).all()
 
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.fromarray(rgba[..., :3]).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "turned.png"), np.rot90(rgba[..., :3], -1))
+    assert np.array_equal(read_image(tmp_path / "turned.png"), np.rot90(rgba[..., :3], -1))
 
 
 def test_a_pair_is_the_papers(folder):
@@ -88,7 +88,7 @@ def test_a_pair_is_the_papers(folder):
         lr, rgb, index, side = pairs.pair(number)
         draw, _ = pairs.draw(number)
         assert lr.shape == (20, 20, 3) and rgb.shape == (50, 3) and 20 <= side <= 80
-        picture = pairs.pictures[draw.picture]
+        picture = pairs.images[draw.image]
         top, left = (int(c * (n - side + 1)) for c, n in zip(draw.corners[0], picture.shape[:2], strict=True))
         hr = picture[top : top + side, left : left + side]
         assert hr.shape == (side, side, 3)
@@ -107,8 +107,8 @@ def test_chance_is_as_the_paper_has_it(folder):
         (a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)
     }
     for epoch in range(100):  # every picture once an epoch, in an order of its own
-        assert sorted(draw.picture for draw in draws[7 * epoch : 7 * epoch + 7]) == list(range(7))
-    assert len({tuple(draw.picture for draw in draws[7 * epoch : 7 * epoch + 7]) for epoch in range(20)}) > 15
+        assert sorted(draw.image for draw in draws[7 * epoch : 7 * epoch + 7]) == list(range(7))
+    assert len({tuple(draw.image for draw in draws[7 * epoch : 7 * epoch + 7]) for epoch in range(20)}) > 15
     fixed = make(folder, scale=(3.0, 3.0), augment=False)
     assert {fixed.draw(n)[0].side for n in range(20)} == {60}
     assert {fixed.draw(n)[0].flips for n in range(20)} == {(False, False, False)}
@@ -130,7 +130,7 @@ def test_of_several_candidates_the_crop_with_the_most_detail_is_taken(tmp_path):
     pixels = np.full((200, 200, 3), 90, np.uint8)
     pixels[:, 150:] = rng.integers(0, 256, (200, 50, 3))  # all there is to see is on the right
     Image.fromarray(pixels).save(tmp_path / "half.png")
-    pairs = {n: Pairs(Pictures([tmp_path], 80), 20, (1.0, 2.0), 50, seed=1, candidates=n) for n in (1, 4)}
+    pairs = {n: Pairs(ImageFolders([tmp_path], 80), 20, (1.0, 2.0), 50, seed=1, candidates=n) for n in (1, 4)}
     seen = {n: np.mean([(p.pair(i)[0] != 90).any() for i in range(200)]) for n, p in pairs.items()}
     assert 0.2 < seen[1] < 0.4 and seen[4] > 0.7
     draws = [pairs[4].draw(n)[0] for n in range(200)]
@@ -144,9 +144,9 @@ def test_of_several_candidates_the_crop_with_the_most_detail_is_taken(tmp_path):
 
 def test_a_picture_is_decoded_once_a_pair(folder, monkeypatch):
     reads = []
-    read = sources.read_picture
-    monkeypatch.setattr(sources, "read_picture", lambda path: reads.append(path) or read(path))
-    Pairs(Pictures([folder], 80, 0), 20, (1.0, 4.0), 50, seed=1, candidates=4).pair(0)
+    read = sources.read_image
+    monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read(path))
+    Pairs(ImageFolders([folder], 80, 0), 20, (1.0, 4.0), 50, seed=1, candidates=4).pair(0)
     assert len(reads) == 1
 
 

@@ -30,11 +30,11 @@ def test_one_scale_alone(scale: int) -> None:
 
 
 def test_a_model_of_one_scale_is_trained_at_it() -> None:
-    with pytest.raises(UsageError, match="the model renders x2 only, and is to be trained and validated at that scale"):
+    with pytest.raises(UsageError, match="the model renders x2 only; it must be trained and validated at that scale"):
         check(read("edsr-baseline-x2", {"data": {"folders": ["x"], "scale": [1.0, 4.0]}}))
 
 
 def test_every_preset_is_a_recipe() -> None:
     assert all(isinstance(read(name), TrainConfig) for name in presets())
-    with pytest.raises(UsageError, match="there is no preset nowhere"):
+    with pytest.raises(UsageError, match="unknown preset nowhere"):
         read("edsr-baseline-liif", {}) and read("nowhere")

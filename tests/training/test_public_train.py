@@ -44,7 +44,7 @@ def test_a_run_is_made_and_continued_and_its_model_scored(photos: Path, tmp_path
 
 
 def test_what_makes_no_sense(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="does not contain a run"):
         liif_cli.train(tmp_path / "none")
     with pytest.raises(UsageError, match="not an architecture"):
         liif_cli.train(tmp_path / "run", photos, model="unet")

@@ -14,7 +14,7 @@ from liif_cli.models.registry import ModelConfig
 from liif_cli.models.store import load_model
 from liif_cli.training.recipe import DataConfig, TrainConfig, ValidationConfig, read
 from liif_cli.training.run_folder import Run
-from liif_cli.training.sources import Pictures
+from liif_cli.training.sources import ImageFolders
 from liif_cli.training.squares import Squares
 from liif_cli.training.train import check, make_pairs, train
 
@@ -32,7 +32,7 @@ def faces(tmp_path: Path) -> Path:
 
 
 def test_truths_have_sizes_spread_evenly(faces: Path) -> None:
-    pairs = Squares(Pictures([faces], 16), SIDES, 30, augment=False)
+    pairs = Squares(ImageFolders([faces], 16), SIDES, 30, augment=False)
     assert [pairs.side(i) for i in range(5)] == [8, 10, 12, 14, 16]
     batch = pairs.batch(range(5))
     assert batch.lr.shape == (5, 3, 8, 8) and sorted(batch.cell[:, 0, 0].tolist()) == pytest.approx(
@@ -40,7 +40,7 @@ def test_truths_have_sizes_spread_evenly(faces: Path) -> None:
     )
     for number in range(5):  # each query is the truth's pixel at its own size
         low, rgb, index, side = pairs.pair(number)
-        picture = pairs.draw(number)[0].picture
+        picture = pairs.draw(number)[0].image
         square = Image.open(faces / f"{picture}.png")
         square = square.crop((3, 0, 23, 20)) if picture == 2 else square
         truth = np.asarray(square.resize((side, side), Image.Resampling.BICUBIC))
@@ -49,10 +49,10 @@ def test_truths_have_sizes_spread_evenly(faces: Path) -> None:
 
 
 def test_up_sampling_modules_see_every_truth_resized(faces: Path) -> None:
-    pairs = Squares(Pictures([faces], 16), SIDES, 30, augment=False, resized=True)
+    pairs = Squares(ImageFolders([faces], 16), SIDES, 30, augment=False, resized=True)
     batch = pairs.batch(range(5))
     assert (batch.cell == 0.5).all()
-    low, truth = pairs.images(0)
+    low, truth = pairs.square(0)
     again = Image.fromarray(low).resize((16, 16), Image.Resampling.BICUBIC)  # the smallest truth is the input itself
     np.testing.assert_array_equal(truth, np.asarray(again))
 

@@ -42,7 +42,7 @@ from liif_cli.training.recipe import (
 )
 from liif_cli.training.report import verdict
 from liif_cli.training.run_folder import Run
-from liif_cli.training.sources import Pictures
+from liif_cli.training.sources import ImageFolders
 from liif_cli.training.train import train
 from liif_cli.training.trainer import Objective, Trainer, make_ema, settle
 
@@ -101,7 +101,7 @@ def size_of(path):
 def test_loss_and_gradients_are_those_of_a_plain_step(photos, encoder, changes):
     torch.manual_seed(0)
     model = SRModel(tiny_config(encoder, **changes))
-    batch = Pairs(Pictures([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(6))
+    batch = Pairs(ImageFolders([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(6))
     loss, error = Objective(model)(batch.lr, batch.rgb, batch.position, batch.cell)
     loss.backward()
     ours = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -118,7 +118,7 @@ def test_loss_and_gradients_are_those_of_a_plain_step(photos, encoder, changes):
 def test_sixteen_bits_come_close(photos, precision):
     torch.manual_seed(0)
     model = SRModel(tiny_config())
-    batch = Pairs(Pictures([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(6))
+    batch = Pairs(ImageFolders([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(6))
     gradients = []
     for kind in (torch.float32, precision):
         model.zero_grad()
@@ -131,7 +131,7 @@ def test_sixteen_bits_come_close(photos, precision):
 def test_pieces_do_not_change_the_gradients(photos, monkeypatch):
     torch.manual_seed(0)
     model = SRModel(tiny_config())
-    batch = Pairs(Pictures([photos], 48), patch=12, scale=(1.0, 4.0), queries=50).batch(range(2))
+    batch = Pairs(ImageFolders([photos], 48), patch=12, scale=(1.0, 4.0), queries=50).batch(range(2))
     gradients = []
     for size in (2**21, 4 * 16 * 4 * 7):  # everything at once; seven queries at once
         monkeypatch.setattr("liif_cli.models.kernels.backward.BYTES_AT_ONCE", size)
@@ -144,7 +144,7 @@ def test_pieces_do_not_change_the_gradients(photos, monkeypatch):
 @pytest.mark.parametrize("loss", ["l1", "l2", "charbonnier"])
 def test_losses(photos, loss):
     model = SRModel(tiny_config())
-    batch = Pairs(Pictures([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(2))
+    batch = Pairs(ImageFolders([photos], 48), patch=12, scale=(1.0, 4.0), queries=60).batch(range(2))
     predicted = model.decoder.query(model.encode(batch.lr.float() / 255), batch.position, batch.cell)
     difference = (predicted - (batch.rgb.float() / 255 - 0.5) / 0.5).detach().numpy()
     expected = {"l1": np.abs(difference), "l2": difference**2, "charbonnier": np.sqrt(difference**2 + 1e-6)}[
@@ -184,7 +184,7 @@ def test_what_a_short_schedule_is_scaled_to():
     light = read("light")
     recipe, notes = fitted(replace(light, iterations=100))
     assert (recipe.schedule.decay, recipe.schedule.warmup) == (20, 5)
-    assert notes[0] == "schedule.decay of 60,000 does not fit into 100 iterations; scaled to 20"
+    assert notes[0] == "schedule.decay 60,000 does not fit into 100 iterations; scaled to 20"
     paper, _ = fitted(replace(read("edsr-baseline-liif-paper"), iterations=500))
     assert paper.schedule.milestones == (100, 200, 300, 400)
     cool_down = replace(light, iterations=60_000)  # all decay: asked for, and it fits
@@ -348,23 +348,23 @@ def test_init_and_fork(config, tmp_path):
 
 def test_what_makes_no_sense_is_refused(config, tmp_path, monkeypatch):
     run = Run.create(tmp_path / "run", config)
-    with pytest.raises(OutputError, match="already holds a run"):
+    with pytest.raises(OutputError, match="already contains a run"):
         Run.create(tmp_path / "run", config)
     with pytest.raises(UsageError, match="145 queries"):
         train(run, replace(config, data=replace(config.data, queries=145)))
     for wrong in ({"identity": 1.5}, {"candidates": 0}):
-        with pytest.raises(UsageError, match="identity is a share"):
+        with pytest.raises(UsageError, match="identity must be from 0 to 1"):
             train(run, replace(config, data=replace(config.data, **wrong)))
     with pytest.raises(UsageError, match="no training data"):
         train(run, replace(config, data=replace(config.data, folders=())))
     with pytest.raises(UsageError, match="range of scales"):
         train(run, replace(config, data=replace(config.data, scale=(0.5, 2.0))))
-    with pytest.raises(InputError, match="no usable picture"):
+    with pytest.raises(InputError, match="no usable image"):
         train(run, replace(config, data=replace(config.data, patch=99)))
-    with monkeypatch.context() as patch, pytest.raises(UsageError, match="4 cannot be shared out among 3"):
+    with monkeypatch.context() as patch, pytest.raises(UsageError, match="cannot divide a batch of 4 among 3"):
         patch.setattr("liif_cli.training.train.joined", lambda device: nullcontext(World(0, 3)))
         train(run, config)
-    with pytest.raises(InputError, match="holds no run"):
+    with pytest.raises(InputError, match="does not contain a run"):
         Run.open(tmp_path)
 
 
@@ -388,7 +388,7 @@ def test_the_schedule_that_was_scaled_is_noted_and_published(config, tmp_path):
     run = Run.create(tmp_path / "run", config)
     train(run, config, watch=heard.append)
     notes = [event.text for event in heard if isinstance(event, Noted)]
-    assert notes[0] == "schedule.decay of 1,000 does not fit into 10 iterations; scaled to 2"
+    assert notes[0] == "schedule.decay 1,000 does not fit into 10 iterations; scaled to 2"
     made = read_header(run.folder / "tiny.safetensors").provenance
     assert made["recipe"]["schedule"]["decay"] == 2
     assert run.config()["schedule"]["decay"] == 1000  # a run that is made longer gets it
@@ -424,7 +424,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(co
     train(run, config, watch=stopper(4))
     state = run.load_state()
     broken = replace(config, optimiser=replace(config.optimiser, lr=float("inf"), clip=0.0))
-    with pytest.raises(LiifError, match="not finite"):
+    with pytest.raises(LiifError, match="no longer finite"):
         train(run, broken)
     assert same(run.load_state(), state)
 
@@ -606,14 +606,14 @@ def test_the_command_trains_resumes_and_its_result_upscales(photos, tmp_path, ca
     ("arguments", "said"),
     [
         (["--data", "."], "a new run needs a folder"),
-        (["--data", ".", "--out", "run", "--preset", "nothing"], "there is no preset nothing"),
+        (["--data", ".", "--out", "run", "--preset", "nothing"], "unknown preset nothing"),
         (["--data", ".", "--out", "run", "--set", "ema.speed=2"], "ema.speed"),
-        (["--data", ".", "--out", "run", "--set", "ema"], "sets nothing"),
-        (["--data", ".", "--out", "run", "--scale", "small"], "no scale"),
-        (["--data", ".", "--out", "run", "--max-time", "long"], "no length of time"),
-        (["--data", ".", "--out", "run", "--model", "vgg"], "no architecture vgg"),
+        (["--data", ".", "--out", "run", "--set", "ema"], "is not a setting"),
+        (["--data", ".", "--out", "run", "--scale", "small"], "not a scale"),
+        (["--data", ".", "--out", "run", "--max-time", "long"], "not a duration"),
+        (["--data", ".", "--out", "run", "--model", "vgg"], "--model 'vgg' is not an architecture"),
         (["--out", "run"], "no training data"),
-        (["--resume", ".", "--init", "x"], "makes no sense with --resume"),
+        (["--resume", ".", "--init", "x"], "cannot combine --init with --resume"),
     ],
 )
 def test_the_command_refuses(arguments, said, tmp_path, monkeypatch, capsys):

@@ -6,8 +6,8 @@ import sys
 import types
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
 from conftest import tiny_config
 from rich.console import Console
 from rich.progress import Progress, TextColumn
@@ -15,6 +15,8 @@ from rich.progress import Progress, TextColumn
 from liif_cli.cli import progress
 from liif_cli.cli.progress import Live
 from liif_cli.errors import UsageError
+from liif_cli.images.panels import GAP
+from liif_cli.models.model import SRModel
 from liif_cli.training.events import (
     KINDS,
     Ended,
@@ -28,9 +30,10 @@ from liif_cli.training.events import (
     parse,
 )
 from liif_cli.training.recipe import DataConfig, TrainConfig, ValidationConfig
-from liif_cli.training.report import curves, sheet
+from liif_cli.training.report import curves
 from liif_cli.training.run_folder import Run
 from liif_cli.training.train import train
+from liif_cli.training.validation import PANEL, Validation
 
 STEP = Step(100, 1000)
 NUMBERS = Trained(100, rate=1e-4, loss=0.03271, psnr=29.687, samples_per_second=31.25, waiting=0.213)
@@ -127,11 +130,21 @@ def test_tensorboard_that_is_missing_is_named(folder, monkeypatch):
     assert "liif[tensorboard]" in caught.value.hint
 
 
-def test_pictures_to_look_at():
-    panel = torch.randint(0, 256, (24, 24, 3), dtype=torch.uint8).numpy()
-    table = sheet([[("LR", panel), ("HR", panel)], [("LR", panel[::2, ::2])]])
-    assert table.size == (2 * 296 + 8, 2 * 316 + 8)
-    assert table.getpixel((8 + 6, 8 + 6)) == tuple(panel[0, 0].tolist())  # enlarged twelve times, unsmoothed
+def test_a_preview_shows_lr_bicubic_the_model_and_hr(folder):
+    config = replace(small(folder), validation=ValidationConfig(scales=(2.0,), crop=24, preview_scales=(2.0, 4.0)))
+    validation, side = Validation(config), PANEL + GAP
+    sheet = np.asarray(validation.preview(SRModel(config.model).eval()))
+    label = (len(sheet) - GAP) // 2 - side  # the strip above each panel
+    assert sheet.shape[1] == 4 * side + GAP and 12 < label < 60
+    for row, (case, size) in enumerate(zip(validation.shown, (12, 6), strict=True)):
+        assert len(case.lr) == size and len(case.hr) == 24
+        for column, pixels in ((0, case.lr), (1, case.bicubic()), (3, case.hr)):
+            top, left = GAP + label + row * (side + label), GAP + column * side
+            enlarged = pixels.repeat(PANEL // len(pixels), 0).repeat(PANEL // len(pixels), 1)  # not smoothed
+            np.testing.assert_array_equal(sheet[top : top + PANEL, left : left + PANEL], enlarged)
+
+
+def test_curves_have_a_line_for_each_series():
     drawn = curves([("loss", {"loss": [(0, 1.0), (50, 0.5), (100, 0.25)]}), ("nothing", {})])
     assert drawn.size == (720, 600)
     colours = {colour for _, colour in drawn.crop((64, 28, 610, 266)).getcolors(100000)}
