@@ -25,11 +25,13 @@ from liif_cli.errors import ExitCode, UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
+    from liif_cli.images.formats.base import Format
     from liif_cli.models.checkpoints import Checkpoint
     from liif_cli.models.restore import Restore
+    from liif_cli.upscaling.estimate import Estimate
     from liif_cli.upscaling.jobs import Task, Work
     from liif_cli.upscaling.options import Options
-    from liif_cli.upscaling.upscaler import Upscaler
+    from liif_cli.upscaling.speeds import Speed
 
 
 def upscale(
@@ -182,7 +184,7 @@ def upscale(
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print sizes, tiles, memory and disk space, and write nothing.")
+        bool, typer.Option("--dry-run", help="Print sizes, tiles, memory, disk space and time, and write nothing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     skip_existing: Annotated[
@@ -266,10 +268,10 @@ def upscale(
         named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
         say_unless(quiet, f"left out as outputs of an earlier run: {named}; --all takes them")
     say_unless(quiet, *work.notes)
+    if dry_run:
+        return show_plan(work, found, options, scale or [], as_json, quiet)
     if scale and work.tasks:
         check_scales(found(), scale)
-    if dry_run:
-        return show_plan(work, found, options, as_json)
     return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
 
 
@@ -318,20 +320,81 @@ def restoration(context: typer.Context, text: str | None) -> "Restore":
     return parse_restore(text or ("auto" if source is not None and source.name == "DEFAULT" else "0"))
 
 
-def show_plan(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", as_json: bool) -> int:
-    """What `--dry-run` prints; the first failure is the command's."""
+def show_plan(
+    work: "Work", found: "Callable[[], Checkpoint]", options: "Options", scales: list[str], as_json: bool, quiet: bool
+) -> int:
+    """What `--dry-run` prints; the first failure is the command's. Loads torch for speeds that are not known."""
     for name, error in work.failures:
         if as_json:
             result(failure(name, error))
     for _, error in work.failures:
         raise error
     if work.tasks:
+        from liif_cli.upscaling.estimate import estimate
+
+        speeds = Speeds(found, options, quiet)
+        if any(speeds.known(task) is None for task in work.tasks):
+            check_scales(found(), scales)
+        plans = [
+            plan
+            for task in work.tasks
+            for speed in [speeds.of(task)]
+            for plan in estimate(task, speed, options, speeds.free(speed))
+        ]
+        for each in plans:
+            result(json.dumps(each.as_dict()) if as_json else describe(each))
+        start = max(speeds.of(task).start for task in work.tasks)
+        total = start + sum(each.seconds for each in plans)
+        say_unless(quiet, f"in all about {duration(total)}, of which the start takes {duration(start)}")
+    return ExitCode.OK
+
+
+class Speeds:
+    """The speeds of a call's tasks: those that are known, otherwise measured once."""
+
+    def __init__(self, found: "Callable[[], Checkpoint]", options: "Options", quiet: bool) -> None:
+        self._found, self._options, self._quiet = found, options, quiet
+        self._known: dict[int, Speed | None] = {}
+
+    def known(self, task: "Task") -> "Speed | None":
+        """A task's speed, if it is known."""
+        from liif_cli.upscaling.speeds import recall
+
+        bits = output_bits(task)
+        if bits not in self._known:
+            self._known[bits] = recall(self._found(), self._options, bits)
+        speed, formats = self._known[bits], {output.format.name for output in task.outputs}
+        return speed if speed and formats <= set(speed.file) else None
+
+    def of(self, task: "Task") -> "Speed":
+        """A task's speed."""
+        speed = self.known(task)
+        for form in () if speed else {output.format.name: output.format for output in task.outputs}.values():
+            speed = self._known[output_bits(task)] = self._measure(task, form)
+        assert speed is not None
+        return speed
+
+    def free(self, speed: "Speed") -> int | None:
+        """Bytes that are free on a speed's device, which torch must be asked for; None: what is free on this machine."""
+        if speed.device == "cpu":
+            return None
+        import torch
+
+        from liif_cli.machine.devices import free_memory
+
+        return free_memory(torch.device(speed.device))
+
+    def _measure(self, task: "Task", form: "Format") -> "Speed":
+        from liif_cli.upscaling.calibration import measured_speed
         from liif_cli.upscaling.upscaler import Upscaler
 
-        upscaler = Upscaler(found(), options)
-        for task in work.tasks:
-            print_plan(upscaler, task, as_json)
-    return ExitCode.OK
+        say_unless(self._quiet, f"measuring once how fast {self._found().name} is on this machine")
+        return measured_speed(Upscaler(self._found(), self._options), output_bits(task), form)
+
+
+def output_bits(task: "Task") -> int:
+    """Bits per sample of a task's outputs as they are rendered."""
+    return 16 if task.header.bits > 8 else 8
 
 
 def run(
@@ -352,26 +415,36 @@ def run(
             display.reject(name, error)
         if work.tasks:
             from liif_cli.upscaling.batch import Batch
+            from liif_cli.upscaling.calibration import learn
             from liif_cli.upscaling.upscaler import Upscaler
 
-            Batch(Upscaler(found(), options), display, make_folders=work.make_folders).run(work.tasks)
+            upscaler = Upscaler(found(), options)
+            batch = Batch(upscaler, display, make_folders=work.make_folders)
+            batch.run(work.tasks)
+            if len(depths := {output_bits(task) for task in work.tasks}) == 1:
+                learn(upscaler, depths.pop(), batch.measured)
     if work.lone and display.errors:
         raise display.errors[0]
     return ExitCode.SOME_FAILED if display.errors else ExitCode.OK
 
 
-def print_plan(upscaler: "Upscaler", task: "Task", as_json: bool = False) -> None:
-    """Print what each output of a task would take, as a line of text or of JSON."""
+def describe(plan: "Estimate") -> str:
+    """A line on what an output would take."""
     from liif_cli.machine.memory import format_bytes
-    from liif_cli.upscaling.estimate import estimate
 
-    for found in estimate(upscaler, task):
-        if as_json:
-            result(json.dumps(found.as_dict()))
-            continue
-        tiles = f"{found.tiles} tiles of up to {found.tile} pixels" if found.tiles else "no network"
-        amounts = (
-            f"memory up to {format_bytes(found.peak_memory)}, "
-            f"scratch {format_bytes(found.scratch)}, file up to {format_bytes(found.file)}"
-        )
-        result(f"{found.output}: {found.width}x{found.height}, {tiles}, {amounts}")
+    tiles = f"{plan.tiles} tile{'s' * (plan.tiles > 1)} of up to {plan.tile} pixels" if plan.tiles else "no network"
+    amounts = (
+        f"memory up to {format_bytes(plan.peak_memory)}, "
+        f"scratch {format_bytes(plan.scratch)}, file up to {format_bytes(plan.file)}"
+    )
+    return f"{plan.output}: {plan.width}x{plan.height}, {tiles}, {amounts}, about {duration(plan.seconds)}"
+
+
+def duration(seconds: float) -> str:
+    """For people: `0.4 s`, `12 s`, `3 min`, `1 h 20 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

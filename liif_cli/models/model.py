@@ -80,6 +80,10 @@ class SRModel(nn.Module):
         """Bytes of one pixel's code in a field, in float32."""
         return self.decoder.bytes_per_code(torch.float32)
 
+    def scratch_bytes(self, chunk: int | None = None) -> int:
+        """Bytes that rendering takes beside its result, with so many pixels at once."""
+        return self.decoder.scratch_bytes(chunk)
+
     def encode(
         self,
         image: Tensor,

@@ -121,19 +121,21 @@ class Encoding:
         step, top = piece_rows(width), 0
         output = Output(self, grid, choices) if width and height else None
         while output and top < height:
-            rows = grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + step, grid.rows.stop))
+            some = min(step, max(1, choices.tally.band(step * width, len(self.fields)) // width))
+            rows = grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + some, grid.rows.stop))
             part = Grid(rows, grid.columns)
             with choices.tally.decoding():
                 rgb = or_none_without_memory(partial(output.colours, part), choices.device)
             if rgb is None:
-                if step == 1:
+                if some == 1:
                     raise OutOfMemory(
                         "out of memory at a single row",
                         hint="close other programs, or use the CPU",
                         remedy="device memory",
                     )
-                step = -(-step // 2)
+                step = -(-some // 2)
                 continue
+            choices.tally.decoded += len(self.fields) * rgb.shape[0] * width
             yield top, rgb
             top += len(rgb)
 

@@ -3,17 +3,39 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from liif_cli.coords import Grid
 from liif_cli.errors import OutOfMemory, UsageError
 from liif_cli.machine.memory import format_bytes
-from liif_cli.models.model import SRModel
 from liif_cli.rendering.tiles import Tile, needed
 
 SMALLEST = 16
 COMFORTABLE = 800 * 2**20  # bytes; larger tiles gain little speed
 HEAP = 256 * 2**20  # bytes that the allocator loses at most (bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
+HEADROOM = 0.8  # share of the free memory to plan with; the rest is for what the plan does not know
+
+
+class Footprint(Protocol):
+    """What a plan needs to know of a model: `SRModel` has it, and so has what is remembered of one without torch."""
+
+    @property
+    def halo(self) -> int | None:
+        """See `SRModel`, as for all of these."""
+
+    @property
+    def alignment(self) -> int: ...
+
+    @property
+    def bytes_per_pixel(self) -> int: ...
+
+    @property
+    def code_bytes(self) -> int: ...
+
+    def supports(self, grid: Grid) -> str | None: ...
+
+    def scratch_bytes(self, chunk: int | None = None) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +70,7 @@ def _cuts(first: int, last: int, side: int) -> list[tuple[int, int]]:
 
 
 def make_plan(
-    model: SRModel,
+    model: Footprint,
     size: tuple[int, int],
     grids: Sequence[Grid],
     sample_bytes: int,
@@ -85,7 +107,7 @@ def make_plan(
     return Plan(whole, side, peak(side))
 
 
-def check_supported(model: SRModel, grids: Sequence[Grid]) -> None:
+def check_supported(model: Footprint, grids: Sequence[Grid]) -> None:
     """Raises `UsageError` with the model's reason if it does not support one of the grids."""
     for grid in grids:
         reason = model.supports(grid)
@@ -106,7 +128,7 @@ def _fitting(peak: int, budget: int, what: str) -> int:
 
 
 def tile_bytes(
-    model: SRModel, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
+    model: Footprint, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
 ) -> int:
     """The most bytes that one tile of `side` needs: the encoder's maps or the codes, whichever is more, the allocator's
     losses, and the decoder's scratch."""
@@ -115,7 +137,7 @@ def tile_bytes(
         min(full, min(part, side) + around) for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
     alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)
-    return int(alive + min(alive * 3 // 4, HEAP) + model.decoder.scratch_bytes(chunk))
+    return int(alive + min(alive * 3 // 4, HEAP) + model.scratch_bytes(chunk))
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:

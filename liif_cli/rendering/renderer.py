@@ -19,11 +19,10 @@ from liif_cli.machine.precision import Precision
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours, Piece
 from liif_cli.rendering.encoded import Choices, Encoding
-from liif_cli.rendering.plan import SMALLEST, Plan, make_plan
+from liif_cli.rendering.plan import HEADROOM, SMALLEST, Plan, make_plan
 from liif_cli.rendering.tiles import Tile
 
 Image = NDArray[Any]
-HEADROOM = 0.8  # share of the free memory to plan with; the rest is for what the plan does not know
 
 
 class Renderer(Choices):
@@ -68,6 +67,7 @@ class Renderer(Choices):
                     side = self._shrink(tile)
                     stack.append(tile)
                     continue
+                self.tally.encoded += len(encoding.fields) * encoding.window.height * encoding.window.width
                 for index, grid in enumerate(grids):
                     part = tile.part_of(grid, plan.whole)
                     top, left = part.rows.start - grid.rows.start, part.columns.start - grid.columns.start

@@ -13,7 +13,7 @@ from liif_cli.rendering.alpha import ScaledAlpha
 from liif_cli.rendering.assembly import Colours, Piece, RowAssembler
 from liif_cli.rendering.channels import network_input, network_output
 from liif_cli.rendering.renderer import Renderer
-from liif_cli.rendering.shrink import is_reduced, needs_network, reduce_source, reduced_bands, reduced_grid
+from liif_cli.rendering.shrink import groups, needs_network, reduce_source, reduced_bands
 
 Pixels = NDArray[Any]
 Progress = Callable[[int], None]
@@ -73,23 +73,6 @@ def _finisher(pixels: Pixels, grid: Grid, store: Store) -> Callable[[Colours, in
         return store(network_output(rgb, part, channels))
 
     return finish
-
-
-def groups(grids: Sequence[Grid]) -> list[list[int]]:
-    """Indices of the grids that share an encoding: those that shrink no axis, and each of the others alone."""
-    reduced = [is_reduced(grid.rows) or is_reduced(grid.columns) for grid in grids]
-    together = [index for index, alone in enumerate(reduced) if not alone]
-    return [group for group in [together, *([i] for i, alone in enumerate(reduced) if alone)] if group]
-
-
-def working_size(size: tuple[int, int], grids: Sequence[Grid]) -> tuple[tuple[int, int], Sequence[Grid]] | None:
-    """For one of the `groups` over an image of `size` (height, width): the size of the network's input, and the grids over
-    it; None if the network is not needed."""
-    if not needs_network(grids[0]):
-        return None
-    if len(grids) == 1:
-        grids = [reduced_grid(grids[0])]
-    return (grids[0].rows.size, grids[0].columns.size), grids
 
 
 def _pieces(

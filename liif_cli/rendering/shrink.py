@@ -3,7 +3,7 @@
 Below ×1, the network would take sparse samples, with cells that it was not trained for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,23 @@ def needs_network(grid: Grid) -> bool:
     """Whether an axis grows, or no axis changes its size; otherwise the filter alone makes the output."""
     axes = (grid.rows, grid.columns)
     return not any(map(is_reduced, axes)) or any(axis.count > axis.extent for axis in axes)
+
+
+def groups(grids: Sequence[Grid]) -> list[list[int]]:
+    """Indices of the grids that share an encoding: those that shrink no axis, and each of the others alone."""
+    reduced = [is_reduced(grid.rows) or is_reduced(grid.columns) for grid in grids]
+    together = [index for index, alone in enumerate(reduced) if not alone]
+    return [group for group in [together, *([i] for i, alone in enumerate(reduced) if alone)] if group]
+
+
+def working_size(size: tuple[int, int], grids: Sequence[Grid]) -> tuple[tuple[int, int], Sequence[Grid]] | None:
+    """For one of the `groups` over an image of `size` (height, width): the size of the network's input, and the grids over
+    it; None if the network is not needed."""
+    if not needs_network(grids[0]):
+        return None
+    if len(grids) == 1:
+        grids = [reduced_grid(grids[0])]
+    return (grids[0].rows.size, grids[0].columns.size), grids
 
 
 def reduce_source(image: Image, grid: Grid) -> tuple[Image, Grid]:

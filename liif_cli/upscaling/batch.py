@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from liif_cli.errors import ClosedPipe, OutputError
+from liif_cli.machine.memory import resident
 from liif_cli.machine.signals import held
 from liif_cli.rendering.timing import Tally
 from liif_cli.upscaling.jobs import Task
 from liif_cli.upscaling.results import Draft, Original, Result
+from liif_cli.upscaling.speeds import Measured, process_age
 from liif_cli.upscaling.upscaler import Upscaler
 
 T = TypeVar("T")
@@ -66,10 +68,11 @@ class _Saving:
 
 
 class Batch:
-    """One run over some tasks. make_folders: create the outputs' folders where they are missing."""
+    """One run over some tasks. make_folders: create the outputs' folders where they are missing. measured: how long it took."""
 
     def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
         self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
+        self.measured = Measured()
         self._saving: deque[_Saving] = deque()
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
@@ -103,6 +106,7 @@ class Batch:
 
         fill()
         self.upscaler.load()
+        self.measured.loaded = process_age(), resident()
         while ahead:
             task, future = ahead.popleft()
             fill()
@@ -133,6 +137,7 @@ class Batch:
             self.watcher.failed(task, error)
             return
         seconds = time.perf_counter() - started
+        self.measured.add(tally)
         for draft in drafts:
             self._make_room(draft)
             with held():  # or a file might be made that nobody hears of
@@ -164,6 +169,9 @@ class Batch:
             result, seconds = done.future.result()
             rest = max(0.0, done.render - done.tally.encode - done.tally.decode)
             timing = Timing(done.read, done.tally.encode, done.tally.decode, rest + seconds)
+            pixels = result.width * result.height * done.task.frames
+            own = rest * pixels / done.task.pixels + seconds
+            self.measured.add_file(done.draft.writer.format.name, own, pixels)
             self.watcher.finished(result, timing, done.tally)
 
     def _abandon(self) -> None:

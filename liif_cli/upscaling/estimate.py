@@ -1,15 +1,17 @@
-"""What an upscale would take, without doing it: sizes, tiles, memory and disk."""
+"""What an upscale would take, without doing it: sizes, tiles, memory, disk and time. Loads no torch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from liif_cli.images.picture import Header
 from liif_cli.images.spool import IN_MEMORY
 from liif_cli.images.write import file_bytes
-from liif_cli.machine.memory import resident
-from liif_cli.rendering.plan import Plan
-from liif_cli.rendering.rows import groups, working_size
+from liif_cli.machine.memory import available, resident
+from liif_cli.rendering.plan import HEADROOM, Plan, make_plan
+from liif_cli.rendering.shrink import groups, working_size
 from liif_cli.upscaling.jobs import Output, Task
-from liif_cli.upscaling.upscaler import Upscaler
+from liif_cli.upscaling.options import Options, room
+from liif_cli.upscaling.speeds import Speed
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Estimate:
     """One output before it is made. Bytes are upper bounds.
 
     tiles: how many, 0 where no network is needed; tile: their longest side in input pixels; peak_memory: of the whole
-    process; scratch: on the output's disk while it is made; file: the finished file.
+    process; scratch: on the output's disk while it is made; file: the finished file; seconds: its share of the time that
+    its image takes, without the program's start.
     """
 
     input: str
@@ -29,41 +32,91 @@ class Estimate:
     peak_memory: int
     scratch: int
     file: int
+    seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """Fit for JSON."""
         return asdict(self)
 
 
-def estimate(upscaler: Upscaler, task: Task) -> list[Estimate]:
-    """What each output of a task would take. Raises what loading the model raises, and `OutOfMemory`."""
-    header = task.header
-    depth = 2 if header.bits > 8 else 1
-    picture = header.height * header.width * header.channels * depth
-    plans = _plans(upscaler, task, depth, picture)
-    return [_estimate(task, output, plan, depth, picture) for output, plan in zip(task.outputs, plans, strict=True)]
+@dataclass(frozen=True)
+class Cost:
+    """How one output is made: its tiles, None if the filter alone makes it; input pixels to encode, halos included, one
+    output's share of what several have in common; and how often each pixel is computed."""
+
+    plan: Plan | None = None
+    encoded: float = 0.0
+    turns: int = 1
 
 
-def _plans(upscaler: Upscaler, task: Task, depth: int, picture: int) -> list[Plan | None]:
-    """The plan under which each grid would be rendered; None if the filter alone makes it."""
+def estimate(task: Task, speed: Speed, options: Options, free: int | None = None) -> list[Estimate]:
+    """What each output of a task would take. free: bytes on the device (None: what is free on this machine).
+
+    Raises `OutOfMemory`, `UsageError`.
+    """
+    costs = costs_of(task, speed, options, free)
+    return [_estimate(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True)]
+
+
+def seconds_of(task: Task, speed: Speed, options: Options) -> float:
+    """How long an image takes, without the program's start. Raises as `estimate`."""
+    costs = costs_of(task, speed, options)
+    return sum(_seconds(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True))
+
+
+def costs_of(task: Task, speed: Speed, options: Options, free: int | None = None) -> list[Cost]:
+    """How each output would be made. free: as for `estimate`."""
     header, grids = task.header, [output.grid for output in task.outputs]
-    renderer, alpha = upscaler.renderer(8 * depth), header.channels in (2, 4)
-    plans: list[Plan | None] = [None] * len(grids)
+    turns, alpha = (4 if options.self_ensemble else 1), header.channels in (2, 4)
+    costs = [Cost(turns=turns)] * len(grids)
     for group in groups(grids):
         working = working_size((header.height, header.width), [grids[index] for index in group])
         if working is None:
             continue
-        budget, side = upscaler.budget(picture), upscaler.options.tile
-        planned = renderer.plan(*working, header.channels * depth, budget=budget, side=side, alpha=alpha)
+        size, over = working
+        sample, held = header.channels * _depth(header), turns * (2 if alpha else 1)
+        budget = _budget(task, speed, options, free)
+        plan = make_plan(speed, size, over, sample, budget, options.tile, held, options.chunk)
+        share = encoded_pixels(plan, size, speed) * turns / len(group)
         for index in group:
-            plans[index] = planned
-    return plans
+            costs[index] = Cost(plan, share, turns)
+    return costs
 
 
-def _estimate(task: Task, output: Output, plan: Plan | None, depth: int, picture: int) -> Estimate:
+def encoded_pixels(plan: Plan, size: tuple[int, int], speed: Speed) -> int:
+    """Input pixels that are encoded, those of halos included."""
+    windows = (tile.window(speed.halo, size, speed.alignment) for tile in plan.tiles())
+    return sum(window.height * window.width for window in windows)
+
+
+def _budget(task: Task, speed: Speed, options: Options, free: int | None) -> int:
+    """Bytes that rendering may take, when the model is loaded."""
+    limited = room(options.memory, speed.program, _picture(task.header))
+    if limited is not None:
+        return limited
+    return int((available() - max(0, speed.program - resident()) if free is None else free) * HEADROOM)
+
+
+def _depth(header: Header) -> int:
+    """Bytes per sample."""
+    return 2 if header.bits > 8 else 1
+
+
+def _picture(header: Header) -> int:
+    """Bytes of the decoded image."""
+    return header.height * header.width * header.channels * _depth(header)
+
+
+def _seconds(task: Task, output: Output, cost: Cost, speed: Speed) -> float:
+    pixels = output.grid.shape[0] * output.grid.shape[1]
+    network = cost.encoded * speed.encode + pixels * cost.turns * speed.decode if cost.plan else 0.0
+    return task.frames * (network + pixels * speed.file.get(output.format.name, 0.0))
+
+
+def _estimate(task: Task, output: Output, cost: Cost, speed: Speed) -> Estimate:
     height, width = output.grid.shape
-    channels, rows = task.header.channels, task.frames * height
-    raw = rows * width * channels * depth
+    channels, rows, depth = task.header.channels, task.frames * height, _depth(task.header)
+    raw, picture, plan = rows * width * channels * depth, _picture(task.header), cost.plan
     held = raw if raw <= IN_MEMORY else 0
     return Estimate(
         input=task.source.name,
@@ -72,7 +125,8 @@ def _estimate(task: Task, output: Output, plan: Plan | None, depth: int, picture
         height=height,
         tiles=plan.count if plan else 0,
         tile=plan.side if plan else 0,
-        peak_memory=resident() + picture + held + (plan.peak if plan else picture * 4),
+        peak_memory=speed.program + picture + held + (plan.peak if plan else picture * 4),
         scratch=0 if held else raw,
         file=file_bytes(output.format, rows, width, channels, "u2" if depth == 2 else "u1"),
+        seconds=_seconds(task, output, cost, speed),
     )

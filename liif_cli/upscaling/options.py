@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from liif_cli.coords import Grid
+from liif_cli.errors import OutOfMemory
 from liif_cli.images.write import SaveOptions
+from liif_cli.machine.memory import format_bytes
 from liif_cli.machine.precision import Precision
 from liif_cli.models.restore import Restore
 from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, PrintSize, Region, Target, check_pixels, make_grid
@@ -37,3 +39,18 @@ class Options:
         grid = make_grid(size, target, self.region, self.cell)
         check_pixels(grid.shape, self.max_pixels)
         return grid
+
+
+def room(limit: int | None, program: int, more: int) -> int | None:
+    """Bytes of `limit` that are left beside `program` and `more`; None without a limit. Raises `OutOfMemory` if none are."""
+    if limit is None:
+        return None
+    held = program + more
+    if held >= limit:
+        raise OutOfMemory(
+            f"{format_bytes(limit)} is too little: the program and the image alone take {format_bytes(held)}",
+            argument="memory",
+            hint="allow more memory, or render parts of the image",
+            remedy="memory",
+        )
+    return limit - held

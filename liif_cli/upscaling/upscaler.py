@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from liif_cli.coords import Grid
-from liif_cli.errors import InputError, OutOfMemory
+from liif_cli.errors import InputError
 from liif_cli.images import read
 from liif_cli.images.picture import Picture
 from liif_cli.images.write import Writer
 from liif_cli.machine.devices import choose_device
-from liif_cli.machine.memory import format_bytes, resident
+from liif_cli.machine.memory import resident
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.model import SRModel
 from liif_cli.models.restore import between, needed_counterpart
@@ -27,7 +27,7 @@ from liif_cli.rendering.sizes import Target
 from liif_cli.rendering.timing import Tally
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.jobs import Output, Task, task_for
-from liif_cli.upscaling.options import Options
+from liif_cli.upscaling.options import Options, room
 from liif_cli.upscaling.restoration import Restoration, decide
 from liif_cli.upscaling.results import Draft, Original, Result, grid_notes
 
@@ -194,17 +194,7 @@ class Upscaler:
 
         Raises `OutOfMemory` if none are left.
         """
-        if self.options.memory is None:
-            return None
-        held = resident() + more
-        if held >= self.options.memory:
-            raise OutOfMemory(
-                f"{format_bytes(self.options.memory)} is too little: the program and the image alone take {format_bytes(held)}",
-                argument="memory",
-                hint="allow more memory, or render parts of the image",
-                remedy="memory",
-            )
-        return self.options.memory - held
+        return room(self.options.memory, resident(), more)
 
 
 def _check_unchanged(task: Task, picture: Picture) -> None:

@@ -1,0 +1,161 @@
+"""How fast a model is on this machine and what planning needs of it, remembered from one run to the next. Loads no torch.
+
+Kept in the cache of the user, among what else liif keeps there: `HF_HOME` moves it. Whatever may change a speed is part of its
+key, so that a speed that does not hold any more is not found.
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from liif_cli import __version__
+from liif_cli.coords import Grid
+from liif_cli.errors import OutputError
+from liif_cli.machine.files import write_bytes
+from liif_cli.models.checkpoints import Checkpoint
+from liif_cli.rendering.timing import Tally
+from liif_cli.upscaling.options import Options
+
+MOST = 100
+"""Speeds that are kept; the oldest are dropped."""
+ENOUGH = 0.05
+"""Seconds that a measurement takes at least."""
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A model on a device. It is what `make_plan` needs of the model, too.
+
+    encode: seconds per input pixel, those of halos included. decode: seconds per output pixel. file: format -> seconds per
+    output pixel to finish, compress and write. start: seconds until the model is loaded. program: bytes that the process holds
+    then. scratch: bytes. The others: see `SRModel`.
+    """
+
+    device: str
+    encode: float
+    decode: float
+    start: float
+    program: int
+    halo: int | None
+    alignment: int
+    bytes_per_pixel: int
+    code_bytes: int
+    scratch: int
+    file: dict[str, float] = field(default_factory=dict)
+
+    def supports(self, grid: Grid) -> str | None:
+        """None: of models that render some grids alone, no speed is kept."""
+        return None
+
+    def scratch_bytes(self, chunk: int | None = None) -> int:
+        """The chunk was the same: it is part of the key."""
+        return self.scratch
+
+
+@dataclass
+class Measured:
+    """What a run measured: seconds, and the pixels that they were spent on, of encoding, decoding and, by format, files.
+
+    loaded: seconds until the model was loaded, and bytes that the process held then.
+    """
+
+    loaded: tuple[float, int] = (0.0, 0)
+    encode: float = 0.0
+    encoded: int = 0
+    decode: float = 0.0
+    decoded: int = 0
+    files: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def add(self, tally: Tally) -> None:
+        """The rendering of an image."""
+        self.encode, self.encoded = self.encode + tally.encode, self.encoded + tally.encoded
+        self.decode, self.decoded = self.decode + tally.decode, self.decoded + tally.decoded
+
+    def add_file(self, form: str, seconds: float, pixels: int) -> None:
+        """An image's files of one format."""
+        before = self.files.get(form, (0.0, 0))
+        self.files[form] = before[0] + seconds, before[1] + pixels
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is a whole speed."""
+        return min(self.encode, self.decode, *(seconds for seconds, _ in self.files.values())) >= ENOUGH
+
+    def onto(self, speed: Speed) -> Speed:
+        """The speed with what was measured for long enough in the place of what it said."""
+        file = {
+            form: seconds / pixels for form, (seconds, pixels) in self.files.items() if seconds >= ENOUGH and pixels
+        }
+        return replace(
+            speed,
+            encode=self.encode / self.encoded if self.encode >= ENOUGH and self.encoded else speed.encode,
+            decode=self.decode / self.decoded if self.decode >= ENOUGH and self.decoded else speed.decode,
+            file=speed.file | file,
+        )
+
+
+def key(checkpoint: Checkpoint, options: Options, bits: int) -> str:
+    """What a speed depends on: the model's file, this machine and its threads, the versions, and the options."""
+    stat = checkpoint.path.stat()
+    model = (str(checkpoint.path.resolve()), stat.st_size, stat.st_mtime_ns)
+    machine = (platform.node(), platform.machine(), _processors(), *(os.environ.get(name, "") for name in VARIABLES))
+    versions = (__version__, _torch_version(), platform.python_version())
+    how = (options.device, options.precision, options.chunk, bits)
+    return json.dumps([model, machine, versions, how])
+
+
+def process_age() -> float:
+    """Seconds since this process began."""
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _torch_version() -> str:
+    try:
+        return installed("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def cache_file() -> Path:
+    """Where speeds are kept."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_ASSETS_CACHE) / "liif" / "speeds.json"
+
+
+def recall(checkpoint: Checkpoint, options: Options, bits: int) -> Speed | None:
+    """The speed for outputs of so many bits per sample, if it is known."""
+    return _read().get(key(checkpoint, options, bits))
+
+
+def remember(checkpoint: Checkpoint, options: Options, bits: int, speed: Speed) -> None:
+    """Keep a speed; where the cache cannot be written, it is forgotten."""
+    path, name = cache_file(), key(checkpoint, options, bits)
+    speeds = {each: value for each, value in _read().items() if each != name}
+    kept = [*speeds.items(), (name, speed)][-MOST:]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps({each: asdict(value) for each, value in kept}, indent=1).encode(), overwrite=True)
+    except (OSError, OutputError):
+        return
+
+
+def _read() -> dict[str, Speed]:
+    try:
+        return TypeAdapter(dict[str, Speed]).validate_json(cache_file().read_bytes())
+    except (OSError, ValidationError):  # not there yet, or by another version
+        return {}
