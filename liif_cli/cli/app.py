@@ -6,7 +6,6 @@ Nothing heavy is imported here or at the top of a command: `liif --help` and `--
 import os
 import shlex
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -28,7 +27,15 @@ from liif_cli.cli.fit import fit
 from liif_cli.cli.models import models
 from liif_cli.cli.reproduce import reproduce
 from liif_cli.cli.serve import serve
-from liif_cli.cli.streams import complain, finish_streams, hide_downloads, prepare_streams, say, show_warnings
+from liif_cli.cli.streams import (
+    complain,
+    finish_streams,
+    hide_downloads,
+    prepare_streams,
+    say,
+    show_traceback,
+    show_warnings,
+)
 from liif_cli.cli.train import train
 from liif_cli.cli.upscale import upscale
 from liif_cli.cli.view import view
@@ -154,7 +161,7 @@ def command() -> Any:
 def _explain(error: Exception, arguments: Sequence[str]) -> int:
     """Print an error of a call with `arguments` as people need it, and return its exit code."""
     if os.environ.get("LIIF_DEBUG") == "1":
-        traceback.print_exception(error)
+        show_traceback(error)
     if isinstance(error, LiifError):
         complain(*explained(error))
         return error.exit_code

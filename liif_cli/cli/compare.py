@@ -161,6 +161,7 @@ def _beside(sources: "Sequence[Source]", label: str) -> Path:
     source = sources[0]
     if len(sources) > 1:
         raise UsageError("the sheet of several images needs a name", hint="give it one with -o")
-    if source.path is None:
-        raise UsageError("standard input has no name to call the sheet by", hint="give it one with -o")
+    if not isinstance(source.path, Path):
+        kind = "standard input" if source.path is None else "an image in a store"
+        raise UsageError(f"{kind} has no name to call the sheet by", hint="give it one with -o")
     return source.path.with_name(f"{source.stem}_compared_{label}.png")

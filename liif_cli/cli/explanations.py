@@ -40,7 +40,7 @@ REMEDIES = {
     "restore": "--restore sets one",
     "restore off": "--restore 0 turns it off",
     "stream": "-o - writes to standard output",
-    "url": "curl -sL URL | liif upscale - ... reads what a program sends",
+    "unlisted": "--overwrite needs no listing",
     "usable": "--model takes it as it is",
 }
 """What helps, by `LiifError.remedy`; {} is the library's own hint."""

@@ -4,13 +4,12 @@ import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from liif_cli.cli.explanations import explained, noted
-from liif_cli.cli.streams import complain, one_line, result, say
+from liif_cli.cli.streams import complain, one_line, result, say, show_traceback
 from liif_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from liif_cli.rendering.timing import Tally
     from liif_cli.training.events import Event, Trained
     from liif_cli.upscaling.batch import Timing
-    from liif_cli.upscaling.jobs import Task, Work
+    from liif_cli.upscaling.jobs import Deferred, Task, Work
     from liif_cli.upscaling.results import Result
 
 
@@ -33,6 +32,7 @@ class Display:
     def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
         self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
         self._pixels, self._left = sum(task.pixels for task in work.tasks), 0
+        self._unknown, self._met = sum(not task.pixels for task in work.tasks), [0, 0]
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
         self.written, self.errors = 0, list[Exception]()
         self._begun, self._bar = time.perf_counter(), None if quiet else make_bar()
@@ -63,6 +63,7 @@ class Display:
         name = "stdin" if task.source.path is None else task.source.path.name
         self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="encoding")
         self._move_on(self._left)  # what a failed image has left
+        self._expect(task.pixels)
         self._left = task.pixels
         self._since, self._tally = time.perf_counter(), tally
 
@@ -89,7 +90,7 @@ class Display:
             if self.results:
                 result(json.dumps(done.as_dict()) if self.as_json else done.output)
 
-    def failed(self, task: "Task", error: Exception) -> None:
+    def failed(self, task: "Task | Deferred", error: Exception) -> None:
         """Report an image that was not made."""
         self.reject(task.source.name, error)
 
@@ -103,7 +104,7 @@ class Display:
             if self._lone:
                 return
             if os.environ.get("LIIF_DEBUG") == "1":
-                traceback.print_exception(error)
+                show_traceback(error)
             message, hint = explained(error)
             complain(message if name in message else f"{name}: {message}", hint)
 
@@ -111,6 +112,13 @@ class Display:
         if self._bar is not None and self._files is not None:
             done = min(self.total, self.written + len(self.errors))
             self._bar.update(self._files, detail=f"{done}/{self.total}")
+
+    def _expect(self, pixels: int) -> None:
+        """What images in stores come to is known once they are read; those to come are taken to be like those that came."""
+        if not self._unknown or self._bar is None or self._files is None:
+            return
+        self._met = [self._met[0] + 1, self._met[1] + pixels]
+        self._bar.update(self._files, total=self._met[1] / self._met[0] * max(self.total, self._met[0]))
 
     def _move_on(self, pixels: int) -> None:
         """Move the bar of all images: by pixels, so that large images to come count for what they are."""

@@ -106,6 +106,15 @@ def complain(message: str, hint: str | None = None) -> None:
         say(f"Hint: {one_line(hint)}")
 
 
+def show_traceback(error: Exception) -> None:
+    """Where an error happened, for `LIIF_DEBUG=1`, without the secrets that a library's addresses and messages may hold."""
+    import traceback
+
+    from liif_cli.stores.addresses import clean
+
+    say(clean("".join(traceback.format_exception(error)).rstrip()))
+
+
 def one_line(text: str) -> str:
     """`text` without line breaks and other control characters, which a file name may hold."""
     return "".join(c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else " " for c in " ".join(text.split()))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,8 @@ def upscale(
         list[str],
         typer.Argument(
             metavar="IMAGE",
-            help="Images, folders of them, patterns such as 'scans/*.png', or - for standard input.",
+            help="Images, folders of them, patterns such as 'scans/*.png', addresses of these (s3://, https://), or - for"
+            " standard input.",
         ),
     ],
     scale: Annotated[
@@ -333,17 +335,18 @@ def show_plan(
         from liif_cli.upscaling.estimate import estimate
 
         speeds = Speeds(found, options, quiet)
-        if any(speeds.known(task) is None for task in work.tasks):
+        tasks = [replace(each.ready(), source=each.source) for each in work.tasks]  # what was fetched for it is let go
+        if any(speeds.known(task) is None for task in tasks):
             check_scales(found(), scales)
         plans = [
             plan
-            for task in work.tasks
+            for task in tasks
             for speed in [speeds.of(task)]
             for plan in estimate(task, speed, options, speeds.free(speed))
         ]
         for each in plans:
             result(json.dumps(each.as_dict()) if as_json else describe(each))
-        start = max(speeds.of(task).start for task in work.tasks)
+        start = max(speeds.of(task).start for task in tasks)
         total = start + sum(each.seconds for each in plans)
         say_unless(quiet, f"in all about {duration(total)}, of which the start takes {duration(start)}")
     return ExitCode.OK
@@ -416,12 +419,14 @@ def run(
         if work.tasks:
             from liif_cli.upscaling.batch import Batch
             from liif_cli.upscaling.calibration import learn
+            from liif_cli.upscaling.jobs import Task
             from liif_cli.upscaling.upscaler import Upscaler
 
             upscaler = Upscaler(found(), options)
             batch = Batch(upscaler, display, make_folders=work.make_folders)
             batch.run(work.tasks)
-            if len(depths := {output_bits(task) for task in work.tasks}) == 1:
+            known = [task for task in work.tasks if isinstance(task, Task)]
+            if len(depths := {output_bits(task) for task in known}) == 1 and len(known) == len(work.tasks):
                 learn(upscaler, depths.pop(), batch.measured)
     if work.lone and display.errors:
         raise display.errors[0]

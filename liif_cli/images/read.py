@@ -19,10 +19,11 @@ from liif_cli.images.picture import Header, Metadata, Picture, Timing
 from liif_cli.images.source import Source
 
 
-def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = None) -> Header:
+def probe(source: Path | bytes | Source, *, page: int | None = None, frame: int | None = None) -> Header:
     """Header of an image file, without decoding it. InputError when it is none."""
-    with _readable(Source(source)) as form:
-        loaded = load(Source(source), form, page, frame)
+    source = source_of(source)
+    with _readable(source) as form:
+        loaded = load(source, form, page, frame)
     turned = loaded.metadata.orientation > 4
     width, height = (loaded.height, loaded.width) if turned else (loaded.width, loaded.height)
     about = loaded.metadata
@@ -31,15 +32,18 @@ def probe(source: Path | bytes, *, page: int | None = None, frame: int | None = 
     return Header(form.name, width, height, loaded.channels, about.bits, loaded.frames, loaded.pages, dpi)
 
 
-def read(source: Path | bytes, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False) -> Picture:
+def read(
+    source: Path | bytes | Source, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False
+) -> Picture:
     """Decode an image: a file by its path, or a file's bytes.
 
     page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
     without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
     good. InputError, naming the file, when it cannot be read.
     """
-    with _readable(Source(source)) as form:
-        loaded = load(Source(source), form, page, frame)
+    source = source_of(source)
+    with _readable(source) as form:
+        loaded = load(source, form, page, frame)
         pixels = loaded.decode()
     notes = loaded.notes + tuple(loaded.late)
     if loaded.pages > 1 and page is None:
@@ -49,10 +53,15 @@ def read(source: Path | bytes, *, page: int | None = None, frame: int | None = N
     return Picture(pixels, metadata, form.name, notes + said, loaded.timing if frame is None else None)
 
 
-def later_frames(source: Path | bytes, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
+def later_frames(source: Path | bytes | Source, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
     """The frames after the first of an animation that `read` gave the timing of; none of a still (None). InputError."""
     for frame in range(2, timing.frames + 1 if timing else 0):
         yield read(source, frame=frame, to_srgb=to_srgb)
+
+
+def source_of(source: Path | bytes | Source) -> Source:
+    """A path or bytes as a `Source`."""
+    return source if isinstance(source, Source) else Source(source)
 
 
 @contextmanager

@@ -23,13 +23,18 @@ def libvips() -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """An image file: a path or its bytes."""
+    """An image file: a path or its bytes. label: what a message calls it, None for the path. held: what lives as long as this,
+    such as a temporary folder."""
 
     given: Path | bytes
+    label: str | None = None
+    held: Any = None
 
     @property
     def name(self) -> str:
         """What a message calls it."""
+        if self.label is not None:
+            return self.label
         return str(self.given) if isinstance(self.given, Path) else "the input"
 
     @contextmanager

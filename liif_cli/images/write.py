@@ -21,6 +21,8 @@ from liif_cli.images.levels import LUMA, as_floats, to_levels
 from liif_cli.images.picture import Metadata, Timing
 from liif_cli.images.spool import Scratch
 from liif_cli.machine.files import OutputFile, check_target
+from liif_cli.stores.addresses import Address, Place
+from liif_cli.stores.objects import ObjectFile
 
 HALF_STEP = 1 / 510
 """Half of a step of 8-bit alpha: closer to one half than that is a tie."""
@@ -50,8 +52,8 @@ class SaveOptions:
 class Writer:
     """Takes an image's rows from the top; `commit` makes them a finished file, `abort` leaves nothing behind.
 
-    place: the file, or a binary stream to write to; that it may be written, and that the image and the options suit the
-    format, is the caller's to check (`open_writer` does). height, width, channels: of the rows, 1 gray, 2 gray + alpha,
+    place: the file or object, or a binary stream to write to; that it may be written, and that the image and the options suit
+    the format, is the caller's to check (`open_writer` does). height, width, channels: of the rows, 1 gray, 2 gray + alpha,
     3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`). metadata: the input's; orientation and
     dimensions in it are brought up to date. timing: makes it an animation, whose frames, each of `height` rows, are taken
     one after the other.
@@ -63,7 +65,7 @@ class Writer:
 
     def __init__(
         self,
-        place: Path | BinaryIO,
+        place: Place | BinaryIO,
         form: Format,
         height: int,
         width: int,
@@ -191,6 +193,8 @@ class Writer:
     def _target(self) -> contextlib.AbstractContextManager[Path]:
         if isinstance(self.place, Path):
             return OutputFile(self.place, self.options.overwrite)
+        if isinstance(self.place, Address):
+            return ObjectFile(self.place, self.options.overwrite, self._cancelled)
         return _through_file(self.place, self.format)
 
 

@@ -16,7 +16,7 @@ from liif_cli.errors import ClosedPipe, OutputError
 from liif_cli.machine.memory import resident
 from liif_cli.machine.signals import held
 from liif_cli.rendering.timing import Tally
-from liif_cli.upscaling.jobs import Task
+from liif_cli.upscaling.jobs import Deferred, Task
 from liif_cli.upscaling.results import Draft, Original, Result
 from liif_cli.upscaling.speeds import Measured, process_age
 from liif_cli.upscaling.upscaler import Upscaler
@@ -24,6 +24,8 @@ from liif_cli.upscaling.upscaler import Upscaler
 T = TypeVar("T")
 AHEAD = 4
 """Images that are read before their turn."""
+FAR_AHEAD = 8
+"""The same where they come from a store, which takes its time."""
 LARGE = 32 * 2**20
 """An image of more bytes is read when its turn comes, so that memory holds one of them."""
 WAITING = 256 * 2**20
@@ -53,7 +55,7 @@ class Watcher(Protocol):
     def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
         """An output is a file."""
 
-    def failed(self, task: Task, error: Exception) -> None:
+    def failed(self, task: Task | Deferred, error: Exception) -> None:
         """An image, or one of its outputs, was not made."""
 
 
@@ -67,6 +69,10 @@ class _Saving:
     future: Future[tuple[Result, float]]
 
 
+Ahead = tuple[Task, Original | None]
+"""A task and its image, None if that is large and therefore not read yet."""
+
+
 class Batch:
     """One run over some tasks. make_folders: create the outputs' folders where they are missing. measured: how long it took."""
 
@@ -76,14 +82,15 @@ class Batch:
         self._saving: deque[_Saving] = deque()
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
-    def run(self, tasks: Sequence[Task]) -> None:
+    def run(self, tasks: Sequence[Task | Deferred]) -> None:
         """Do them all. Whatever an image raises goes to `watcher.failed`; what loading the model raises ends the run.
 
         On Ctrl-C (KeyboardInterrupt) nothing new is begun, what is unfinished is removed, and it is raised again.
         """
-        readers = ThreadPoolExecutor(min(2, AHEAD), "liif-read")
+        far = any(isinstance(task, Deferred) for task in tasks)
+        readers = ThreadPoolExecutor(FAR_AHEAD if far else min(2, AHEAD), "liif-read")
         try:
-            for task, ahead in self._in_turn(readers, tasks):
+            for task, ahead in self._in_turn(readers, tasks, FAR_AHEAD if far else AHEAD):
                 self._one(task, ahead)
             self._report(wait_for_all=True)
         except BaseException:
@@ -94,14 +101,14 @@ class Batch:
             self._savers.shutdown()
 
     def _in_turn(
-        self, readers: ThreadPoolExecutor, tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Future[Original | None]]]:
-        """Each task with its image if that is read ahead; the next ones are being read meanwhile, and the model is loaded
-        first."""
-        todo, ahead = iter(tasks), deque[tuple[Task, Future[Original | None]]]()
+        self, readers: ThreadPoolExecutor, tasks: Sequence[Task | Deferred], most: int
+    ) -> Iterator[tuple[Task | Deferred, Future[Ahead]]]:
+        """Each task with its image if that is read ahead; the next ones are being read meanwhile, `most` of them, and the
+        model is loaded first."""
+        todo, ahead = iter(tasks), deque[tuple[Task | Deferred, Future[Ahead]]]()
 
         def fill() -> None:
-            while len(ahead) < AHEAD and (task := next(todo, None)) is not None:
+            while len(ahead) < most and (task := next(todo, None)) is not None:
                 ahead.append((task, readers.submit(self._read_small, task)))
 
         fill()
@@ -112,29 +119,31 @@ class Batch:
             fill()
             yield task, future
 
-    def _read_small(self, task: Task) -> Original | None:
-        """The image, or None if it is large."""
+    def _read_small(self, waiting: Task | Deferred) -> Ahead:
+        """The task, ready, and its image, or None if that is large."""
+        task = waiting.ready()
         if self.make_folders:
             make_folders(task)
         header = task.header
         small = header.width * header.height * header.channels * header.bits <= 8 * self._limit(LARGE)
-        return self.upscaler.read(task.source) if small else None
+        return task, self.upscaler.read(task.source) if small else None
 
     def _limit(self, usual: int) -> int:
         """`usual` bytes, or less where the process may hold little."""
         memory = self.upscaler.options.memory
         return usual if memory is None else min(usual, memory // 16)
 
-    def _one(self, task: Task, ahead: Future[Original | None]) -> None:
+    def _one(self, waiting: Task | Deferred, ahead: Future[Ahead]) -> None:
         try:
-            original, tally = patiently(ahead) or self.upscaler.read(task.source), Tally()
+            task, read = patiently(ahead)
+            original, tally = read or self.upscaler.read(task.source), Tally()
             self.watcher.started(task, tally)
             started = time.perf_counter()
             drafts = self.upscaler.render(task, original, self._advanced, tally)
         except ClosedPipe:  # of the watcher, which is told of other outputs meanwhile
             raise
         except Exception as error:
-            self.watcher.failed(task, error)
+            self.watcher.failed(waiting, error)
             return
         seconds = time.perf_counter() - started
         self.measured.add(tally)

@@ -1,4 +1,4 @@
-"""Which images a command is to work on: files, folders, patterns and standard input, in the order of their names."""
+"""Which images a command is to work on: files, objects, folders, patterns and standard input, in the order of their names."""
 
 import glob
 import os
@@ -8,10 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from liif_cli.errors import InputError, UsageError
+from liif_cli.errors import InputError, LiifError, UsageError
 from liif_cli.images.formats.table import SUFFIXES
+from liif_cli.images.source import Source as Content
+from liif_cli.stores import objects
+from liif_cli.stores.addresses import Address, Place, is_address, is_safe, local
 
 STDIN = "-"
 OUTPUT_NAME = re.compile(r"(?P<stem>.+?)(?:_compared)?_(?:[\d.]+x|[\d.]+x[\d.]+x|\d+x\d+)")
@@ -22,14 +25,20 @@ OUTPUT_NAME = re.compile(r"(?P<stem>.+?)(?:_compared)?_(?:[\d.]+x|[\d.]+x[\d.]+x
 class Source:
     """One image to read.
 
-    path: the file, None for standard input. inside: its folder, relative to the folder argument it was found under.
-    found: in a folder or by a pattern, not named by the user.
+    path: the file or the object, None for standard input. inside: its folder, relative to the folder argument it was found
+    under. found: in a folder or by a pattern, not named by the user. entry: what a store's listing told of it.
     """
 
-    path: Path | None
+    path: Place | None
     inside: Path = Path()
     found: bool = False
-    _kept: bytes | None = field(default=None, init=False, compare=False, repr=False)
+    entry: objects.Entry | None = field(default=None, compare=False, repr=False)
+    _kept: bytes | Content | None = field(default=None, init=False, compare=False, repr=False)
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is in a store: it is then read when its turn comes, and not before."""
+        return isinstance(self.path, Address)
 
     @property
     def name(self) -> str:
@@ -46,8 +55,22 @@ class Source:
         """Without its dot, in lower case; empty for standard input."""
         return "" if self.path is None else self.path.suffix.removeprefix(".").lower()
 
-    def read(self) -> Path | bytes:
-        """The file, or all that standard input gave, which is kept. Raises `UsageError` if that is a terminal or closed."""
+    def fetched(self) -> "Source":
+        """This with all of its object, which is let go with it; itself if it is in no store. Raises `InputError`."""
+        if not isinstance(self.path, Address):
+            return self
+        content = objects.fetch(self.path, self.entry.size if self.entry else None)
+        here = Source(self.path, self.inside, self.found, self.entry)
+        label, held = self.name, content if isinstance(content, objects.Fetched) else None
+        given = content.path if isinstance(content, objects.Fetched) else content
+        object.__setattr__(here, "_kept", Content(given, label, held))
+        return here
+
+    def read(self) -> Path | bytes | Content:
+        """The file, or all that standard input gave, which is kept, or all of an object. Raises `UsageError` if standard
+        input is a terminal or closed, `InputError`."""
+        if isinstance(self.path, Address):
+            return self._kept or self.fetched()._kept or b""
         if self.path is not None and not self._is_pipe(self.path):
             return self.path
         if self._kept is None and self.path is not None:
@@ -79,26 +102,37 @@ class Source:
 
 
 def expand(
-    arguments: Sequence[str], recursive: bool = False, without: Path | None = None
-) -> tuple[list[Source], list[tuple[str, InputError]]]:
+    arguments: Sequence[str], recursive: bool = False, without: Place | None = None
+) -> tuple[list[Source], list[tuple[str, LiifError]]]:
     """The images that `arguments` stand for, each file once, and what went wrong with which argument.
 
     An argument is a file, a folder (its images; those of its folders too when `recursive`), a pattern with `*`, `?`, `[...]`
-    or `**` (for shells that expand none), or `-`. without: a folder that is left out, since outputs go there. Hidden files
+    or `**` (for shells that expand none), the address of any of these in a store, or `-`. without: a folder that is left
+    out, since outputs go there. Hidden files
     are only taken when they are named. Raises `UsageError` for a second `-`.
     """
     if list(arguments).count(STDIN) > 1:
         raise UsageError("standard input can be read only once")
     sources: dict[str, Source] = {}
-    failures = []
+    failures = list[tuple[str, LiifError]]()
     for argument in arguments:
         try:
-            for source in _expand(argument, recursive, without):
-                key = source.name if source.path is None else os.path.normcase(os.path.realpath(source.path))
-                sources.setdefault(key, source)
+            for source in _expand(local(argument), recursive, without, failures):
+                sources.setdefault(_key(source.path), source)
         except InputError as error:
-            failures.append((argument, error))
+            failures.append((called(argument), error))
     return list(sources.values()), failures
+
+
+def _key(path: Place | None) -> str:
+    if path is None:
+        return STDIN
+    return path.full if isinstance(path, Address) else os.path.normcase(os.path.realpath(path))
+
+
+def called(argument: str) -> str:
+    """What a message calls an argument: an address without its secrets."""
+    return str(Address.parse(argument)) if is_address(argument) else argument
 
 
 def without_outputs(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
@@ -113,7 +147,7 @@ def without_outputs(sources: Sequence[Source]) -> tuple[list[Source], list[Sourc
     return kept, left_out
 
 
-def _parts(sources: Sequence[Source]) -> Iterator[tuple[Path, str, str]]:
+def _parts(sources: Sequence[Source]) -> Iterator[tuple[Place, str, str]]:
     for source in sources:
         if source.path is not None:
             yield source.path.parent, source.stem, source.suffix
@@ -121,6 +155,10 @@ def _parts(sources: Sequence[Source]) -> Iterator[tuple[Path, str, str]]:
 
 def is_many(argument: str) -> bool:
     """Whether an argument may stand for several images, whatever is there now."""
+    if is_address(argument):
+        address = Address.parse(argument)
+        return not address.web and (objects.is_pattern(address) or objects.is_folder(address))
+    argument = local(argument)
     return argument != STDIN and (Path(argument).is_dir() or _is_pattern(argument))
 
 
@@ -128,13 +166,19 @@ def _is_pattern(argument: str) -> bool:
     return glob.has_magic(argument) and not Path(argument).exists()
 
 
-def _expand(argument: str, recursive: bool, without: Path | None) -> Iterator[Source]:
+def _expand(
+    argument: str, recursive: bool, without: Place | None, failures: list[tuple[str, LiifError]]
+) -> Iterator[Source]:
+    """failures: takes what is found and cannot be taken."""
+    without_here = without if isinstance(without, Path) else None
     if argument == STDIN:
         yield Source(None)
+    elif is_address(argument):
+        yield from _stored(Address.parse(argument), recursive, without, failures)
     elif _is_pattern(argument):
         yield from _matches(argument)
     elif Path(argument).is_dir():
-        yield from _folder(Path(argument), recursive, without)
+        yield from _folder(Path(argument), recursive, without_here)
     elif Path(argument).exists():
         yield Source(Path(argument))
     else:
@@ -142,11 +186,7 @@ def _expand(argument: str, recursive: bool, without: Path | None) -> Iterator[So
 
 
 def _missing(argument: str) -> InputError:
-    """That an argument is no file, and what may have been meant: a download, or a file of nearly that name."""
-    if re.match(r"[a-z][a-z0-9+.-]+://", argument, re.IGNORECASE):
-        return InputError(
-            f"{argument} is a URL, and images are read from files", hint="download it first", remedy="url"
-        )
+    """That an argument is no file, and what may have been meant: a file of nearly that name."""
     folder, name = Path(argument).parent, Path(argument).name
     try:
         there = [each.name for each in folder.iterdir() if each.is_dir() or each.suffix.lower() in SUFFIXES]
@@ -155,6 +195,50 @@ def _missing(argument: str) -> InputError:
     same = [each for each in there if Path(each).stem == Path(name).stem]
     near = same or get_close_matches(name, there, n=1, cutoff=0.8)
     return InputError(f"{argument} does not exist", hint=f"did you mean {folder / near[0]}?" if near else None)
+
+
+def _stored(
+    address: Address, recursive: bool, without: Place | None, failures: list[tuple[str, LiifError]]
+) -> Iterator[Source]:
+    """The images that an address stands for. A pattern keeps the folders below its first wildcard, as a folder does its own."""
+    if address.web:
+        objects.opened(address)  # its library may be missing
+        yield Source(address)
+    elif objects.is_pattern(address):
+        root, entries = objects.matches(address)
+        yield from _found(root, entries, without, failures, f"no object matches {address}")
+    elif objects.is_folder(address):
+        entries = [each for each in objects.below(address, recursive) if each.address.suffix.lower() in SUFFIXES]
+        yield from _found(address, entries, without, failures, f"no images in {address}", remedy="recursive")
+    elif objects.kind(address) == "object":
+        yield Source(address, entry=objects.entry(address))
+    else:
+        raise InputError(f"{address} does not exist")
+
+
+def _found(
+    root: Address,
+    entries: Sequence[objects.Entry],
+    without: Place | None,
+    failures: list[tuple[str, LiifError]],
+    nothing: str,
+    remedy: str | None = None,
+) -> Iterator[Source]:
+    """Sources of objects that were found below `root`. Hidden ones, outputs and folders' own markers are left out."""
+    outputs, some = f"{without.path}/" if isinstance(without, Address) else None, False
+    for entry in entries:
+        inside = entry.address.path[len(root.path) + 1 :]
+        if any(part.startswith(".") and part.strip(".") for part in inside.split("/")) or inside.endswith("/"):
+            continue
+        if outputs is not None and entry.address.path.startswith(outputs):
+            continue
+        some = True
+        if not is_safe(inside):
+            failures.append((str(entry.address), InputError(f"{entry.address} has a name that is no safe path")))
+            continue
+        yield Source(entry.address, Path(PurePosixPath(inside).parent), True, entry)
+    if not some:
+        raise InputError(nothing, remedy=remedy)
 
 
 def _matches(pattern: str) -> Iterator[Source]:

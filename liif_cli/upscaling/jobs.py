@@ -1,6 +1,7 @@
 """What a call is to do, decided once: before anything is done, and before torch is loaded.
 
-A `Task` carries all that was decided of one image; whoever works on it asks nothing again.
+A `Task` carries all that was decided of one image; whoever works on it asks nothing again. Of an image in a store only its
+outputs' places are decided (`Deferred`): its header is read with the rest of it, when its turn comes.
 """
 
 import os
@@ -21,6 +22,8 @@ from liif_cli.images.picture import Header
 from liif_cli.images.write import check_fit, check_options
 from liif_cli.machine.files import check_target
 from liif_cli.rendering.sizes import Target
+from liif_cli.stores.addresses import Address, Place
+from liif_cli.stores.objects import check_writable, existing
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.output_names import STREAM, Naming
@@ -36,12 +39,12 @@ class Output:
     target: Target
     grid: Grid
     format: Format
-    place: Path | BinaryIO
+    place: Place | BinaryIO
 
     @property
     def name(self) -> str:
         """What to call it."""
-        return str(self.place) if isinstance(self.place, Path) else STREAM
+        return str(self.place) if isinstance(self.place, Place) else STREAM
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,25 @@ class Task:
         """Pixels of all its outputs together."""
         return self.frames * sum(output.grid.shape[0] * output.grid.shape[1] for output in self.outputs)
 
+    def ready(self) -> "Task":
+        """Itself: see `Deferred.ready`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """An image in a store and the places of its outputs: all that is known of it before it is read."""
+
+    source: Source
+    options: Options
+    outputs: tuple[tuple[Target, Place | BinaryIO, Format], ...]
+    pixels = 0
+    """Not known yet."""
+
+    def ready(self) -> Task:
+        """The task, with all of the object at hand. Raises `InputError`, `UsageError`, `LimitError`."""
+        return replace(_image(self.source.fetched(), self.options), outputs=self.outputs).task()
+
 
 @dataclass(frozen=True)
 class Work:
@@ -68,9 +90,9 @@ class Work:
     the user.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task | Deferred, ...]
     failures: tuple[tuple[str, Exception], ...] = ()
-    skipped: tuple[Path, ...] = ()
+    skipped: tuple[Place, ...] = ()
     make_folders: bool = False
     notes: tuple[str, ...] = ()
 
@@ -105,21 +127,21 @@ def resolve(
     named, unnamed, notes = _named(sources, targets, naming, options, stream)
     make_folders = naming.kind in ("file", "folder", "template")
     _check_formats(named, options)
-    skipped: list[Path] = []
+    skipped: list[Place] = []
     if skip_existing:
         named, skipped = _without_existing(named)
-    check_places(
-        [place for image in named for place in image.places()], options.save.overwrite, make_folders=make_folders
-    )
+    places = [place for image in named for place in image.places()]
+    checked = [place for place in places if isinstance(place, Path)] if skip_existing else places
+    check_places(checked, options.save.overwrite, make_folders=make_folders)
     found = _each(_task, named)
-    tasks = tuple(each for each in found if isinstance(each, Task))
+    tasks = tuple(each for each in found if isinstance(each, Task | Deferred))
     broken = [
         (image.source.name, each) for image, each in zip(named, found, strict=True) if isinstance(each, Exception)
     ]
     return Work(tasks, (*failures, *unnamed, *broken), tuple(skipped), make_folders, notes)
 
 
-def task_for(source: Source, outputs: Sequence[tuple[Target, Path]], options: Options) -> Task:
+def task_for(source: Source, outputs: Sequence[tuple[Target, Place]], options: Options) -> Task:
     """The task of one image to each (target, path). Raises what `resolve` raises, and what is wrong with the image."""
     image = _image(source, options)
     image = replace(
@@ -138,11 +160,11 @@ class _Image:
     options: Options
     header: Callable[[], Header]
     grid: Callable[[Target], Grid]
-    outputs: tuple[tuple[Target, Path | BinaryIO, Format], ...] = ()
+    outputs: tuple[tuple[Target, Place | BinaryIO, Format], ...] = ()
 
-    def places(self) -> list[Path]:
-        """The files among its outputs."""
-        return [place for _, place, _ in self.outputs if isinstance(place, Path)]
+    def places(self) -> list[Place]:
+        """The files and objects among its outputs."""
+        return [place for _, place, _ in self.outputs if isinstance(place, Place)]
 
     def task(self) -> Task:
         """All that is left to find out. Raises `InputError`, `UsageError`, `LimitError`."""
@@ -204,7 +226,7 @@ def _placed(
     places = [
         stream or naming.path(image.source, target, partial(image.grid, target), with_suffix) for target in targets
     ]
-    forms = [format_of(place if isinstance(place, Path) else None, image.options.save.format) for place in places]
+    forms = [format_of(place if isinstance(place, Place) else None, image.options.save.format) for place in places]
     return replace(image, outputs=tuple(zip(targets, places, forms, strict=True)))
 
 
@@ -247,8 +269,10 @@ def _check_distinct(images: Sequence[_Image]) -> None:
             raise UsageError(f"the output of {writer.name} would replace {image.source.name}, which is an input")
 
 
-def _key(path: Path) -> str:
-    """The same for two names of one file, as the system's usual file systems compare them."""
+def _key(path: Place) -> str:
+    """The same for two names of one file, as the system's usual file systems compare them; stores tell all names apart."""
+    if isinstance(path, Address):
+        return path.full
     name = os.path.normcase(path.parent.resolve() / path.name)
     return name.casefold() if sys.platform == "darwin" else name
 
@@ -259,25 +283,30 @@ def _check_formats(images: Iterable[_Image], options: Options) -> None:
         check_options(form, options.save)
 
 
-def _without_existing(images: Iterable[_Image]) -> tuple[list[_Image], list[Path]]:
+def _without_existing(images: Sequence[_Image]) -> tuple[list[_Image], list[Place]]:
     """The images less the outputs that are there already, and those outputs."""
-    skipped: list[Path] = []
+    skipped: list[Place] = []
     left = []
+    there = existing(place for image in images for place in image.places())
     for image in images:
-        there = {place for place in image.places() if place.exists()}
         skipped += [place for place in image.places() if place in there]
         if missing := tuple(output for output in image.outputs if output[1] not in there):
             left.append(replace(image, outputs=missing))
     return left, skipped
 
 
-def check_places(paths: Sequence[Path], overwrite: bool, *, make_folders: bool = False) -> None:
+def check_places(places: Sequence[Place], overwrite: bool, *, make_folders: bool = False) -> None:
     """Before any work: `OutputError` when an output is there and may not be replaced, or its folder cannot be written."""
-    there = [path for path in paths if path.exists() and not overwrite]
+    taken = set() if overwrite else existing(places)
+    there = [place for place in places if place in taken]
     if len(there) > 1:
         raise OutputError(f"{there[0]} and {len(there) - 1} more outputs exist", remedy="overwrite or skip")
-    for path in paths:
-        if make_folders and not path.parent.exists():
+    for path in places:
+        if isinstance(path, Address):
+            check_writable(path)
+            if path in taken:
+                raise OutputError(f"{path} exists", remedy="overwrite")
+        elif make_folders and not path.parent.exists():
             _check_creatable(path.parent)
         else:
             check_target(path, overwrite)
@@ -289,15 +318,19 @@ def _check_creatable(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be created: {above} cannot be written to")
 
 
-def _task(image: _Image) -> Task | Exception:
+def _task(image: _Image) -> Task | Deferred | Exception:
     """The image's task, or why there is none."""
+    if image.source.remote:
+        return Deferred(image.source, image.options, image.outputs)
     try:
         return image.task()
     except Exception as error:  # whatever a decoder raises stops only its image
         return error
 
 
-def _each(find: Callable[[_Image], Task | Exception], images: Sequence[_Image]) -> list[Task | Exception]:
+def _each(
+    find: Callable[[_Image], Task | Deferred | Exception], images: Sequence[_Image]
+) -> list[Task | Deferred | Exception]:
     """`find` of every image, in order, several at a time."""
     pool = ThreadPoolExecutor(PROBES, "liif-probe")
     try:

@@ -1,4 +1,4 @@
-"""Where outputs go: next to the input, into a file, a folder or by a template."""
+"""Where outputs go: next to the input, into a file, a folder or by a template; here or in a store."""
 
 import os
 import string
@@ -11,6 +11,8 @@ from liif_cli.coords import Grid
 from liif_cli.errors import UsageError
 from liif_cli.images.formats.table import OUTPUT_SUFFIXES, format_of
 from liif_cli.rendering.sizes import Scale, Size, Target
+from liif_cli.stores.addresses import Address, Place, is_address, place
+from liif_cli.stores.objects import check_store, check_writable, is_folder
 from liif_cli.upscaling.inputs import STDIN, Source
 
 FIELDS = ("stem", "scale", "width", "height", "model", "ext")
@@ -37,8 +39,10 @@ class Naming:
     ) -> "Naming":
         """Read what the user calls the output. many: whether it must hold more than one. Raises `UsageError` for a single
         file that several outputs would go to, and for templates that make no sense."""
+        if output is not None and is_address(output):
+            check_store(Address.parse(output))
         kind = _kind(output, many, format)
-        if kind == "file" and format is None and not Path(str(output)).suffix:
+        if kind == "file" and format is None and not place(str(output)).suffix:
             raise UsageError(
                 f"{output} is neither a folder nor a file with a suffix",
                 hint=f"{output}.png, or {output}/ for a folder that is to be made",
@@ -47,26 +51,30 @@ class Naming:
         return cls(kind, output, format, model)
 
     @property
-    def folder(self) -> Path | None:
+    def folder(self) -> Place | None:
         """The folder that outputs go to, if there is one."""
-        return Path(self.output) if self.output is not None and self.kind == "folder" else None
+        return place(self.output) if self.output is not None and self.kind == "folder" else None
 
-    def path(self, source: Source, target: Target, grid: Callable[[], Grid], with_suffix: bool = False) -> Path:
-        """The file for one output of `source`. grid: gives the output's grid, called only if the name tells its size.
+    def path(self, source: Source, target: Target, grid: Callable[[], Grid], with_suffix: bool = False) -> Place:
+        """The file or object for one output of `source`. grid: gives the output's grid, called only if the name tells its size.
         with_suffix: let a name of our own tell the input's suffix too, `a_jpg_4x.png`.
 
         Raises what `grid` raises, and `UsageError` for standard input, which has no name, next to itself.
         """
         if self.output is not None and self.kind == "file":
-            return Path(self.output)
+            return place(self.output)
         if self.output is not None and self.kind == "template":
-            return Path(self._filled(self.output, source, target, grid))
+            return place(self._filled(self.output, source, target, grid))
         stem = f"{source.stem}_{source.suffix}" if with_suffix else source.stem
         name = f"{stem}_{_label(target, grid)}{self._suffix(None)}"
         if self.folder is not None:
             return self.folder / source.inside / name
         if source.path is None:
             raise UsageError("standard input has no name to call the output by", remedy="stream")
+        if isinstance(source.path, Address):
+            if source.path.web:  # as downloads do
+                return Path(name)
+            check_writable(source.path)
         return source.path.with_name(name)
 
     def _suffix(self, source: Source | None) -> str:
@@ -101,12 +109,12 @@ def _kind(output: str | None, many: bool, format: str | None) -> Kind:
     if "{" in output:
         _check_fields(output)
         return "template"
-    path = Path(output)
-    if path.is_dir() or output.endswith(("/", os.sep)):
+    path = place(output)
+    if output.endswith(("/", os.sep)) or (is_folder(path) if isinstance(path, Address) else path.is_dir()):
         return "folder"
     if many and path.suffix.lower() in OUTPUT_SUFFIXES:
         raise UsageError(f"several outputs would all go to {path}", remedy="output folder")
-    nameless = format is not None and not path.suffix and not path.exists()
+    nameless = format is not None and not path.suffix and not (isinstance(path, Path) and path.exists())
     return "folder" if many or nameless else "file"
 
 

@@ -173,10 +173,6 @@ def test_usage_errors(liif: Run, arguments: list[str], error: str, hint: str | N
 def test_what_people_name_that_is_not_there(liif: Run, tiny_file: Path) -> None:
     Path("photos").mkdir()
     up = ("upscale", "-s", 2, "-m", tiny_file)
-    assert liif(*up, "https://x.org/a.png").err == [
-        "Error: https://x.org/a.png is a URL, and images are read from files",
-        "Hint: curl -sL URL | liif upscale - ... reads what a program sends",
-    ]
     for wrong, meant in (("im.png", "in.png"), ("in.jpg", "in.png"), ("photo", "photos"), ("./in", "in.png")):
         assert liif(*up, wrong).err == [f"Error: {wrong} does not exist", f"Hint: did you mean {meant}?"]
     assert liif(*up, "there/x.png").err[1] == "Hint: there is no folder there"

@@ -4,11 +4,10 @@ This is the allow-list: a file whose first bytes are none of these is refused, w
 or other interpreter is ever started on a stranger's file.
 """
 
-from pathlib import Path
-
 from liif_cli.errors import InputError, LimitError, UsageError
 from liif_cli.images.formats import avif, bmp, gif, heic, jpeg, netpbm, png, tiff, webp
 from liif_cli.images.formats.base import Format, heif_brands
+from liif_cli.stores.addresses import Place
 
 ALL: tuple[Format, ...] = (
     png.FORMAT,
@@ -49,7 +48,7 @@ def sniff(head: bytes) -> Format:
     )
 
 
-def format_of(path: Path | None, name: str | None = None) -> Format:
+def format_of(path: Place | None, name: str | None = None) -> Format:
     """The output format that `name` or else the suffix of `path` asks for. UsageError."""
     if name is not None:
         return _format_named(name.lower())
