@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from liif_cli.errors import CheckpointError, ModelNotFound
 from liif_cli.machine.files import write_bytes
@@ -184,7 +184,8 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= MAX_HEADER else {}
+            whole = length <= min(MAX_HEADER, path.stat().st_size)
+            header = json.loads(file.read(length)) if whole else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
@@ -197,25 +198,36 @@ def is_ours(path: Path) -> bool:
 
 
 def count_parameters(path: Path) -> int:
-    """Numbers in all tensors of a safetensors file, by its header."""
+    """Numbers in all tensors of a safetensors file, by its header; those of a shape that no file could hold are left out."""
     tensors = (value for key, value in safetensors_header(path).items() if key != "__metadata__")
     shapes = (tensor.get("shape") if isinstance(tensor, dict) else None for tensor in tensors)
-    plain = (shape for shape in shapes if isinstance(shape, list) and all(isinstance(side, int) for side in shape))
-    return sum(math.prod(shape) for shape in plain)
+    return sum(math.prod(shape) for shape in shapes if _is_shape(shape))
+
+
+def _is_shape(shape: Any) -> TypeGuard[list[int]]:
+    """Whether a value of JSON is a tensor's shape: anyone's header may hold anything, integers of a million digits too."""
+    plain = isinstance(shape, list) and len(shape) <= 8 and all(isinstance(side, int) for side in shape)
+    return plain and all(0 <= side < 2**48 for side in shape)
 
 
 def _parse_header(path: Path, text: str) -> Header:
     try:
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
         if isinstance(data, dict) and isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
             raise CheckpointError(
                 f"{path.name} was made by a newer liif (schema {data['schema']})", hint="upgrade liif"
             )
         return parse(Header, data)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or an integer of more digits than Python reads
         raise CheckpointError(f"the header of {path.name} is not JSON: {error}") from None
     except ConfigError as error:
         raise CheckpointError(f"the header of {path.name} is not understood: {error}") from None
+
+
+def _finite(text: str) -> float | None:
+    """A number of JSON; None in the place of one that is none (NaN), or beyond all others (1e999): no config has one."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

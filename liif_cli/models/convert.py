@@ -80,6 +80,10 @@ def _refuse_ours(source: Path) -> None:
 
 def _build(foreign: Foreign, name: str) -> SRModel:
     try:
+        # names and shapes first, before a number is converted
+        SRModel.from_tensors(
+            foreign.config, {k: torch.empty_like(t, device="meta") for k, t in foreign.tensors.items()}
+        )
         return SRModel.from_tensors(foreign.config, {k: t.to(torch.float32) for k, t in foreign.tensors.items()}).eval()
     except CheckpointError as error:
         raise CheckpointError(f"{name} ({foreign.layout}): {error}") from None

@@ -6,7 +6,6 @@ keys that were found.
 
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from liif_cli.errors import CheckpointError
+from liif_cli.models.pickles import check_pickles
 from liif_cli.models.registry import ModelConfig
 from liif_cli.models.schema import ConfigError, parse
 
@@ -44,6 +44,7 @@ def read_foreign(path: Path) -> Foreign:
     Of a pickle nothing but tensors and plain containers is taken (`weights_only=True`). Raises `CheckpointError` for what is
     no such file, would run code, or is of no layout that is known.
     """
+    _check_size(path)
     return understand(_load_safetensors(path) if _is_safetensors(path) else _load_pickle(path), path.name)
 
 
@@ -78,9 +79,10 @@ def _load_safetensors(path: Path) -> Tensors:
 
 
 def _load_pickle(path: Path) -> object:
-    _check_size(path)
+    check_pickles(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its name torch would take some pickles for safetensors
+            return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except pickle.UnpicklingError as error:
@@ -91,13 +93,10 @@ def _load_pickle(path: Path) -> object:
 
 
 def _check_size(path: Path) -> None:
-    """Before anything is unpacked: an archive's members may be far larger than the file."""
+    """Before anything is read: `check_pickles` sees to it that an archive's members are no larger than the file."""
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"{path.name} is empty")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = max(size, sum(member.file_size for member in archive.infolist()))
     if size > MAX_BYTES:
         raise CheckpointError(
             f"{path.name} would take {size / 2**30:.1f} GiB, more than any checkpoint of LIIF ({MAX_BYTES / 2**30:.0f} GiB)"
@@ -122,10 +121,13 @@ def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
             )
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{name}: {key} claims to be larger than its data")
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > sum(storages.values()):
+        raise CheckpointError(f"{name}: its tensors share their numbers, and would be larger than the file")
 
 
 def _keys(data: Mapping[Any, Any]) -> str:
-    names = [str(key) for key in data]
+    names = [f"{key!s:.80}" for key in data]
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "none"
 
 
@@ -213,8 +215,13 @@ def _config(data: dict[str, Any], name: str) -> ModelConfig:
 
 def _without_mean_shift(tensors: Tensors) -> tuple[Tensors, tuple[str, ...]]:
     """EDSR's mean shift is stored by the authors, and never applied."""
-    unused = tuple(key for key in tensors if key.startswith(("encoder.sub_mean.", "encoder.add_mean.")))
-    return {key: tensor for key, tensor in tensors.items() if key not in unused}, unused
+    return _without(tensors, ("encoder.sub_mean.", "encoder.add_mean."))
+
+
+def _without(tensors: Tensors, beginnings: tuple[str, ...]) -> tuple[Tensors, tuple[str, ...]]:
+    """`tensors` without those whose names begin in one of these ways, and the names of these."""
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(beginnings)}
+    return kept, tuple(key for key in tensors if key.startswith(beginnings))
 
 
 # State dicts without a spec: sizes follow from shapes
@@ -360,8 +367,7 @@ def _fixed_scale(data: Mapping[Any, Any], name: str) -> Foreign | None:
 
 
 def _up_sampled(tensors: Tensors, layout: str, stages: str, name: str) -> Foreign:
-    unused = tuple(key for key in tensors if key.startswith(("sub_mean.", "add_mean.")))
-    kept = {key: tensor for key, tensor in tensors.items() if key not in unused}
+    kept, unused = _without(tensors, ("sub_mean.", "add_mean."))
     prefixed = {f"encoder.{key}": tensor for key, tensor in kept.items()}
     encoder = _infer_edsr(prefixed) if layout == "edsr" else _infer_rdn(prefixed)
     factor = round((len(tensors[f"{stages}.0.weight"]) / encoder["features"]) ** 0.5)

@@ -11,6 +11,7 @@ from liif_cli.errors import LiifError, ModelNotFound, OutputError, UsageError
 from liif_cli.models import hub
 from liif_cli.models.checkpoints import Header, count_parameters
 from liif_cli.models.describe import what_licence_means
+from liif_cli.models.schema import parse
 from liif_cli.models.store import HUB_FILE, find, published_scores
 
 HUB_LICENCES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "unlicense", "gpl-3.0", "lgpl-3.0"} | {
@@ -96,7 +97,7 @@ def _front_matter(header: Header, repo: str, measured: Scores) -> str:
 
     licence = header.licence.lower()
     listed = licence in HUB_LICENCES
-    parts = [header.model[part]["name"] for part in ("encoder", "decoder")]
+    parts = _parts(header)
     results = [
         EvalResult(
             "image-to-image",
@@ -128,13 +129,21 @@ def _front_matter(header: Header, repo: str, measured: Scores) -> str:
     return f"---\n{data.to_yaml()}\n---\n"
 
 
+def _parts(header: Header) -> list[str]:
+    """The names of encoder and decoder; a config may leave out those that are the default."""
+    from liif_cli.models.registry import ModelConfig
+
+    config = parse(ModelConfig, header.model)
+    return [config.encoder.name, config.decoder.name]
+
+
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-") or "unknown"
 
 
 def _body(header: Header, repo: str, parameters: int, scores: Scores) -> Iterable[str]:
     """The card from what the checkpoint says of itself."""
-    encoder, decoder = (header.model[part]["name"].upper() for part in ("encoder", "decoder"))
+    encoder, decoder = (part.upper() for part in _parts(header))
     yield from [
         f"# {repo.split('/')[1]}",
         "",

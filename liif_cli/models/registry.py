@@ -57,7 +57,7 @@ class ModelConfig:
     It stands in the header of every checkpoint and under `[model]` of a training config.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     encoder: Annotated[PartConfig, OneOf(ENCODERS, "edsr")] = field(default_factory=EDSRConfig)
     decoder: Annotated[PartConfig, OneOf(DECODERS, "liif")] = field(default_factory=LIIFConfig)

@@ -3,12 +3,16 @@
 Loads no torch: the config of each encoder and decoder stands beside its network, and `registry` makes a model's of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from annotated_types import Gt, Interval
 
 from liif_cli.errors import LiifError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 T = TypeVar("T")
 Width = Annotated[int, Interval(ge=1, le=4096)]
@@ -24,7 +28,7 @@ class ConfigError(LiifError):
 class PartConfig:
     """The config of an encoder or a decoder. name: of the class, the same in every config of one kind."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     name: str
 
@@ -32,18 +36,27 @@ class PartConfig:
 def parse(cls: type[T], data: object, place: str = "") -> T:
     """Build the dataclass `cls` from a dictionary (of JSON or TOML), strictly. place: the path of `data` itself.
 
-    Raises `ConfigError` that names every offending key by its path, e.g. `model.encoder.blocks: Input should be ...`.
+    Raises `ConfigError` that names the offending keys by their paths, e.g. `model.encoder.blocks: Input should be ...`.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(cls).validate_python(data)
     except ValidationError as error:
-        places = (
-            f"{'.'.join(str(part) for part in (place, *problem['loc']) if part != '') or 'config'}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
-        raise ConfigError("; ".join(places)) from None
+        raise ConfigError("; ".join(_problems(error, place))) from None
+
+
+MOST = 8
+"""Problems of a dictionary that are named one by one."""
+
+
+def _problems(error: "ValidationError", place: str) -> Iterator[str]:
+    """Where a dictionary is wrong and in what way, short whatever it holds."""
+    for problem in error.errors(include_url=False, include_input=False)[:MOST]:
+        path = ".".join(str(part)[:40] for part in (place, *problem["loc"]) if part != "")
+        yield f"{path or 'config'}: {problem['msg'][:200]}"
+    if error.error_count() > MOST:
+        yield f"and {error.error_count() - MOST:,} more"
 
 
 def to_dict(config: Any) -> dict[str, Any]:

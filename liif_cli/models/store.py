@@ -193,6 +193,23 @@ def _entry(name: str, path: Path, where: str) -> Entry:
 
 
 def published_scores(provenance: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What a checkpoint says of its scores: what they were measured on -> scale -> PSNR in dB."""
-    scores = {"validation": provenance.get("validation_psnr"), **dict(provenance.get("published_psnr") or {})}
-    return {what: dict(values) for what, values in scores.items() if isinstance(values, Mapping) and values}
+    """What a checkpoint says of its scores: what they were measured on -> scale -> PSNR in dB. Anyone wrote it: what is no
+    number is left out."""
+    published = provenance.get("published_psnr")
+    scores = {"validation": provenance.get("validation_psnr"), **(published if isinstance(published, dict) else {})}
+    numbers = {what: _numbers(values) for what, values in scores.items()}
+    return {what: values for what, values in numbers.items() if values}
+
+
+def _numbers(values: Any) -> dict[str, float]:
+    """Those of a mapping's values that are scores: finite numbers below 1,000, by a scale."""
+    if not isinstance(values, Mapping):
+        return {}
+    return {scale: psnr for scale, psnr in values.items() if _is_number(scale) and _is_number(psnr)}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and abs(float(value)) < 1000 and (isinstance(value, str | int | float))
+    except (TypeError, ValueError, OverflowError):
+        return False

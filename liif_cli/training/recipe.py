@@ -16,7 +16,7 @@ from liif_cli.errors import UsageError
 from liif_cli.models.registry import PRESETS, ModelConfig
 from liif_cli.models.schema import ConfigError, parse, to_dict
 
-FORBID: dict[str, Any] = {"extra": "forbid"}
+FORBID: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
