@@ -4,8 +4,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from liif_cli.cli.explanations import explained, noted
@@ -31,19 +31,23 @@ class Display:
 
     def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
         self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
-        self._pixels, self._left = sum(task.pixels for task in work.tasks), 0
         self._unknown, self._met = sum(not task.pixels for task in work.tasks), [0, 0]
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
-        self.written, self.errors = 0, list[Exception]()
-        self._begun, self._bar = time.perf_counter(), None if quiet else make_bar()
+        self.written, self.errors, self._begun = 0, list[Exception](), time.perf_counter()
+        self._tasks, self._expected = work.tasks, dict[int, tuple[float, float]]()
+        self._encode = self._rest = self._behind = 0.0  # of the image: what to encode, and all else; of those before it
+        self._total, self._pixels, self._done = sum(task.pixels for task in work.tasks), 1, 0
         self._files: TaskID | None = None
         self._current: TaskID | None = None
         self._since = 0.0
         self._tally: Tally | None = None
+        self._bar: Progress | None = None
+        if not quiet:
+            self._bar = make_bar(self._move)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._files = self._bar.add_task("images", total=self._pixels, detail="", visible=self.total > 1)
+            self._files = self._bar.add_task("images", total=self._total, detail="", visible=self.total > 1)
             self._bar.start()
         return self
 
@@ -54,28 +58,53 @@ class Display:
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self._summary(interrupted=kind is not None)
 
+    @property
+    def watched(self) -> bool:
+        """Whether there are bars to watch."""
+        return self._bar is not None
+
+    def expect(self, seconds: Sequence[tuple[float, float]]) -> None:
+        """Have the bars count the seconds that each image is expected to take, to encode and for the rest; not pixels."""
+        self._expected = {id(task): parts for task, parts in zip(self._tasks, seconds, strict=True)}
+        if self._bar is not None and self._files is not None:
+            self._bar.update(self._files, total=sum(map(sum, seconds)))
+
     def started(self, task: "Task", tally: "Tally") -> None:
         """Show a new image's bar."""
         if self._bar is None:
             return
-        if self._current is not None:
-            self._bar.remove_task(self._current)
+        before, self._current = self._current, None
+        if before is not None:
+            self._bar.remove_task(before)
         name = "stdin" if task.source.path is None else task.source.path.name
-        self._current = self._bar.add_task(one_line(name), total=task.pixels, detail="encoding")
-        self._move_on(self._left)  # what a failed image has left
-        self._expect(task.pixels)
-        self._left = task.pixels
+        self._behind += self._encode + self._rest  # all of it, also what a failed image has left
+        self._encode, self._rest = self._expected.get(id(task), (0.0, task.pixels))
+        self._pixels, self._done = max(1, task.pixels), 0
+        self._guess_total(task.pixels)
         self._since, self._tally = time.perf_counter(), tally
+        self._current = self._bar.add_task(one_line(name), total=self._encode + self._rest, detail="encoding")
+        self._move()
 
     def advanced(self, pixels: int) -> None:
         """Move the bar."""
         if self._bar is None or self._current is None or self._tally is None:
             return
-        task = self._bar.tasks[self._bar.task_ids.index(self._current)]
-        speed = (task.completed + pixels) / max(1e-9, time.perf_counter() - self._since)
+        self._done += pixels
+        speed = self._done / max(1e-9, time.perf_counter() - self._since)
         tiles = f"tile {self._tally.tiles}/{max(self._tally.tiles, self._tally.planned)}, " if self._tally.tiles else ""
-        self._bar.update(self._current, advance=pixels, detail=f"{tiles}{speed / 1e6:.2f} Mpx/s")
-        self._move_on(pixels)
+        self._bar.update(self._current, detail=f"{tiles}{speed / 1e6:.2f} Mpx/s")
+        self._move()
+
+    def _move(self) -> None:
+        """Put the bars where the work is; of a tile that is being encoded, where it is expected to be."""
+        bar, current, tally = self._bar, self._current, self._tally
+        if bar is None or current is None or tally is None:
+            return
+        place = self._encode * encoded_share(tally, self._encode) + self._rest * self._done / self._pixels
+        with suppress(KeyError):  # the thread that draws may come when this bar has just been removed
+            bar.update(current, completed=place)
+            if self._files is not None:
+                bar.update(self._files, completed=self._behind + place)
 
     def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
         """Print the result, with its notes and, where asked for, how it came about."""
@@ -113,18 +142,12 @@ class Display:
             done = min(self.total, self.written + len(self.errors))
             self._bar.update(self._files, detail=f"{done}/{self.total}")
 
-    def _expect(self, pixels: int) -> None:
+    def _guess_total(self, pixels: int) -> None:
         """What images in stores come to is known once they are read; those to come are taken to be like those that came."""
         if not self._unknown or self._bar is None or self._files is None:
             return
         self._met = [self._met[0] + 1, self._met[1] + pixels]
         self._bar.update(self._files, total=self._met[1] / self._met[0] * max(self.total, self._met[0]))
-
-    def _move_on(self, pixels: int) -> None:
-        """Move the bar of all images: by pixels, so that large images to come count for what they are."""
-        self._left -= pixels
-        if self._bar is not None and self._files is not None:
-            self._bar.update(self._files, advance=pixels)
 
     def _summary(self, interrupted: bool) -> None:
         if self.quiet or not (self.total > 1 or self.skipped or interrupted):
@@ -151,8 +174,17 @@ def failure(name: str, error: Exception) -> str:
     return json.dumps({"input": name, "error": explained(error)[0], "code": int(code)})
 
 
-def make_bar() -> "Progress | None":
-    """Bars on standard error, None unless that is a terminal that can move its cursor."""
+def encoded_share(tally: "Tally", seconds: float) -> float:
+    """The share of an image that is encoded, if all of it takes so many seconds. A tile that takes longer than expected does
+    not count as done."""
+    tiles = max(1, tally.planned, tally.tiles)
+    running = 0.0 if tally.begun is None or not seconds else (time.perf_counter() - tally.begun) * tiles / seconds
+    return min(1.0, (tally.tiles + min(0.95, running)) / tiles)
+
+
+def make_bar(before: Callable[[], None] = lambda: None) -> "Progress | None":
+    """Bars on standard error, None unless that is a terminal that can move its cursor. before: is called whenever they are
+    about to be drawn."""
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return None
     from rich.console import Console
@@ -163,7 +195,13 @@ def make_bar() -> "Progress | None":
     columns: list[Any] = [name, detail, TimeRemainingColumn()]
     if console.width >= NARROW:
         columns.insert(1, BarColumn(bar_width=None if console.width < 100 else 40))
-    return Progress(
+
+    class Bars(Progress):
+        def get_renderables(self) -> Iterable[Any]:
+            before()
+            return super().get_renderables()
+
+    return Bars(
         *columns,
         console=console,
         transient=True,

@@ -1,7 +1,7 @@
 """`liif upscale`: image files at another size."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ from liif_cli.cli.options import (
 from liif_cli.cli.progress import failure
 from liif_cli.cli.settings import is_typed
 from liif_cli.cli.streams import binary_output, hide_downloads, one_line, result, say
-from liif_cli.errors import ExitCode, UsageError
+from liif_cli.errors import ExitCode, LiifError, UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from liif_cli.upscaling.jobs import Task, Work
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.speeds import Speed
+    from liif_cli.upscaling.upscaler import Upscaler
 
 
 def upscale(
@@ -334,7 +335,7 @@ def show_plan(
     if work.tasks:
         from liif_cli.upscaling.estimate import estimate
 
-        speeds = Speeds(found, options, quiet)
+        speeds = Speeds(found(), options, lazily(found, options), quiet)
         tasks = [replace(each.ready(), source=each.source) for each in work.tasks]  # what was fetched for it is let go
         if any(speeds.known(task) is None for task in tasks):
             check_scales(found(), scales)
@@ -353,10 +354,12 @@ def show_plan(
 
 
 class Speeds:
-    """The speeds of a call's tasks: those that are known, otherwise measured once."""
+    """The speeds of a call's tasks: those that are known, otherwise measured once. upscaler: makes one; it loads torch."""
 
-    def __init__(self, found: "Callable[[], Checkpoint]", options: "Options", quiet: bool) -> None:
-        self._found, self._options, self._quiet = found, options, quiet
+    def __init__(
+        self, checkpoint: "Checkpoint", options: "Options", upscaler: "Callable[[], Upscaler]", quiet: bool
+    ) -> None:
+        self._checkpoint, self._options, self._upscaler, self._quiet = checkpoint, options, upscaler, quiet
         self._known: dict[int, Speed | None] = {}
 
     def known(self, task: "Task") -> "Speed | None":
@@ -365,12 +368,12 @@ class Speeds:
 
         bits = output_bits(task)
         if bits not in self._known:
-            self._known[bits] = recall(self._found(), self._options, bits)
+            self._known[bits] = recall(self._checkpoint, self._options, bits)
         speed, formats = self._known[bits], {output.format.name for output in task.outputs}
         return speed if speed and formats <= set(speed.file) else None
 
     def of(self, task: "Task") -> "Speed":
-        """A task's speed."""
+        """A task's speed. Raises what loading the model raises."""
         speed = self.known(task)
         for form in () if speed else {output.format.name: output.format for output in task.outputs}.values():
             speed = self._known[output_bits(task)] = self._measure(task, form)
@@ -389,10 +392,33 @@ class Speeds:
 
     def _measure(self, task: "Task", form: "Format") -> "Speed":
         from liif_cli.upscaling.calibration import measured_speed
+
+        say_unless(self._quiet, f"measuring once how fast {self._checkpoint.name} is on this machine")
+        return measured_speed(self._upscaler(), output_bits(task), form)
+
+
+def lazily(found: "Callable[[], Checkpoint]", options: "Options") -> "Callable[[], Upscaler]":
+    """Makes an upscaler when it is called, and loads torch only then."""
+
+    @cache
+    def make() -> "Upscaler":
         from liif_cli.upscaling.upscaler import Upscaler
 
-        say_unless(self._quiet, f"measuring once how fast {self._found().name} is on this machine")
-        return measured_speed(Upscaler(self._found(), self._options), output_bits(task), form)
+        return Upscaler(found(), options)
+
+    return make
+
+
+def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[float, float]]:
+    """Seconds to encode each image and for the rest; nothing if that cannot be told, which the run will say better."""
+    from liif_cli.upscaling.estimate import seconds_of
+
+    assert upscaler.checkpoint is not None
+    speeds = Speeds(upscaler.checkpoint, upscaler.options, lambda: upscaler, quiet=True)
+    try:
+        return [seconds_of(task, speeds.of(task), upscaler.options) for task in tasks]
+    except LiifError:
+        return []
 
 
 def output_bits(task: "Task") -> int:
@@ -423,10 +449,13 @@ def run(
             from liif_cli.upscaling.upscaler import Upscaler
 
             upscaler = Upscaler(found(), options)
+            known = [task for task in work.tasks if isinstance(task, Task)]
+            near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
+            if display.watched and near and (seconds := expectations(known, upscaler)):
+                display.expect(seconds)
             batch = Batch(upscaler, display, make_folders=work.make_folders)
             batch.run(work.tasks)
-            known = [task for task in work.tasks if isinstance(task, Task)]
-            if len(depths := {output_bits(task) for task in known}) == 1 and len(known) == len(work.tasks):
+            if near and len(depths := {output_bits(task) for task in known}) == 1:
                 learn(upscaler, depths.pop(), batch.measured)
     if work.lone and display.errors:
         raise display.errors[0]

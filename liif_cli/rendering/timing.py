@@ -14,7 +14,8 @@ PACE = 0.5  # seconds between two signs of progress
 @dataclass
 class Tally:
     """plans: one per group of grids. tiles: the number of encoded tiles. encode, decode: seconds. encoded, decoded: the pixels
-    of these seconds, of the input with halos and of the output, once for each field."""
+    of these seconds, of the input with halos and of the output, once for each field. begun: when the tile that is being encoded
+    was begun, None in between."""
 
     plans: list[Plan] = field(default_factory=list)
     tiles: int = 0
@@ -22,6 +23,7 @@ class Tally:
     decode: float = 0.0
     encoded: int = 0
     decoded: int = 0
+    begun: float | None = None
 
     @property
     def planned(self) -> int:
@@ -37,10 +39,10 @@ class Tally:
     @contextmanager
     def encoding(self) -> Iterator[None]:
         """Counts the time of a block as encoding one tile."""
-        started = time.perf_counter()
+        self.begun = started = time.perf_counter()
         yield
         self.encode += time.perf_counter() - started
-        self.tiles += 1
+        self.tiles, self.begun = self.tiles + 1, None
 
     @contextmanager
     def decoding(self) -> Iterator[None]:

@@ -58,10 +58,12 @@ def estimate(task: Task, speed: Speed, options: Options, free: int | None = None
     return [_estimate(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True)]
 
 
-def seconds_of(task: Task, speed: Speed, options: Options) -> float:
-    """How long an image takes, without the program's start. Raises as `estimate`."""
+def seconds_of(task: Task, speed: Speed, options: Options) -> tuple[float, float]:
+    """How long an image takes to encode, and how long all the rest takes. Raises as `estimate`."""
     costs = costs_of(task, speed, options)
-    return sum(_seconds(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True))
+    total = sum(_seconds(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True))
+    encode = task.frames * sum(cost.encoded for cost in costs) * speed.encode
+    return encode, total - encode
 
 
 def costs_of(task: Task, speed: Speed, options: Options, free: int | None = None) -> list[Cost]:

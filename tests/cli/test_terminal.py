@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -177,7 +178,7 @@ def test_a_picture_from_standard_input(
 def test_the_bar_of_all_images_counts_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that its estimate is as right for a folder of mixed sizes as for equal ones; a failed image is behind it too."""
     bar = Progress(console=Console(file=io.StringIO(), force_terminal=True))
-    monkeypatch.setattr(progress, "make_bar", lambda: bar)
+    monkeypatch.setattr(progress, "make_bar", lambda before: bar)
     tasks: Any = [SimpleNamespace(pixels=n, source=Source(Path(f"{n}.png"))) for n in (100, 700, 200)]
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         shares = []
@@ -189,3 +190,73 @@ def test_the_bar_of_all_images_counts_pixels(monkeypatch: pytest.MonkeyPatch) ->
             if task is tasks[1]:
                 display.failed(task, InputError("gone"))
     assert shares == pytest.approx([6, 10, 40, 100])
+
+
+@dataclass
+class Clock:
+    """A clock that is set by hand."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, Progress]:
+    """A clock, and the bars of a display that go by it."""
+    clock = Clock()
+    console = Console(file=io.StringIO(), force_terminal=True)
+    bar = Progress(console=console, get_time=clock, auto_refresh=False, speed_estimate_period=progress.SPEED_PERIOD)
+    monkeypatch.setattr(progress, "make_bar", lambda before: bar)
+    monkeypatch.setattr(progress.time, "perf_counter", clock)
+    return clock, bar
+
+
+def test_one_tile_moves_and_estimates_within_two_seconds(clocked: tuple[Clock, Progress]) -> None:
+    """An image of one tile that takes 60 s to encode and 30 s to decode: the bar moves while it is encoded."""
+    clock, bar = clocked
+    tasks: Any = [SimpleNamespace(pixels=300, source=Source(Path("a.png")))]
+    with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
+        display.expect([(60.0, 30.0)])
+        tally = Tally()
+        display.started(tasks[0], tally)
+        image = bar.tasks[-1]
+        with tally.encoding():
+            for clock.now in np.arange(0.1, 2.01, 0.1):
+                display._move()  # as a redrawn bar does
+            assert image.completed == pytest.approx(2) and image.time_remaining == pytest.approx(88, rel=0.1)
+            clock.now = 75.0
+            display._move()
+            assert image.completed == pytest.approx(57)  # it is not done as long as it is not
+        for clock.now in (78.0, 81.0):
+            display.advanced(30)
+        assert image.completed == pytest.approx(66)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_batchs_estimate_is_honest_from_the_third_image_on(clocked: tuple[Clock, Progress], known: bool) -> None:
+    """Images of other sizes and costs than those before; all takes half as long again as expected."""
+    clock, bar = clocked
+    pixels = (100, 400, 50, 900, 250, 1200, 80, 700)
+    costs = [(0.02 * n, 0.03 * n) for n in pixels]
+    if known:  # and where the network works on few of the pixels, the encoder takes most of the time
+        costs = [(0.1 * n if index % 2 else 0.005 * n, 0.01 * n) for index, n in enumerate(pixels)]
+    total = 1.5 * sum(map(sum, costs))
+    tasks: Any = [SimpleNamespace(pixels=n, source=Source(Path(f"{n}.png"))) for n in pixels]
+    with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
+        if known:
+            display.expect(costs)
+        for index, (task, (encode, rest)) in enumerate(zip(tasks, costs, strict=True)):
+            tally = Tally()
+            display.started(task, tally)
+            with tally.encoding():
+                for _ in range(5):
+                    clock.now += 0.3 * encode
+                    display._move()
+            for _ in range(5):
+                clock.now += 0.3 * rest
+                display.advanced(task.pixels // 5)
+            if 2 <= index < len(pixels) - 1:
+                assert bar.tasks[0].time_remaining == pytest.approx(total - clock.now, rel=0.2, abs=2)
+    assert bar.tasks[0].completed == pytest.approx(sum(map(sum, costs)) if known else sum(pixels))
