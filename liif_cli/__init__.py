@@ -2,7 +2,7 @@
 
     from liif_cli import encode, upscale
 
-Importing this module is cheap: torch is loaded when a function is first used.
+Importing this module is cheap: torch is loaded only when a function is used.
 """
 
 from typing import TYPE_CHECKING, Any

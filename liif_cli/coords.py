@@ -1,4 +1,4 @@
-"""Where the pixels of an output lie on the grid of latent codes.
+"""The positions of an output's pixels on the grid of latent codes.
 
 An axis of n LR pixels carries n latent codes, code i at *position* i (float64, in LR pixels of the whole image). The
 paper's coordinates run from -1 to 1: `position = (coord + 1) * n / 2 - 0.5`. The centre of pixel I of N over the whole
@@ -108,7 +108,7 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) of what is asked for."""
+        """(height, width) in output pixels."""
         return len(self.rows), len(self.columns)
 
 

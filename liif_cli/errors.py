@@ -1,23 +1,23 @@
-"""The exceptions of liif and the exit codes they stand for; notes, which stop nothing.
+"""The exceptions of liif with their exit codes, and notes, which do not stop anything.
 
     LiifError
-    ├── UsageError        2   options that make no sense, or not together
-    ├── InputError        3   an image that cannot be read
-    ├── OutputError       4   an output that exists or cannot be written
-    ├── ModelNotFound     5   no such model, or no network to fetch it
-    ├── CheckpointError   6   a checkpoint that is corrupt, unsafe or not what it says
-    ├── OutOfMemory       7   not even the smallest tile fits
-    ├── DeviceError       8   a device that is not there or failed
-    └── LimitError        9   more pixels than allowed, or than the file format holds
+    ├── UsageError        2   an option's value is invalid, or options contradict each other
+    ├── InputError        3   an image cannot be read
+    ├── OutputError       4   an output exists or cannot be written
+    ├── ModelNotFound     5   the model does not exist, or there is no network to download it
+    ├── CheckpointError   6   a checkpoint is corrupt, unsafe or does not match its header
+    ├── OutOfMemory       7   not even the smallest tile fits into memory
+    ├── DeviceError       8   a device does not exist or failed
+    └── LimitError        9   more pixels than allowed, or than the file format can store
 
-Only `liif_cli.cli.app.main` catches them; it prints `Error: ...` and, where there is one, `Hint: ...`.
+Only `liif_cli.cli.app.main` catches them. It prints `Error: ...` and, if there is a hint, `Hint: ...`.
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process returns. The numbers are an API: they do not change."""
+    """The exit codes of the process. The numbers are an API: they do not change."""
 
     OK = 0
     SOME_FAILED = 1
@@ -35,13 +35,13 @@ class ExitCode(IntEnum):
 class LiifError(Exception):
     """Base of all errors that liif raises on purpose.
 
-    message: one sentence for a person. hint: what would help, in words that hold for the command line and for Python.
-    argument: the argument (of `liif_cli.upscale`, say) whose value is refused; the message begins with the value. remedy: what
-    would help, as a key of `cli.explanations.REMEDIES`, for a caller that has options of its own to name.
+    message: one sentence for the user. hint: what would help, in words valid for both the command line and Python. argument:
+    the argument (e.g. of `liif_cli.upscale`) whose value is refused; the message begins with that value. remedy: what would
+    help, as a key of `cli.explanations.REMEDIES`, for callers that can name options.
     """
 
     exit_code = ExitCode.SOME_FAILED
-    origin: str | None = None  # where a caller that has settings took the refused value from
+    origin: str | None = None  # the variable or file that set the refused value
 
     def __init__(
         self, message: str, *, hint: str | None = None, argument: str | None = None, remedy: str | None = None
@@ -51,7 +51,7 @@ class LiifError(Exception):
 
 
 class UsageError(LiifError):
-    """Options that make no sense, or not together."""
+    """An invalid value, or values that contradict each other."""
 
     exit_code = ExitCode.USAGE
 
@@ -69,13 +69,13 @@ class OutputError(LiifError):
 
 
 class ModelNotFound(LiifError):
-    """No such model (or data set), or no network to fetch it with."""
+    """A model (or data set) that does not exist, or no network to download it."""
 
     exit_code = ExitCode.MODEL
 
 
 class CheckpointError(LiifError):
-    """A checkpoint that is corrupt, unsafe, or does not hold what it says."""
+    """A checkpoint that is corrupt, unsafe, or does not match its header."""
 
     exit_code = ExitCode.CHECKPOINT
 
@@ -87,31 +87,31 @@ class OutOfMemory(LiifError):
 
 
 class DeviceError(LiifError):
-    """A device that is not there, or that failed."""
+    """A device that does not exist, or that failed."""
 
     exit_code = ExitCode.DEVICE
 
 
 class LimitError(LiifError):
-    """More pixels than the caller allows, or than the file format can hold."""
+    """More pixels than the caller allows, or than the file format can store."""
 
     exit_code = ExitCode.LIMIT
 
 
 class ClosedPipe(LiifError):
-    """Whoever read our output has gone (`liif models | head -1`). Said by the exit code alone."""
+    """The reader of the output has gone (`liif models | head -1`). Only the exit code reports it."""
 
     exit_code = ExitCode.OUTPUT
 
 
 class Note(str):
-    """A sentence for the user. remedy: what would help, as `LiifError` has it."""
+    """A sentence for the user. remedy: what would help, as in `LiifError`."""
 
     remedy: str | None = None
 
     @classmethod
     def on(cls, text: str, remedy: str) -> "Note":
-        """A note that knows a remedy."""
+        """A note with a remedy."""
         note = cls(text)
         note.remedy = remedy
         return note

@@ -43,7 +43,7 @@ from liif_cli.errors import ClosedPipe, ExitCode, LiifError
 from liif_cli.images.formats.table import SUFFIXES
 from liif_cli.machine.signals import heard
 
-HELP = """Show any image at any size, with a Local Implicit Image Function (LIIF).
+HELP = """Upscale any image to any size with a single model, a Local Implicit Image Function (LIIF).
 
 Examples:
 
@@ -92,7 +92,7 @@ def _options(
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
     no_config: Annotated[
-        bool, typer.Option("--no-config", help="Read no liif.toml. LIIF_NO_CONFIG=1 says the same.")
+        bool, typer.Option("--no-config", help="Read no liif.toml; the same as LIIF_NO_CONFIG=1.")
     ] = False,
 ) -> None:
     commands = context.command.commands  # type: ignore[attr-defined]
@@ -106,20 +106,22 @@ def _options(
 
 
 def _tell_of_folder(commands: Any, command: str) -> None:
-    """Name what the current folder's file sets, and what it may not: it may have come with a downloaded folder."""
+    """Report what the current folder's file sets, and what it may not set: it may have come with a downloaded folder."""
     if command == "config":
         return
     taken, refused = settings.of_folder(commands, command)
     if refused:
         named = ", ".join(refused)
-        say(f"Warning: {settings.FILE} in this folder may not set {named}: only your own file, variables or options do")
+        say(
+            f"Warning: {settings.FILE} in this folder cannot set {named}: only your own file, variables and options can"
+        )
     if taken:
         say(f"Note: {settings.FILE} in this folder sets {', '.join(taken)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`."""
-    if os.environ.get("LIIF_DEBUG") != "1":  # what libraries think of one another is no message for users
+    if os.environ.get("LIIF_DEBUG") != "1":  # libraries' warnings about one another are not for users
         os.environ.setdefault("VIPS_WARNING", "0")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
@@ -142,24 +144,24 @@ def run(arguments: Sequence[str]) -> int:
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             return ExitCode.INTERRUPTED
-        except SystemExit as error:  # Typer's own way out when standard output is closed under the help text
+        except SystemExit as error:  # from Typer, if standard output is closed while it prints the help
             return ExitCode.OUTPUT if error.code else ExitCode.OK
         except Exception as error:
             return _explain(error, arguments)
 
 
 def command() -> Any:
-    """The whole command line as Typer builds it."""
+    """The whole command line, built by Typer."""
     built: Any = get_command(app)
     help_option = built.get_help_option(typer.Context(built, **built.context_settings))
     for parameter in (*built.params, help_option):
-        if parameter.default is None:  # Typer would load pydantic, for a tenth of a second, to make nothing of nothing
+        if parameter.default is None:  # otherwise Typer loads pydantic, which takes a tenth of a second
             parameter.default = False
     return built
 
 
 def _explain(error: Exception, arguments: Sequence[str]) -> int:
-    """Print an error of a call with `arguments` as people need it, and return its exit code."""
+    """Print an error of a call with `arguments` as two lines, and return its exit code."""
     if os.environ.get("LIIF_DEBUG") == "1":
         show_traceback(error)
     if isinstance(error, LiifError):
@@ -168,14 +170,14 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, typer.TyperException):
         return _explain_usage(error, arguments)
     if isinstance(error, MemoryError):
-        complain("out of memory", "close other programs, or plan with less: --memory")
+        complain("out of memory", "close other programs, or set a lower limit: --memory")
         return ExitCode.MEMORY
     complain(explained(error)[0], STRAY)
     return ExitCode.SOME_FAILED
 
 
 def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
-    """Typer's own complaints, in our two lines."""
+    """Print an error of Typer's as two lines, and return its exit code."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message(), err=True)
@@ -197,7 +199,7 @@ def _explain_usage(error: typer.TyperException, arguments: Sequence[str]) -> int
 
 
 def _near_command(name: str, context: Any, arguments: Sequence[str]) -> str | None:
-    """What the user may have meant by a command that is not there: help, or an image to upscale."""
+    """What the user may have meant by an unknown command: help, or an image to upscale."""
     if name == "help":
         after = list(arguments)[list(arguments).index(name) + 1 :]
         return " ".join(
@@ -210,12 +212,12 @@ def _near_command(name: str, context: Any, arguments: Sequence[str]) -> str | No
 
 
 def _is_image(name: str) -> bool:
-    """Whether a word that is no command is a file, a folder, a pattern or a URL."""
+    """Whether an unknown command is a file, a folder, a pattern or a URL."""
     return Path(name).exists() or "://" in name or Path(name).suffix.lower() in SUFFIXES
 
 
 def _near_option(wrong: str, context: Any, arguments: Sequence[str]) -> str | None:
-    """What the user may have meant by an option that is not there."""
+    """What the user may have meant by an unknown option."""
     if context is None:
         return None
     if context.parent is None and any(wrong in p.opts for p in context.command.commands["upscale"].params):
@@ -226,5 +228,5 @@ def _near_option(wrong: str, context: Any, arguments: Sequence[str]) -> str | No
         return f"did you mean {' or '.join(near)}?"
     above = context.parent.command.params if context.parent else []
     if any(wrong in parameter.opts for parameter in above):
-        return f"it goes before the command: liif {wrong} {context.info_name}"
+        return f"put it before the command: liif {wrong} {context.info_name}"
     return None

@@ -1,4 +1,4 @@
-"""What Typer's commands do beyond Typer's: help in groups with whole summaries, and errors that know where a value was set."""
+"""Extensions of Typer's commands: help under headings with whole summaries, and errors that name where a value was set."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -35,27 +35,27 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Files": ("save_images", "figure", "figure_image", "figure_scale", "crop", "plot", "overwrite"),
     },
 }
-"""The headings of long helps: command -> heading -> parameters. What is under none is under "Options", at the end."""
+"""The headings of long helps: command -> heading -> parameters. All other parameters are under "Options", at the end."""
 
 WITHOUT_VALUE = {"--strip": "--strip=all"}
-"""Options whose value may be left out, and what they are then."""
+"""Options whose value may be omitted, and what they then stand for."""
 
 CULPRITS = {ModelNotFound: "model", CheckpointError: "model", DeviceError: "device"}
-"""The parameter that errors without an argument are about."""
+"""The parameter concerned by errors that name no argument."""
 
 
 class Command(TyperCommand):
-    """A command whose help has headings, and whose errors name the variable or the file that set a value."""
+    """A command whose help has headings, and whose errors name the variable or file that set a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Typer has no options whose value may be left out: here it is filled in."""
+        """Fill in omitted values, because Typer has no options with an optional value."""
         own = {opt for each in self.params for opt in each.opts}
         end = args.index("--") if "--" in args else len(args)
         filled = [WITHOUT_VALUE[each] if each in WITHOUT_VALUE and each in own else each for each in args[:end]]
         return super().parse_args(ctx, filled + args[end:])
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """The first paragraph of the help, whole."""
+        """The first paragraph of the help, uncut."""
         return summary(self.help)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -67,7 +67,7 @@ class Command(TyperCommand):
                     formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a `LiifError` is told where the value that it is about was set, unless that was typed."""
+        """Run the command. A `LiifError` about a value that was not typed gets the origin of that value."""
         try:
             return super().invoke(ctx)
         except LiifError as error:
@@ -76,10 +76,10 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands with whole summaries."""
+    """A group of commands with uncut summaries."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """The first paragraph of the help, whole."""
+        """The first paragraph of the help, uncut."""
         return summary(self.help)
 
 
@@ -98,14 +98,14 @@ def panels(command: Any, context: Any) -> Iterator[tuple[str, list[Any]]]:
 
 
 def origin_of(error: LiifError, context: Any) -> str | None:
-    """The variable or file that set the value which an error is about; None if it was typed, or nothing is known."""
+    """The variable or file that set the value concerned by an error; None if it was typed or is unknown."""
     name = error.argument or next((each for kind, each in CULPRITS.items() if isinstance(error, kind)), None)
     parameter = next((each for each in context.command.params if each.name == name), None)
     return None if parameter is None else configured(context, parameter)
 
 
 def configured(context: Any, parameter: Any) -> str | None:
-    """The variable or file that set a parameter; None if it was typed or has its default."""
+    """The variable or file that set a parameter; None if it was typed or is the default."""
     path = context.command_path.split(" ", 1)[-1]
     own = context.find_root().obj
     origin = settings.origin(context, parameter, (own if isinstance(own, dict) else {}).get(path, {}))

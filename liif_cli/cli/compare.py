@@ -22,7 +22,7 @@ def compare(
     context: typer.Context,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", help="Images, folders, patterns, or - for standard input. A row for each."),
+        typer.Argument(metavar="IMAGE", help="Images, folders, patterns, or - for standard input. One row per image."),
     ],
     scale: Annotated[
         str | None, typer.Option("--scale", "-s", metavar="S|SXxSY", help="Scale factor. Default: 4.")
@@ -53,26 +53,26 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="auto|0..1",
-            help="How strongly each model restores, as in liif upscale. May be repeated: a panel for each.",
+            help="How strongly each model restores, as in liif upscale. Repeatable: one panel for each.",
         ),
     ] = None,
     degrade: Annotated[
         str,
         typer.Option(
             metavar="KIND",
-            help="Degrade the images first, to demonstrate: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by +.",
+            help="Degrade the images first, to show the effect: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by +.",
         ),
     ] = "clean",
     region: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
     ] = None,
     columns: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Panels per row. Default: all of an image.")
+        int | None, typer.Option(metavar="N", min=1, help="Panels per row. Default: all panels of an image.")
     ] = None,
     cell: Annotated[
         str,
         typer.Option(
-            metavar="CELL,...", help="Cell sizes passed to the decoder: raw, clip, or 1/k. A panel for each, by commas."
+            metavar="CELL,...", help="Cell sizes passed to the decoder, one panel for each: raw, clip, or 1/k."
         ),
     ] = "raw",
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average four rotations.")] = False,
@@ -90,7 +90,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
-    """Compare an image as it is, bicubic, Lanczos and models, side by side.
+    """Compare the input, bicubic, Lanczos and models side by side.
 
     Examples:
 
@@ -157,11 +157,11 @@ def compare(
 
 
 def _beside(sources: "Sequence[Source]", label: str) -> Path:
-    """What the sheet of a lone image is called. Raises `UsageError` for several, and for standard input."""
+    """The default path of the sheet of a single image. Raises `UsageError` for several images, and for standard input."""
     source = sources[0]
     if len(sources) > 1:
-        raise UsageError("the sheet of several images needs a name", hint="give it one with -o")
+        raise UsageError("a sheet of several images needs a name", hint="name it with -o")
     if not isinstance(source.path, Path):
         kind = "standard input" if source.path is None else "an image in a store"
-        raise UsageError(f"{kind} has no name to call the sheet by", hint="give it one with -o")
+        raise UsageError(f"cannot name the sheet of {kind}", hint="name it with -o")
     return source.path.with_name(f"{source.stem}_compared_{label}.png")

@@ -18,16 +18,16 @@ def config(
     command: Annotated[
         str | None,
         typer.Argument(
-            metavar="[COMMAND]", help="Only the options of this command, the untouched ones too: 'models push'."
+            metavar="[COMMAND]", help="Show all options of this command, including defaults, e.g. 'models push'."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per option.")] = False,
 ) -> None:
-    """Show what options are set to without being typed, and where that stands.
+    """Show configured option values and where each one comes from.
 
-    An option is set, from strong to weak, by the command line, LIIF_COMMAND_OPTION, LIIF_OPTION, liif.toml in the current
-    folder, liif.toml in the user's configuration folder. In liif.toml, options stand under [COMMAND], or at the top for
-    every command that has them: device = "cpu". The global --no-config reads neither file.
+    Precedence, highest first: command line, LIIF_COMMAND_OPTION, LIIF_OPTION, liif.toml in the current folder, liif.toml in
+    the user's configuration folder. In liif.toml, options are under [COMMAND], or at the top for every command that has
+    them: device = "cpu". The global option --no-config ignores both files.
 
     Examples:
 
@@ -40,22 +40,22 @@ def config(
     parent = context.find_root()
     commands = settings.flat(parent.command.commands)  # type: ignore[attr-defined]
     if command is not None and command not in commands:
-        raise UsageError(f"there is no command {command!r}", hint=f"there are {', '.join(commands)}")
+        raise UsageError(f"there is no command {command!r}", hint=f"one of {', '.join(commands)}")
     found = [each for name in commands if command in (None, name) for each in _values(parent, name)]
     shown = [each for each in found if command is not None or each["from"] != "default"]
     for each in shown:
         result(json.dumps(each) if as_json else _line(each))
     if not shown and not as_json:
-        result("every option has its default")
+        result("all options have their default values")
     if not as_json:
         read = parent.obj is not None
         for file in settings.files():
-            state = "not there" if not file.is_file() else "read" if read else "not read: --no-config"
+            state = "does not exist" if not file.is_file() else "read" if read else "not read: --no-config"
             say(f"Note: {file}: {state}")
 
 
 def _values(parent: Any, name: str) -> "Iterator[dict[str, Any]]":
-    """Each option of a command with its value as a call without arguments would have it."""
+    """Each option of a command, with the value that it has in a call without arguments."""
     command, context = parent.command, parent
     for word in name.split(" "):
         command = command.commands[word]

@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, devices and the reason for the choice among them, memory, formats, models, settings."""
+"""Facts for a bug report: versions, devices and why one was chosen, memory, formats, models, settings."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from liif_cli.cli.streams import result
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print what a bug report needs, and why a GPU is or isn't used.
+    """Print the facts for a bug report, and why a GPU is or isn't used.
 
-    It asks no network and prints no token; the home folder is written as ~.
+    No network is used and no token is printed. The home folder is written as ~.
 
     Examples:
 
@@ -44,7 +44,7 @@ DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "OMP_NUM_THRE
 
 
 def examine() -> dict[str, Facts]:
-    """Sections of facts, each a name and a sentence or a value. Loads torch; asks no network; raises nothing."""
+    """Sections of facts, each a name with a sentence or a value. Loads torch, uses no network, raises nothing."""
     sections = {
         "liif": _liif,
         "device": devices,
@@ -57,13 +57,13 @@ def examine() -> dict[str, Facts]:
     found = {}
     for name, facts in sections.items():
         try:
-            found[name] = {_homeless(key): _homeless(fact) for key, fact in facts().items()}
-        except Exception as error:  # a broken installation is what this is for
-            found[name] = {"broken": f"{type(error).__name__}: {_homeless(str(error))}"}
+            found[name] = {_without_home(key): _without_home(fact) for key, fact in facts().items()}
+        except Exception as error:  # a broken installation must be reported, too
+            found[name] = {"broken": f"{type(error).__name__}: {_without_home(str(error))}"}
     return found
 
 
-def _homeless(text: str) -> str:
+def _without_home(text: str) -> str:
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
 
@@ -89,7 +89,7 @@ def _processor() -> str:
 
 
 def devices() -> Facts:
-    """What `--device auto` takes and why, and what it computes in."""
+    """The device and the precisions that `auto` chooses, and why."""
     import torch
 
     from liif_cli.machine.devices import choose_device, choose_precision
@@ -107,10 +107,10 @@ def devices() -> Facts:
 
 
 def cuda_reason(torch: Any) -> str:
-    """Why CUDA (or ROCm, which torch calls so too) is or is not used."""
+    """Why CUDA (or ROCm, which torch also calls cuda) is or is not used."""
     build = torch.version.cuda or torch.version.hip
     if build is None:
-        return "not used: this PyTorch is built without CUDA; its site tells how to install a build that has it"
+        return "not used: this PyTorch is built without CUDA; see pytorch.org for a build that has it"
     kind = "CUDA" if torch.version.cuda else "ROCm"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -136,7 +136,7 @@ def _memory() -> Facts:
 
     from liif_cli.machine.memory import available, format_bytes
 
-    return {"installed": format_bytes(psutil.virtual_memory().total), "may be taken now": format_bytes(available())}
+    return {"installed": format_bytes(psutil.virtual_memory().total), "available now": format_bytes(available())}
 
 
 def _libraries() -> Facts:
@@ -171,12 +171,12 @@ def _models() -> Facts:
     from liif_cli.models.store import entries
 
     return {entry.name: f"{entry.where}, {entry.path}" for entry in entries()} or {
-        "none": "no model is on this machine"
+        "none": "there is no model on this machine"
     }
 
 
 def _settings() -> Facts:
-    facts = {str(file): "there" if file.is_file() else "not there" for file in settings.files()}
+    facts = {str(file): "exists" if file.is_file() else "does not exist" for file in settings.files()}
     facts |= {name: value for name, value in sorted(os.environ.items()) if name.startswith("LIIF_")}
     facts |= {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
     return facts | {"HF_TOKEN": "set" if os.environ.get("HF_TOKEN") else "not set"}

@@ -29,35 +29,33 @@ def eval_(
             "--dataset",
             "-d",
             metavar="SET|DIR|FILE",
-            help="set5, set14, b100, urban100, div2k, celebahq, a folder or a picture. May be repeated.",
+            help="set5, set14, b100, urban100, div2k, celebahq, a folder or an image. Repeatable.",
         ),
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", "-m", metavar="MODEL", help="A shipped name, a file, or hf://owner/repo. May be repeated."
-        ),
+        typer.Option("--model", "-m", metavar="MODEL", help="A shipped name, a file, or hf://owner/repo. Repeatable."),
     ] = None,
     scale: Annotated[
         list[str] | None,
-        typer.Option("--scale", "-s", metavar="S[,S...]", help="Default: 2,3,4,6,8,12,18,24,30. May be repeated."),
+        typer.Option(
+            "--scale", "-s", metavar="S[,S...]", help="Scales to score. Default: 2,3,4,6,8,12,18,24,30. Repeatable."
+        ),
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="benchmark, div2k, mmediting or celebahq. Default: the set's own."),
+        typer.Option(metavar="NAME", help="benchmark, div2k, mmediting or celebahq. Default: the set's protocol."),
     ] = None,
     lr: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOW", help="Low-resolution pictures: files, matlab or pillow, not as the protocol makes them."
-        ),
+        typer.Option(metavar="HOW", help="Override how low-resolution images are made: files, matlab or pillow."),
     ] = None,
     degrade: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND[,KIND...]",
-            help="What is done to low-resolution images: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by + as in"
-            " noise:4+jpeg:65, or clean. A protocol of liif's own. May be repeated.",
+            help="Degrade low-resolution images: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by + as in"
+            " noise:4+jpeg:65, or clean. Not a standard protocol. Repeatable.",
         ),
     ] = None,
     centre: Annotated[
@@ -66,41 +64,48 @@ def eval_(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the sets lie: DIR/Set14/HR/*.png. Default: fetched from the Hub once."),
+        typer.Option(
+            metavar="DIR", help="Folder of the sets: DIR/Set14/HR/*.png. Default: downloaded from the Hub once."
+        ),
     ] = None,
     cell: Annotated[
-        str, typer.Option(metavar="CELL", help="Shape of a pixel: raw, clip (never below that of x4), or 1/k.")
+        str,
+        typer.Option(
+            metavar="CELL",
+            help="Cell size passed to the decoder: raw, clip (at least that of x4), or 1/k of an input pixel.",
+        ),
     ] = "raw",
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average four rotations: better, four times as slow.")
+        bool, typer.Option("--self-ensemble", help="Average four rotations: better, and four times slower.")
     ] = False,
     precision: Annotated[
-        str, typer.Option(metavar="PRECISION", help="fp32 (the same numbers everywhere), auto, bf16 or fp16.")
+        str, typer.Option(metavar="PRECISION", help="fp32 (for comparable scores), auto, bf16 or fp16.")
     ] = "fp32",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     baseline: Annotated[
-        str, typer.Option(metavar="NAME[,NAME]", help="What to compare with: bicubic, lanczos, x4-lanczos, or none.")
+        str, typer.Option(metavar="NAME[,NAME]", help="Baselines: bicubic, lanczos, x4-lanczos, or none.")
     ] = "bicubic,x4-lanczos",
-    per_image: Annotated[bool, typer.Option("--per-image", help="Every picture's numbers too.")] = False,
+    per_image: Annotated[bool, typer.Option("--per-image", help="Include the scores of every image.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
     save_images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write every result, low-resolution picture and truth there.")
+        Path | None, typer.Option(metavar="DIR", help="Save every result, low-resolution image and ground truth there.")
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw one picture's crop by every method, side by side.")
+        Path | None, typer.Option(metavar="FILE", help="Draw one image's crop by every method, side by side.")
     ] = None,
     figure_image: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The picture in --figure. Default: the first of the first set.")
+        str | None, typer.Option(metavar="NAME", help="The image in --figure. Default: the first of the first set.")
     ] = None,
     figure_scale: Annotated[
-        float | None, typer.Option(metavar="S", help="The scale in --figure. Default: 4, or the first that is scored.")
+        float | None, typer.Option(metavar="S", help="The scale in --figure. Default: 4, or the first scale scored.")
     ] = None,
     crop: Annotated[
         str | None,
         typer.Option(
-            metavar="X,Y,W,H", help="The crop in --figure, in pixels of the truth. Default: where they differ."
+            metavar="X,Y,W,H",
+            help="The crop in --figure, in pixels of the ground truth. Default: where methods differ most.",
         ),
     ] = None,
     plot: Annotated[
@@ -109,7 +114,7 @@ def eval_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
 ) -> None:
-    """Score models beside bicubic, and beside x4 by the network and Lanczos from there.
+    """Score models next to bicubic, and next to x4 with the same network followed by Lanczos.
 
     Examples:
 
@@ -150,7 +155,7 @@ def eval_(
             hub.hide_progress()
         sets = [_centred(each, centre, source) for each in _find_sets(dataset, data_dir, source == "files", scales)]
         artifacts.prepare(sets[0])
-        world.wait()  # what one process writes must not look to another like an output that was there before
+        world.wait()  # otherwise one process could take another's new output for an existing one
         models = networks(
             model or [DEFAULT_MODEL],
             device if world.size == 1 else _local(device, world.local),
@@ -179,14 +184,14 @@ def eval_(
 
 
 def parse_scales(texts: list[str]) -> tuple[float, ...]:
-    """What `--scale 2,3 --scale 4` asks for: (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
+    """`--scale 2,3 --scale 4` -> (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
     parts = [part.strip().lower().strip("x×") for text in texts for part in text.split(",")]
     try:
         scales = [float(part) for part in parts]
     except ValueError:
         scales = [0.0]
     if not all(1 <= scale <= 1000 for scale in scales):
-        raise UsageError(f"--scale {','.join(texts)!r} is no list of scales", hint="numbers from 1 up, as in 2,3,4")
+        raise UsageError(f"--scale {','.join(texts)!r} is not a list of scales", hint="numbers from 1 up, as in 2,3,4")
     return tuple(dict.fromkeys(scales))
 
 
@@ -200,7 +205,7 @@ def _format(as_json: bool, as_csv: bool, as_markdown: bool) -> str:
 def _find_sets(
     names: list[str], data_dir: Path | None, with_files: bool, scales: tuple[float, ...]
 ) -> "list[Benchmark]":
-    """The sets, each with the scales that are asked of it. Raises `UsageError` where nothing is left."""
+    """The sets, each with the scales to score it at. Raises `UsageError` if none is left."""
     from liif_cli.evaluation.benchmarks import find
 
     low_scales = (scales or (2.0, 3.0, 4.0)) if with_files else ()
@@ -212,31 +217,32 @@ def _find_sets(
         found = [replace(each, scales=some) for each, some in kept]
     found = [each for each in found if each.scales]
     if not found:
-        raise UsageError("no set has pictures for these scales", hint="leave --scale out, or take other scales")
+        raise UsageError("no set has images for these scales", hint="omit --scale, or choose other scales")
     return found
 
 
 def _centred(found: "Benchmark", side: int | None, source: str | None) -> "Benchmark":
-    """The set with only the central square of each image. Raises `UsageError` where LR files show the whole image."""
+    """The set with only the central square of each image. Raises `UsageError` if its LR files show whole images."""
     if side is None:
         return found
     if source == "files" or found.sides:
-        raise UsageError("--centre crops ground truths, and the set's own low-resolution files show whole images")
+        raise UsageError("cannot use --centre: the set's own low-resolution files show whole images")
     return replace(found, name=f"{found.name} (central {side})", centre=side)
 
 
 def _local(device: str, number: int) -> str:
-    """The device for process `number` of this machine: `auto` and `cuda` spread over its GPUs."""
+    """The device for process `number` on this machine: `auto` and `cuda` are spread over its GPUs."""
     from torch import cuda
 
     return f"cuda:{number % cuda.device_count()}" if device in ("auto", "cuda") and cuda.is_available() else device
 
 
 def _caption(models: "list[Method]", rows: "list[Row]", cell: str, self_ensemble: bool, precision: str) -> str:
-    parts = [f"cell {cell}" * (cell != "raw"), "self-ensemble" * self_ensemble, precision]
+    parts = [] if cell == "raw" else [f"cell {cell}"]
+    parts += ["self-ensemble", precision] if self_ensemble else [precision]
     if len(models) > 1 and any(row.method == "x4-lanczos" for row in rows):
         parts.append(f"x4-lanczos by {next(model.name for model in models if model.takes(4))}")
-    return ", ".join(part for part in parts if part)
+    return ", ".join(parts)
 
 
 def _print(rows: "list[Row]", form: str, per_image: bool, caption: str) -> None:

@@ -1,18 +1,18 @@
-"""What the library's errors mean at the command line: the option whose value was refused, and the option that would help.
+"""Adds options to the library's errors: the option whose value was refused, and the option that would help.
 
-The library speaks of values and reasons (`errors.LiifError`: argument, remedy) and knows no option.
+The library's errors name values and reasons (`errors.LiifError`: argument, remedy), but no options.
 """
 
 from liif_cli.errors import LiifError
 
 OPTIONS = {"output": "-o"}
-"""Options that are said in another form than as `--` and the argument."""
+"""Options that are not written as `--` and the argument."""
 
 REMEDIES = {
     "animation": "--frame N picks one frame; {}",
     "config": "{}; or a file: --config FILE",
     "cpu": "try --device cpu",
-    "data": "--data FOLDER, as often as needed",
+    "data": "--data FOLDER, repeatable",
     "data_dir": "put them there, or omit --data-dir to download the set",
     "device": "--device cpu works everywhere",
     "device memory": "close other programs, use --device cpu, or render parts with --region",
@@ -21,7 +21,7 @@ REMEDIES = {
     "folder of the set": "add --data-dir DIR; {}",
     "format": "use --format with one of {}",
     "frame": "--frame picks a frame of an animation",
-    "init": "--init its checkpoint starts a new one",
+    "init": "--init CHECKPOINT starts a new run from its weights",
     "licence": "--licence states it",
     "lossless or quality": "give --lossless or --quality",
     "lr": "--lr matlab makes one",
@@ -30,30 +30,30 @@ REMEDIES = {
     "model": "--model light",
     "network or folder of the set": "with network access the set is downloaded; otherwise add --data-dir DIR; {}",
     "output folder": "-o a folder, or a template such as {{stem}}_{{scale}}x.png",
-    "output tree": "give -o a folder, which keeps the tree, or a template that tells them apart",
+    "output tree": "give -o a folder, which keeps the tree, or a template that distinguishes them",
     "overwrite": "--overwrite replaces it",
     "overwrite or skip": "--overwrite replaces and --skip-existing keeps them",
-    "page": "--page picks another",
+    "page": "--page picks another page",
     "quality": "--quality is for {}",
-    "recursive": "-r looks into its folders too",
+    "recursive": "-r includes its subfolders",
     "resume": "{}; then --resume",
     "restore": "--restore sets one",
     "restore off": "--restore 0 turns it off",
     "stream": "-o - writes to standard output",
     "unlisted": "--overwrite needs no listing",
-    "usable": "--model takes it as it is",
+    "usable": "use it with --model as it is",
 }
-"""What helps, by `LiifError.remedy`; {} is the library's own hint."""
+"""Hints by `LiifError.remedy`; {} is the library's own hint."""
 
 
 def noted(note: str) -> str:
-    """A note with the option that would help."""
+    """A note, followed by the option that would help."""
     remedy = REMEDIES.get(getattr(note, "remedy", None) or "")
     return note if remedy is None else f"{note}; {remedy}"
 
 
 def explained(error: Exception) -> tuple[str, str | None]:
-    """The message and the hint of an error, with the options that they are about."""
+    """The message and the hint of an error, with the options concerned."""
     if not isinstance(error, LiifError):
         return f"{type(error).__name__}: {error}", None
     message = str(error)

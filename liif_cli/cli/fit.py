@@ -1,17 +1,16 @@
 """`liif fit`: one sinusoidal network for one image (1-SIREN)."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from liif_cli.cli.options import one_side, parse_target, words
-from liif_cli.cli.streams import one_line, result, say
+from liif_cli.cli.progress import fit_bar
+from liif_cli.cli.streams import result, say
 
-REASONS = {"psnr": "the PSNR that was asked for", "no gain": "no more gain", "iterations": "all iterations"}
+REASONS = {"psnr": "target PSNR reached", "no gain": "no further gain", "iterations": "all iterations done"}
 
 
 def fit(
@@ -23,12 +22,12 @@ def fit(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Default: {stem}_siren_{scale}x.png next to it."),
     ] = None,
-    iterations: Annotated[int, typer.Option(metavar="N", min=1, help="Iterations at most.")] = 3000,
+    iterations: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum number of iterations.")] = 3000,
     psnr: Annotated[
         float,
-        typer.Option(metavar="DB", help="Stop at this PSNR on the image's own pixels, or when it no longer rises."),
+        typer.Option(metavar="DB", help="Stop at this PSNR over the image's own pixels, or when it no longer rises."),
     ] = 45.0,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the network's first weights.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed for the initial weights.")] = 0,
     device: Annotated[
         str,
         typer.Option(
@@ -42,7 +41,7 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
 ) -> None:
-    """Fit one sinusoidal network to one image and show it at any size: the 1-SIREN of the LIIF paper.
+    """Fit one sinusoidal network to one image and render it at any size: the 1-SIREN of the LIIF paper.
 
     Examples:
 
@@ -73,21 +72,7 @@ def fit(
             writer.write(rows)
     if not quiet:
         after = f"after {fitted.iterations:,} iterations ({REASONS[fitted.reason]})"
-        say(f"Note: {fitted.psnr:.2f} dB on the image's own pixels {after}")
+        say(f"Note: {fitted.psnr:.2f} dB over the image's own pixels {after}")
     about = {"output": str(path), "width": grid.shape[1], "height": grid.shape[0]}
     about |= {"psnr": fitted.psnr, "iterations": fitted.iterations, "stopped": fitted.reason}
     result(json.dumps(about) if as_json else str(path))
-
-
-@contextmanager
-def fit_bar(name: str, iterations: int, quiet: bool) -> Iterator[Callable[[int, float], None]]:
-    """A bar on a terminal; yields what is to be told the iteration and its PSNR."""
-    from liif_cli.cli.progress import make_bar
-
-    bar = None if quiet else make_bar()
-    if bar is None:
-        yield lambda iteration, psnr: None
-        return
-    task = bar.add_task(one_line(name), total=iterations, detail="")
-    with bar:
-        yield lambda iteration, psnr: bar.update(task, completed=iteration, detail=f"{psnr:.2f} dB")

@@ -1,4 +1,4 @@
-"""`liif models`: which models there are, and checkpoints from anywhere, to anywhere."""
+"""`liif models`: lists, shows, verifies, converts, downloads, publishes and exports models."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -32,9 +32,9 @@ Reference = Annotated[
 
 @models.callback(invoke_without_command=True)
 def group(context: typer.Context, as_json: Json = False) -> None:
-    """List models, and fetch, convert, check, publish and export their checkpoints.
+    """List models, and download, convert, verify, publish and export their checkpoints.
 
-    Without a command it lists the models.
+    Without a command, it lists the models.
 
     Examples:
 
@@ -47,14 +47,14 @@ def group(context: typer.Context, as_json: Json = False) -> None:
     if context.invoked_subcommand is None:
         list_(as_json)
     elif as_json:
-        raise UsageError("--json belongs behind the command", hint=f"liif models {context.invoked_subcommand} --json")
+        raise UsageError("--json goes after the command", hint=f"liif models {context.invoked_subcommand} --json")
 
 
 @models.command("list", cls=Command)
 def list_(as_json: Json = False) -> None:
-    """List the models that come with liif, that were pulled, that are in the Hub's cache, and that can be pulled.
+    """List the models that are shipped with liif, were pulled, are in the Hub's cache, or can be pulled.
 
-    Any other model is taken from the Hub at its first use: --model hf://owner/repo.
+    Any other model on the Hub is downloaded when it is first used: --model hf://owner/repo.
 
     Examples:
 
@@ -82,7 +82,7 @@ def _row(entry: "Entry") -> tuple[str, ...]:
 
 
 def _scores(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """The first of them, as far as x4: `mmediting Set5 x2 35.71, x3 32.38, x4 30.27`."""
+    """The first set's scores up to x4: `mmediting Set5 x2 35.71, x3 32.38, x4 30.27`."""
     what, values = next(iter(scores.items()), ("", {}))
     shown = ", ".join(f"x{scale} {psnr:.2f}" for scale, psnr in values.items() if float(scale) <= 4)
     return f"{what} {shown}" if shown else ""
@@ -97,9 +97,9 @@ def _aligned(rows: list[tuple[str, ...]], right: tuple[int, ...] = (2, 3)) -> It
 
 @models.command(cls=Command)
 def show(reference: Reference, as_json: Json = False) -> None:
-    """Show a model's config, licence and what it means for outputs, scores, hash and provenance.
+    """Show a model's config, its licence and what that means for outputs, its scores, hash and provenance.
 
-    No tensor is loaded. A model from the Hub is fetched if it is not cached.
+    No tensor is loaded. A model from the Hub is downloaded if it is not cached.
 
     Examples:
 
@@ -118,7 +118,7 @@ def show(reference: Reference, as_json: Json = False) -> None:
 
 
 def _lines(value: Mapping[str, Any], indent: str = "") -> Iterable[str]:
-    """`key: value`, a mapping's own lines indented under its key."""
+    """`key: value`; the lines of a nested mapping are indented under its key."""
     for key, each in value.items():
         if isinstance(each, Mapping):
             yield f"{indent}{key}:"
@@ -129,7 +129,7 @@ def _lines(value: Mapping[str, Any], indent: str = "") -> Iterable[str]:
 
 @models.command(cls=Command)
 def path(reference: Reference, as_json: Json = False) -> None:
-    """Print where a model's file is; a model from the Hub is fetched if it is not cached.
+    """Print the path of a model's file. A model from the Hub is downloaded if it is not cached.
 
     Examples:
 
@@ -150,16 +150,16 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="[NAME|FILE|REPO]",
-            help="Names, files, or places on the Hub. Default: every model on this machine.",
+            help="Names, files, or references to the Hub. Default: every model on this machine.",
             autocompletion=options.models,
         ),
     ] = None,
     sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", help="What the file's SHA-256 is to be, or to begin with.")
+        str | None, typer.Option(metavar="HEX", help="The file's expected SHA-256, or its beginning.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read models whole: header, config, every tensor, and the hash where one is on record.
+    """Read models completely: header, config, every tensor, and the hash if one is on record.
 
     Examples:
 
@@ -170,7 +170,7 @@ def verify(
     from liif_cli.models import describe
 
     if sha256 is not None and len(references or ()) != 1:
-        raise UsageError("--sha256 is the hash of one model", hint="name the model")
+        raise UsageError("--sha256 needs exactly one model", hint="name the model")
     found = [describe.verify(each, sha256) for each in references] if references else describe.verify_all()
     for each in found:
         result(
@@ -202,8 +202,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint of the LIIF authors, of MMEditing, or of your own training with their code.
 
-    Nothing in the file is run: a pickle that holds more than tensors and plain values is refused, and so is an unknown
-    layout. Files that are published are recognised by their hash.
+    Nothing in the file is executed: a pickle that contains more than tensors and plain values is refused, and so is an
+    unknown layout. Published files are recognised by their hash.
 
     Examples:
 
@@ -233,13 +233,13 @@ def pull(
             metavar="NAME|REPO", help="A published model that liif models lists, or hf://owner/repo[@revision]."
         ),
     ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Fetch it again if it is here.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Download it again if it exists.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a published model, check its hash, convert it and keep it under its name.
+    """Download a published model, check its hash, convert it and keep it under its name.
 
-    Its licence is shown before the download. A download that broke off is resumed by the next call. A place on the Hub is
-    fetched into the Hub's cache.
+    Its licence is shown before the download. An interrupted download is resumed by the next call. A model on the Hub is
+    downloaded into the Hub's cache.
 
     Examples:
 
@@ -261,7 +261,7 @@ def _pull_known(name: str, overwrite: bool) -> dict[str, Any]:
     with download_bar(name) as progress:
         found = pull_model(known, overwrite=overwrite, progress=progress)
     if not found.fetched:
-        say(f"Note: {name} is here already; --overwrite fetches it again")
+        say(f"Note: {name} already exists; --overwrite downloads it again")
     return found.as_dict()
 
 
@@ -270,7 +270,7 @@ def _pull_repository(reference: str) -> dict[str, Any]:
     from liif_cli.models.store import find, hub_parts
 
     parts = hub_parts(reference)
-    say(f"Note: licence that {reference} states: {stated_licence(parts['repo'] or '', parts['revision'])}")
+    say(f"Note: licence stated by {reference}: {stated_licence(parts['repo'] or '', parts['revision'])}")
     found = find(reference)
     commit = {"name": reference, "revision": found.revision, "licence": found.header.licence}
     return commit | {"path": str(found.path), "source": reference}
@@ -278,25 +278,27 @@ def _pull_repository(reference: str) -> dict[str, Any]:
 
 @models.command(cls=Command)
 def push(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint of liif, or the name of one.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint of liif, or the name of a model.")],
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/REPO", help="The repository on the Hub; it is created if needed.")
     ],
-    private: Annotated[bool, typer.Option("--private", help="Create it private; refuse if it is public.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository as private; refuse if it is public.")
+    ] = False,
     card: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Markdown for the card. Default: made from the checkpoint.")
+        Path | None, typer.Option(metavar="FILE", help="Markdown of the model card. Default: made from the checkpoint.")
     ] = None,
     scores: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What liif eval --json printed of this model, for the card.")
+        Path | None, typer.Option(metavar="FILE", help="Output of liif eval --json for this model, for the card.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the card and what would be sent; send nothing.")
+        bool, typer.Option("--dry-run", help="Print the card and what would be sent, without sending anything.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Publish a checkpoint on the Hugging Face Hub: model, config and card in one commit.
 
-    The token is the Hub client's own: HF_TOKEN, or what hf auth login stored.
+    The token is the Hub client's own: HF_TOKEN, or the one stored by hf auth login.
 
     Examples:
 
@@ -324,7 +326,7 @@ def _read_text(option: str, path: Path | None) -> str | None:
         return path.read_text(encoding="utf-8") if path else None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise UsageError(f"{option} {path} cannot be read: {reason}") from None
+        raise UsageError(f"cannot read {option} {path}: {reason}") from None
 
 
 def _read_rows(text: str | None) -> list[dict[str, Any]]:
@@ -332,7 +334,7 @@ def _read_rows(text: str | None) -> list[dict[str, Any]]:
         return list(json.loads(text)["rows"]) if text is not None else []
     except (ValueError, KeyError, TypeError):
         raise UsageError(
-            "--scores holds no rows of an evaluation", hint="it takes what liif eval --json prints"
+            "--scores does not contain an evaluation", hint="it takes the output of liif eval --json"
         ) from None
 
 
@@ -343,14 +345,14 @@ def export(
         Path, typer.Option("--onnx", metavar="DIR", help="Folder for the graphs; it is created if needed.")
     ],
     scale: Annotated[
-        int | None, typer.Option(metavar="N", help="Also one graph for this whole scale, if the decoder can.")
+        int | None, typer.Option(metavar="N", help="Also write one graph for this integer scale, if the decoder can.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Export a model as ONNX: encoder and decoder as two graphs with dynamic sizes (needs liif[onnx]).
 
-    The model's config is in the metadata of each graph. docs/weights.md renders with them, in NumPy and onnxruntime alone.
+    Each graph contains the model's config in its metadata. docs/weights.md renders with them in NumPy and onnxruntime.
 
     Examples:
 

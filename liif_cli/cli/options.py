@@ -1,4 +1,4 @@
-"""What the commands' options have in common: their values, their exclusions and what the shell offers behind them."""
+"""What the commands' options share: parsing of values, exclusions and shell completion."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,14 @@ DEFAULT_MODEL = "light"
 
 
 def one_side(context: typer.Context, first: str, one: Any, second: str, other: Any) -> tuple[Any, Any]:
-    """Two options of which a typed one stands alone, against what is only configured for the other."""
+    """Two options of which one may be set. If only one is typed, it wins over a configured value of the other."""
     if one and other and is_typed(context, first) != is_typed(context, second):
         return (one, None) if is_typed(context, first) else (None, other)
     return one, other
 
 
 def exclusive(context: typer.Context, first: str, one: bool, second: str, other: bool) -> tuple[bool, bool]:
-    """Two switches that exclude each other; a typed one wins over a configured one. Raises `UsageError` for both."""
+    """Two switches that exclude each other. A typed one wins over a configured one. Raises `UsageError` if both are set."""
     one, other = one_side(context, first, one, second, other)
     if one and other:
         names = [f"--{name.replace('_', '-')}" for name in (first, second)]
@@ -34,7 +34,7 @@ def exclusive(context: typer.Context, first: str, one: bool, second: str, other:
 def parse_targets(
     scales: list[str], sizes: list[str], fit: str, gravity: str = "center", dpi: float | None = None
 ) -> "list[Target]":
-    """What `--scale` and `--size` ask for, in this order. Raises `UsageError`."""
+    """The targets of `--scale` and `--size`, in this order. Raises `UsageError`."""
     from liif_cli.rendering.sizes import FITS, GRAVITY, Scale, parse_size
 
     kept, part = one_of("--fit", fit, FITS), one_of("--gravity", gravity, tuple(GRAVITY))
@@ -46,7 +46,7 @@ def parse_targets(
 
 
 def parse_target(scale: str | None, size: str | None) -> "Scale | Size":
-    """What one of `--scale` and `--size` asks for, in pixels. Raises `UsageError` for both and for neither."""
+    """The target of `--scale` or `--size`, in pixels. Raises `UsageError` unless exactly one is given."""
     from liif_cli.rendering.sizes import Scale, Size
 
     if scale and size:
@@ -59,15 +59,15 @@ def parse_target(scale: str | None, size: str | None) -> "Scale | Size":
 
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
-    """`value` where it is among `choices`. Raises `UsageError`."""
+    """`value` if it is among `choices`. Raises `UsageError` otherwise."""
     if value not in choices:
         name = option.removeprefix("--").replace("-", "_")
-        raise UsageError(f"{value!r} is none of {', '.join(choices)}", argument=name)
+        raise UsageError(f"{value!r} is not one of {', '.join(choices)}", argument=name)
     return value
 
 
 def parse_strip(text: str | None) -> str:
-    """What `--strip` drops: "all", "location" or "none". Raises `UsageError`."""
+    """What `--strip` removes: "all", "location" or "none". Raises `UsageError`."""
     meant = {
         "1": "all",
         "true": "all",
@@ -83,7 +83,7 @@ def parse_strip(text: str | None) -> str:
 
 
 def without_effect(context: typer.Context, needed: Mapping[str, str]) -> list[str]:
-    """A sentence on each typed option that does nothing, as another is not given. needed: parameter -> the other's."""
+    """A sentence for each typed option without effect because another is missing. needed: parameter -> the other one."""
     return [
         f"--{name.replace('_', '-')} has no effect without --{other.replace('_', '-')}"
         for name, other in needed.items()
@@ -92,14 +92,14 @@ def without_effect(context: typer.Context, needed: Mapping[str, str]) -> list[st
 
 
 def models(incomplete: str) -> list[str]:
-    """Names of the shipped models, and references to those in the Hub's cache."""
+    """Completion: names of the shipped models, and references to models in the Hub's cache."""
     from liif_cli.models.store import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 def words(*choices: str) -> Callable[[str], list[str]]:
-    """The completion of an option that takes one of some words."""
+    """Completion of an option that takes one of `choices`."""
     return lambda incomplete: [word for word in choices if word.startswith(incomplete)]
 
 

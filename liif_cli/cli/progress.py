@@ -1,4 +1,4 @@
-"""What a run shows: results on standard output; on standard error notes, errors, the summary and, on a terminal, progress."""
+"""The display of a run: results on standard output; notes, errors, a summary and, on a terminal, progress on standard error."""
 
 import json
 import os
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 
 NARROW = 64
-SPEED_PERIOD = 600.0  # seconds that an estimate looks back: an image may take minutes
+SPEED_PERIOD = 600.0  # seconds over which speed is estimated, because an image may take minutes
 
 
 class Display:
-    """A `batch.Watcher` that prints. results: whether paths (or JSON) go to standard output. errors: of all that failed."""
+    """A `batch.Watcher` that prints.
+
+    results: whether to print paths (or JSON) on standard output. errors: the errors of all inputs that failed.
+    """
 
     def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
         self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
@@ -107,7 +110,7 @@ class Display:
                 bar.update(self._files, completed=self._behind + place)
 
     def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
-        """Print the result, with its notes and, where asked for, how it came about."""
+        """Print the result with its notes and, if verbose, how it was made."""
         self.written += 1
         self._count()
         with self._aside():
@@ -120,11 +123,11 @@ class Display:
                 result(json.dumps(done.as_dict()) if self.as_json else done.output)
 
     def failed(self, task: "Task | Deferred", error: Exception) -> None:
-        """Report an image that was not made."""
+        """Report an image that failed."""
         self.reject(task.source.name, error)
 
     def reject(self, name: str, error: Exception) -> None:
-        """Report an input that failed. The error of a lone one is left to the command, which raises it."""
+        """Report an input that failed. If it is the only one, the command raises its error instead."""
         self.errors.append(error)
         self._count()
         with self._aside():
@@ -160,7 +163,7 @@ class Display:
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """Print while the bar is off the screen, which both streams may share."""
+        """Hide the bar while printing, because both streams may share one screen."""
         if self._bar is not None:
             self._bar.stop()
         yield
@@ -169,22 +172,21 @@ class Display:
 
 
 def failure(name: str, error: Exception) -> str:
-    """The JSON line of an input that failed: the message, and the exit code that it has when it is alone."""
+    """The JSON line of an input that failed: the message, and the exit code that it has on its own."""
     code = ExitCode.MEMORY if isinstance(error, MemoryError) else getattr(error, "exit_code", ExitCode.SOME_FAILED)
     return json.dumps({"input": name, "error": explained(error)[0], "code": int(code)})
 
 
 def encoded_share(tally: "Tally", seconds: float) -> float:
-    """The share of an image that is encoded, if all of it takes so many seconds. A tile that takes longer than expected does
-    not count as done."""
+    """The share of an image that is encoded, if all of it takes `seconds`. A tile that takes longer than expected does not
+    count as done."""
     tiles = max(1, tally.planned, tally.tiles)
     running = 0.0 if tally.begun is None or not seconds else (time.perf_counter() - tally.begun) * tiles / seconds
     return min(1.0, (tally.tiles + min(0.95, running)) / tiles)
 
 
 def make_bar(before: Callable[[], None] = lambda: None) -> "Progress | None":
-    """Bars on standard error, None unless that is a terminal that can move its cursor. before: is called whenever they are
-    about to be drawn."""
+    """Progress bars on standard error; None unless it is a terminal that can move its cursor. before: called before drawing."""
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         return None
     from rich.console import Console
@@ -214,18 +216,16 @@ def make_bar(before: Callable[[], None] = lambda: None) -> "Progress | None":
 
 @contextmanager
 def pixel_bar(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar for one image of `total` pixels; yields what is to be told how many more are done."""
-    bar = None if quiet else make_bar()
-    if bar is None:
-        yield lambda pixels: None
-        return
-    task, since = bar.add_task(one_line(name), total=total, detail=""), time.perf_counter()
+    """A bar for one image of `total` pixels. Yields a function to call with the number of newly finished pixels."""
+    since, done = time.perf_counter(), 0
 
     def advance(pixels: int) -> None:
-        speed = (bar.tasks[0].completed + pixels) / max(1e-9, time.perf_counter() - since)
-        bar.update(task, advance=pixels, detail=f"{speed / 1e6:.2f} Mpx/s")
+        nonlocal done
+        done += pixels
+        speed = done / max(1e-9, time.perf_counter() - since)
+        move(done, total, f"{speed / 1e6:.2f} Mpx/s")
 
-    with bar:
+    with one_bar(name, quiet) as move:
         yield advance
 
 
@@ -244,7 +244,7 @@ def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
     return one_line(f"{done.output}: {how}; {' and '.join(plans) or 'no network'}; {times}")
 
 
-QUIET_SECONDS = 30.0  # between lines of text where there is no terminal
+QUIET_SECONDS = 30.0  # between lines of text if there is no terminal
 
 
 class Live:
@@ -298,13 +298,13 @@ class Live:
 
 
 def describe(event: "Trained") -> str:
-    """The numbers of some steps, short enough for one line."""
+    """The numbers of an event on one line."""
     waiting = f", {event.waiting:.0%} waiting for data" if event.waiting >= 0.01 else ""
     return f"loss {event.loss:.4f}, PSNR {event.psnr:.2f} dB, {event.samples_per_second:.1f} samples/s{waiting}"
 
 
 def sentence(event: "Event") -> str | None:
-    """What there is to say about an event; None if nothing."""
+    """An event as a sentence; None for events that are not reported."""
     from liif_cli.training.events import Noted, Skipped, Started, Validated
 
     if isinstance(event, Noted):
@@ -312,7 +312,7 @@ def sentence(event: "Event") -> str | None:
     if isinstance(event, Skipped):
         return "; ".join(f"skipped: {reason}" for reason in event.skipped)
     if isinstance(event, Started):
-        where = "in memory" if event.in_memory else "read as needed"
+        where = "in memory" if event.in_memory else "read on demand"
         begun = f"from {event.source}, iteration {event.iteration:,}, on {event.pictures:,} images ({where})"
         return "; ".join([*(f"skipped: {reason}" for reason in event.skipped), begun])
     if isinstance(event, Validated):
@@ -323,28 +323,32 @@ def sentence(event: "Event") -> str | None:
 
 @contextmanager
 def images_bar(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, on a terminal alone; yields what `evaluate` tells (done, total)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    """A bar for the images of an evaluation. Yields a function to call with the number finished and the total."""
+    with one_bar(name, quiet) as move:
+        yield lambda done, total: move(done, total, f"{done}/{total} images")
 
 
 @contextmanager
 def download_bar(name: str) -> "Iterator[Callable[[int, int | None], None]]":
-    """A bar for one download; yields what is to be told the bytes so far and in all."""
-    bar = make_bar()
+    """A bar for one download. Yields a function to call with the bytes so far and the total, if known."""
+    with one_bar(name) as move:
+        yield lambda done, total: move(done, total, f"{done / 2**20:.1f} MiB")
+
+
+@contextmanager
+def fit_bar(name: str, iterations: int, quiet: bool) -> Iterator[Callable[[int, float], None]]:
+    """A bar for fitting one image. Yields a function to call with the iteration and its PSNR in dB."""
+    with one_bar(name, quiet) as move:
+        yield lambda iteration, psnr: move(iteration, iterations, f"{psnr:.2f} dB")
+
+
+@contextmanager
+def one_bar(name: str, quiet: bool = False) -> "Iterator[Callable[[int, int | None, str], None]]":
+    """A single bar. Yields a function to call with the amount done, the total if known, and a detail to show."""
+    bar = None if quiet else make_bar()
     if bar is None:
-        yield lambda done, total: None
+        yield lambda done, total, detail: None
         return
     task = bar.add_task(one_line(name), total=None, detail="")
-
-    def tell(done: int, total: int | None) -> None:
-        bar.update(task, completed=done, total=total, detail=f"{done / 2**20:.1f} MiB")
-
     with bar:
-        yield tell
+        yield lambda done, total, detail: bar.update(task, completed=done, total=total, detail=detail)

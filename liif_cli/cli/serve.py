@@ -1,4 +1,4 @@
-"""`liif serve`: the images of a folder by the IIIF Image API."""
+"""`liif serve`: a folder's images through the IIIF Image API."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from liif_cli.cli.streams import result, say
 
 def serve(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The images in it and in its subfolders are served.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder of the images to serve, including its subfolders.")
     ],
     model: Annotated[
         list[str] | None,
@@ -19,23 +19,24 @@ def serve(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A shipped name, a file, or hf://owner/repo. Repeatable: clients may choose. Default: light.",
+            help="A shipped name, a file, or hf://owner/repo. Repeatable; clients may choose one. Default: light.",
             autocompletion=models,
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="Address to listen on. 0.0.0.0 lets other machines in.")
+        str, typer.Option(metavar="HOST", help="Address to listen on; 0.0.0.0 accepts other machines.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")] = 8080,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Host name by which clients may ask, besides IP addresses. Repeatable."),
+        typer.Option(metavar="NAME", help="Host name that clients may use, besides IP addresses. Repeatable."),
     ] = None,
-    max_pixels: Annotated[int, typer.Option(metavar="N", min=65536, help="Pixels of an output at most (maxArea).")] = 2
-    ** 24,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", min=65536, help="Maximum number of pixels of an output (maxArea).")
+    ] = 2**24,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half the free."),
+        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of what is free."),
     ] = None,
     device: Annotated[
         str,
@@ -44,7 +45,7 @@ def serve(
         ),
     ] = "auto",
 ) -> None:
-    """Serve a folder's images by the IIIF Image API 3.0, at any scale.
+    """Serve a folder's images at any scale through the IIIF Image API 3.0.
 
     The first line of the output is the address. Needs the extra: pip install 'liif[view]'.
 

@@ -1,8 +1,9 @@
-"""Options that are not typed: from `LIIF_*` variables and from `liif.toml`, the user's and the folder's.
+"""Options that are not typed: from `LIIF_*` variables, and from `liif.toml` in the current and the user's folder.
 
-An option's value is, from strong to weak: what was typed; `LIIF_UPSCALE_DEVICE`; `LIIF_DEVICE`; `device` under `[upscale]` in
-the folder's `liif.toml`; `device` at its top, for every command that has it; the same in the user's; the default. A command
-in a group is named with its group, `models push`: `LIIF_MODELS_PUSH_PRIVATE`, and `private` under `[models.push]`.
+Precedence, highest first: command line; `LIIF_UPSCALE_DEVICE`; `LIIF_DEVICE`; `device` under `[upscale]` in the current
+folder's `liif.toml`; `device` at its top, for every command that has it; the same in the user's `liif.toml`; the default. The
+name of a command in a group includes the group, `models push`: `LIIF_MODELS_PUSH_PRIVATE`, and `private` under
+`[models.push]`.
 """
 
 import os
@@ -20,22 +21,23 @@ import typer
 from liif_cli.errors import UsageError
 
 FILE = "liif.toml"
+IGNORE = "--no-config ignores it"
 LARGEST = 2**20
-"""Bytes of a settings file."""
+"""Maximum size of a settings file in bytes."""
 OWN = {
     *("output", "overwrite", "skip-existing", "out", "save-images", "csv", "markdown", "figure", "plot", "onnx"),
     *("model", "data", "data-dir", "val", "config", "resume", "init", "fork", "private", "card", "licence"),
     *("memory", "max-pixels", "max-time", "budget", "hours", "workers", "threads", "host", "port", "allow-host"),
 }
-"""Options that the folder's file does not set: where outputs go and what they replace, what is fetched or trusted, limits. A
-downloaded folder may bring a file along; how images are made it may say."""
+"""Options that the current folder's file cannot set: outputs and what they replace, what is downloaded or trusted, limits. The
+file may have come with a downloaded folder; it may only set how images are made."""
 OTHERS = {"LIIF_DEBUG", "LIIF_NO_CONFIG"}
-"""Variables that stand for no option of a command."""
+"""Variables that do not set an option of a command."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value from a file, for one option (by the name of its parameter) of one command."""
+    """A value from a file for one option of one command."""
 
     value: Any
     file: Path
@@ -50,18 +52,18 @@ Settings = dict[str, dict[str, Setting]]
 
 
 def files() -> list[Path]:
-    """Where settings are looked for: the user's file, then the current folder's, which is stronger."""
+    """The settings files: the user's, then the current folder's, which takes precedence."""
     return [Path(typer.get_app_dir("liif")) / FILE, Path(FILE)]
 
 
 def variables(command: str, option: str) -> list[str]:
-    """The variables that set `option` (its long name without dashes) of `command`, the stronger first."""
+    """The variables that set `option` (its long name without dashes) of `command`, in order of precedence."""
     name = option.replace("-", "_").upper()
     return [f"LIIF_{re.sub('[- ]', '_', command).upper()}_{name}", f"LIIF_{name}"]
 
 
 def flat(commands: Mapping[str, Any]) -> dict[str, Any]:
-    """`commands` with those of groups behind their group, by their full names: `models`, `models list`, ..."""
+    """`commands` and those of their groups, by full names: `models`, `models list`, ..."""
     every: dict[str, Any] = {}
     for name, command in commands.items():
         every[name] = command
@@ -70,7 +72,7 @@ def flat(commands: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(commands: Mapping[str, Any]) -> Settings:
-    """What the files say for `commands` (name -> Typer's command). Raises `UsageError` for what is no option of theirs."""
+    """The files' settings for `commands` (name -> Typer's command). Raises `UsageError` for an unknown option."""
     every = flat(commands)
     settings: Settings = {name: {} for name in every}
     own = {
@@ -85,7 +87,7 @@ def load(commands: Mapping[str, Any]) -> Settings:
 
 
 def of_folder(commands: Mapping[str, Any], command: str) -> tuple[list[str], list[str]]:
-    """The options of `command` that the folder's file sets, and those that it names in vain, since they are the user's."""
+    """The options of `command` that the current folder's file sets, and those that it names but cannot set."""
     every = flat(commands)
     if command not in every:
         return [], []
@@ -95,7 +97,7 @@ def of_folder(commands: Mapping[str, Any], command: str) -> tuple[list[str], lis
 
 
 def bind_variables(commands: Mapping[str, Any]) -> None:
-    """Let every option of `commands` be set by its variables."""
+    """Make every option of `commands` read its variables."""
     for name, command in flat(commands).items():
         for long, parameter in options(command):
             parameter.envvar = variables(name, long)
@@ -103,7 +105,7 @@ def bind_variables(commands: Mapping[str, Any]) -> None:
 
 
 def unknown_variables(commands: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Variables that look as if they set an option of `commands` and set none, each with what may have been meant."""
+    """`LIIF_*` variables that set no option of `commands`, each with the one that may have been meant."""
     known = {
         name for command, own in flat(commands).items() for long, _ in options(own) for name in variables(command, long)
     }
@@ -117,7 +119,7 @@ def _meant(name: str, known: set[str]) -> str:
 
 
 def options(command: Any) -> Iterator[tuple[str, Any]]:
-    """(long name without dashes, parameter) of each option of a command, `--help` left out."""
+    """(long name without dashes, parameter) of each option of a command, except `--help`."""
     for parameter in command.params:
         long = next((opt.removeprefix("--") for opt in parameter.opts if opt.startswith("--")), None)
         if long is not None and long != "help":
@@ -125,7 +127,7 @@ def options(command: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _read(file: Path, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(command, parameter, value), those at the top of the file first."""
+    """(command, parameter, value) of each setting in a file, those at its top first."""
     data = _parse(file)
     known = {name: dict(options(command)) for name, command in commands.items()}
     everywhere = {long for names in known.values() for long in names}
@@ -146,7 +148,7 @@ def _read(file: Path, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, A
 def _read_table(
     file: Path, name: str, table: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, str, Any]]:
-    """What stands under [name], and in a group's table under those of its commands."""
+    """The settings under [name] and, in a group's table, under its commands."""
     for key, value in table.items():
         long, place = key.replace("_", "-"), f"{name.replace(' ', '.')}.{key}"
         if isinstance(value, dict) and f"{name} {key}" in known:
@@ -163,23 +165,23 @@ def _parse(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}", hint="--no-config does without") from error
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint=IGNORE) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not TOML: it is not UTF-8", hint="save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is not TOML: {error}", hint="--no-config does without") from error
+        raise UsageError(f"{file} is not TOML: {error}", hint=IGNORE) from error
     except RecursionError:
-        raise UsageError(f"{file} is not TOML: it is nested too deep", hint="--no-config does without") from None
+        raise UsageError(f"{file} is not TOML: it is nested too deeply", hint=IGNORE) from None
 
 
 def _bytes(file: Path) -> bytes:
-    """The content of a plain file of bounded size. Raises `UsageError`, and OSError as `open` does."""
-    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for who writes to it
-        raise UsageError(f"{file} is no plain file", hint="--no-config does without")
+    """The content of a regular file of limited size. Raises `UsageError`, and OSError as `open` does."""
+    if not stat.S_ISREG(file.stat().st_mode):  # opening a pipe would wait for a writer
+        raise UsageError(f"{file} is not a regular file", hint=IGNORE)
     with file.open("rb") as opened:
         data = opened.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise UsageError(f"{file} is larger than {LARGEST >> 20} MiB", hint="--no-config does without")
+        raise UsageError(f"{file} is larger than {LARGEST >> 20} MiB", hint=IGNORE)
     return data
 
 
@@ -189,21 +191,21 @@ def _unknown(file: Path, key: str, known: set[str], what: str) -> UsageError:
 
 
 def _value(parameter: Any, value: Any, place: str) -> Any:
-    """The value as the parameter takes it from the command line: text, or a list of texts, or a switch."""
+    """The value in the form that the parameter has on the command line: text, a list of texts, or a switch."""
     if parameter.is_flag:
         if isinstance(value, bool):
             return value
-        raise UsageError(f"{place} is {value!r}, and is to be true or false")
-    if parameter.name == "strip" and isinstance(value, bool):  # its value may be left out
+        raise UsageError(f"{place} must be true or false, not {value!r}")
+    if parameter.name == "strip" and isinstance(value, bool):  # its value may be omitted
         return str(value).lower()
     values = value if isinstance(value, list) and parameter.multiple else [value]
     if any(isinstance(each, bool | dict | list) or not isinstance(each, str | int | float) for each in values):
-        raise UsageError(f"{place} is {value!r}, and is to be text or a number")
+        raise UsageError(f"{place} must be text or a number, not {value!r}")
     return [str(each) for each in values] if parameter.multiple else str(value)
 
 
 def default_map(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What Typer takes defaults from: those of a group's commands within the group's."""
+    """The settings in the form of Typer's default map, in which a group's commands are within the group."""
     defaults: dict[str, dict[str, Any]] = {}
     for name, own in settings.items():
         group, _, inner = name.partition(" ")
@@ -216,7 +218,7 @@ def default_map(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def origin(context: typer.Context, parameter: Any, settings: Mapping[str, Setting]) -> str:
-    """Where the value of a parameter comes from, for people: `typed`, a variable, a file, or `default`."""
+    """Where the value of a parameter comes from: `typed`, a variable, a file, or `default`."""
     source = context.get_parameter_source(parameter.name)
     kind = source.name if source is not None else "DEFAULT"
     if kind == "ENVIRONMENT":
@@ -227,6 +229,6 @@ def origin(context: typer.Context, parameter: Any, settings: Mapping[str, Settin
 
 
 def is_typed(context: typer.Context, name: str) -> bool:
-    """Whether the user typed the option, by the name of its parameter; it then stands against what is only configured."""
+    """Whether the user typed the option with this parameter name; it then wins over configured values."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"

@@ -1,4 +1,4 @@
-"""Standard output and standard error: results to the one, everything else to the other, whatever they are connected to."""
+"""Standard output and standard error: results go to the one, everything else to the other."""
 
 import codecs
 import contextlib
@@ -12,7 +12,7 @@ from liif_cli.errors import ClosedPipe, OutputError, UsageError
 
 
 def _keep_going(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a file name that are no text leave as they came; characters that the encoding lacks, as escapes."""
+    """Write undecodable bytes of file names unchanged, and characters that the encoding lacks as escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     first = error.object[error.start]
@@ -23,38 +23,38 @@ def _keep_going(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def prepare_streams() -> None:
-    """Make printing fail for no character, and give a closed standard output or error somewhere to go."""
+    """Make every character printable, and redirect a closed standard output or error to the null device."""
     codecs.register_error("liif", _keep_going)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by the caller: the next file to be opened would take its number
+        if stream is None:  # closed by the caller: the next opened file would take its descriptor
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="liif")
 
 
 def hide_downloads() -> None:
-    """Let the Hub's client show no progress; to be called before it is first imported."""
+    """Disable the progress bars of the Hub's client. Must be called before it is first imported."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 class _Warnings(logging.Handler):
-    """What the library logs as a warning, as a line for the user."""
+    """Prints warnings logged by the library."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print it; never raises."""
+        """Print a record. Never raises."""
         say(f"Warning: {one_line(record.getMessage())}")
 
 
 def show_warnings() -> None:
-    """Print the warnings that liif's own modules log."""
+    """Print the warnings logged by liif's own modules."""
     logger = logging.getLogger("liif_cli")
     if not any(isinstance(handler, _Warnings) for handler in logger.handlers):
         logger.addHandler(_Warnings(logging.WARNING))
 
 
 def finish_streams() -> None:
-    """Write out what is waiting; where nobody reads any more, let the interpreter's own attempt at the end be silent."""
+    """Flush the streams. If the reader has gone, silence the interpreter's own attempt at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -64,13 +64,15 @@ def finish_streams() -> None:
 
 
 def result(text: str) -> None:
-    """One line of results; on a terminal, without the control characters that a name or a header may hold. Raises
-    `ClosedPipe` when nobody reads them."""
+    """Print one line of results. On a terminal, control characters, which a name or header may contain, are escaped.
+
+    Raises `ClosedPipe` if the reader has gone.
+    """
     _write(sys.stdout, visible(text) if sys.stdout.isatty() else text)
 
 
 def visible(text: str) -> str:
-    """`text` with control characters, bidirectional marks and the like as escapes, except for line feeds between its lines."""
+    """`text` with control characters, bidirectional marks and the like escaped, except for line feeds."""
     return "".join(c if c.isprintable() or c == "\n" or 0xDC80 <= ord(c) <= 0xDCFF else _escaped(c) for c in text)
 
 
@@ -79,7 +81,7 @@ def _escaped(character: str) -> str:
 
 
 def say(text: str) -> None:
-    """One line for the user, on standard error; lost where nobody reads it."""
+    """Print one line for the user on standard error. Does nothing if the reader has gone."""
     with contextlib.suppress(ClosedPipe):
         _write(sys.stderr, text)
 
@@ -90,17 +92,17 @@ def _write(stream: TextIO, text: str) -> None:
         stream.flush()
     except OSError as error:
         if is_closed_pipe(error):
-            raise ClosedPipe("nobody reads the output") from None
-        raise OutputError(f"the output cannot be printed: {error.strerror}") from error
+            raise ClosedPipe("the reader of the output has gone") from None
+        raise OutputError(f"cannot print the output: {error.strerror}") from error
 
 
 def is_closed_pipe(error: OSError) -> bool:
-    """Whether the reader has gone; Windows says EINVAL."""
+    """Whether the reader has gone; on Windows the error is EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    """`Error:` and, where there is one, `Hint:`, one line each."""
+    """Print `Error:` and, if there is a hint, `Hint:`, one line each."""
     say(f"Error: {one_line(message)}")
     if hint:
         say(f"Hint: {one_line(hint)}")
@@ -116,12 +118,12 @@ def show_traceback(error: Exception) -> None:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks and other control characters, which a file name may hold."""
+    """`text` without line breaks and other control characters, which a file name may contain."""
     return "".join(c if c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF else " " for c in " ".join(text.split()))
 
 
 def binary_output() -> BinaryIO:
-    """Standard output for an image. Raises `UsageError` when it is a terminal."""
+    """Standard output for an image. Raises `UsageError` if it is a terminal."""
     if sys.stdout.isatty():
-        raise UsageError("an image is not written to a terminal", hint="send it to a file or a program: -o - > out.png")
+        raise UsageError("cannot write an image to a terminal", hint="redirect it: -o - > out.png")
     return cast(BinaryIO, sys.stdout.buffer)

@@ -61,7 +61,7 @@ def upscale(
         str,
         typer.Option(
             metavar="FIT",
-            help="How --size is met: exact, or keeping the aspect: contain, cover, or crop, which cuts off what stands over.",
+            help="How --size is met: exact, or keeping the aspect: contain, cover, or crop, which cuts off the excess.",
             autocompletion=words("exact", "contain", "cover", "crop"),
         ),
     ] = "exact",
@@ -97,7 +97,7 @@ def upscale(
         bool, typer.Option("--recursive", "-r", help="Include subfolders; with -o DIR their structure is kept.")
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="Take images of a folder that are named like outputs of others, too.")
+        bool, typer.Option("--all", help="Include images of a folder that are named like outputs of others.")
     ] = False,
     model: Annotated[
         str,
@@ -113,8 +113,8 @@ def upscale(
         str | None,
         typer.Option(
             metavar="auto|0..1",
-            help="How strongly artefacts of compression and noise are removed; auto goes by what the file tells."
-            " Default: auto, and 0 with --model.",
+            help="How strongly compression artefacts and noise are removed; auto depends on the file's quality."
+            " Default: auto, but 0 with --model.",
             autocompletion=words("auto", "0", "0.5", "1"),
         ),
     ] = None,
@@ -147,12 +147,13 @@ def upscale(
             autocompletion=words("auto", "fp32", "bf16", "fp16"),
         ),
     ] = "auto",
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse an output with more pixels.")] = 2**31,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse outputs with more pixels.")] = 2**31,
     memory: Annotated[
         str | None, typer.Option(metavar="AMOUNT", help="Memory limit, e.g. 2GiB. Default: free memory.")
     ] = None,
     tile: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Side of a tile in input pixels. Default: planned.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Side of a tile in input pixels. Default: depends on the memory limit."),
     ] = None,
     chunk: Annotated[
         int | None,
@@ -162,7 +163,7 @@ def upscale(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help=f"{listed(list(FORMATS), 'or')}. Default: by the suffix.",
+            help=f"{listed(list(FORMATS), 'or')}. Default: from the suffix.",
             autocompletion=words(*FORMATS),
         ),
     ] = None,
@@ -175,7 +176,7 @@ def upscale(
         typer.Option(
             "--strip",
             metavar="[=location]",
-            help="Drop all metadata (colours are converted to sRGB), or only location, serial numbers and the owner.",
+            help="Remove all metadata (colours are converted to sRGB), or only location, serial numbers and the owner.",
             autocompletion=words("all", "location"),
         ),
     ] = None,
@@ -187,11 +188,12 @@ def upscale(
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
     frame: Annotated[int | None, typer.Option(metavar="N", min=1, help="Frame of an animation, from 1.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print sizes, tiles, memory, disk space and time, and write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print sizes, tiles, memory, disk space and time without writing anything."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Keep existing outputs and make the others.")
+        bool, typer.Option("--skip-existing", help="Keep existing outputs, and write only the others.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
@@ -230,7 +232,7 @@ def upscale(
     if quiet:
         hide_downloads()
     if as_json and output == "-":
-        raise UsageError("--json and -o - would both write to standard output", hint="-o a file")
+        raise UsageError("cannot combine --json and -o -: both write to standard output", hint="use -o FILE")
     found = cache(lambda: find(model))
     targets = parse_targets(scale or ([] if size else own_scale(found)), size or [], fit, gravity, dpi)
     say_unless(quiet, *idle(context, images))
@@ -269,7 +271,7 @@ def upscale(
     work = resolve(sources, targets, naming, options, stream=stream, skip_existing=skip_existing, failures=unknown)
     if earlier:
         named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
-        say_unless(quiet, f"left out as outputs of an earlier run: {named}; --all takes them")
+        say_unless(quiet, f"skipped outputs of an earlier run: {named}; --all includes them")
     say_unless(quiet, *work.notes)
     if dry_run:
         return show_plan(work, found, options, scale or [], as_json, quiet)
@@ -279,19 +281,19 @@ def upscale(
 
 
 def say_unless(quiet: bool, *sentences: str) -> None:
-    """Notes for the user, a line each."""
+    """Print notes for the user, one per line."""
     for sentence in () if quiet else sentences:
         say(f"Note: {one_line(sentence)}")
 
 
 def own_scale(found: "Callable[[], Checkpoint]") -> list[str]:
-    """The scale of a model that has one alone, as `--scale` would give it."""
+    """The scale of a model for one scale, as for `--scale`; empty for other models."""
     only = found().only_scale
     return [] if only is None else [f"{only:g}"]
 
 
 def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
-    """Raises `UsageError` once, not for every image, if a model of one scale is asked for another."""
+    """Raises `UsageError` once, not for every image, if a model for one scale is asked for another."""
     from liif_cli.rendering.sizes import Scale
 
     only = checkpoint.only_scale
@@ -304,7 +306,7 @@ def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
 
 
 def idle(context: typer.Context, images: list[str]) -> list[str]:
-    """A sentence on each typed option that does nothing in this call."""
+    """A sentence for each typed option that has no effect in this call."""
     from liif_cli.upscaling.inputs import is_many
 
     found = without_effect(context, {"fit": "size"})
@@ -316,7 +318,7 @@ def idle(context: typer.Context, images: list[str]) -> list[str]:
 
 
 def restoration(context: typer.Context, text: str | None) -> "Restore":
-    """What `--restore` asks for; without it "auto" for the default model, and nothing for one that was chosen."""
+    """The value of `--restore`. Default: "auto" for the default model, 0 for a model that was chosen."""
     from liif_cli.models.restore import parse_restore
 
     source = context.get_parameter_source("model")
@@ -326,7 +328,7 @@ def restoration(context: typer.Context, text: str | None) -> "Restore":
 def show_plan(
     work: "Work", found: "Callable[[], Checkpoint]", options: "Options", scales: list[str], as_json: bool, quiet: bool
 ) -> int:
-    """What `--dry-run` prints; the first failure is the command's. Loads torch for speeds that are not known."""
+    """Print the plan for `--dry-run`. Raises the first failure. Loads torch only if a speed is unknown."""
     for name, error in work.failures:
         if as_json:
             result(failure(name, error))
@@ -436,7 +438,7 @@ def run(
     quiet: bool,
     results: bool,
 ) -> int:
-    """Do it, and return the exit code. Raises the error of a lone image, which is the command's own."""
+    """Process all tasks and return the exit code. If there is only one image, its error is raised."""
     from liif_cli.cli.progress import Display
 
     with Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=results) as display:
@@ -463,7 +465,7 @@ def run(
 
 
 def describe(plan: "Estimate") -> str:
-    """A line on what an output would take."""
+    """The tiles, memory, disk space and time of an output, on one line."""
     from liif_cli.machine.memory import format_bytes
 
     tiles = f"{plan.tiles} tile{'s' * (plan.tiles > 1)} of up to {plan.tile} pixels" if plan.tiles else "no network"

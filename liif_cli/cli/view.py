@@ -1,4 +1,4 @@
-"""`liif view`: images in the browser, beyond their pixels."""
+"""`liif view`: images in the browser, enlarged beyond their pixels."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,19 +17,21 @@ def view(
             "--model",
             "-m",
             metavar="MODEL",
-            help="A shipped name, a file, or hf://owner/repo. Repeatable. Default: light, and the other shipped ones.",
+            help="A shipped name, a file, or hf://owner/repo. Repeatable. Default: light and the other shipped models.",
             autocompletion=models,
         ),
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")] = 0,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="Address to listen on. 0.0.0.0 lets other machines in.")
+        str, typer.Option(metavar="HOST", help="Address to listen on; 0.0.0.0 accepts other machines.")
     ] = "127.0.0.1",
-    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
-    max_pixels: Annotated[int, typer.Option(metavar="N", min=65536, help="Pixels of a saved view at most.")] = 2**24,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", min=65536, help="Maximum number of pixels of a saved view.")
+    ] = 2**24,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half the free."),
+        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of what is free."),
     ] = None,
     device: Annotated[
         str,
@@ -38,9 +40,9 @@ def view(
         ),
     ] = "auto",
 ) -> None:
-    """Look into images in the browser, at up to x64: network, bicubic and Lanczos.
+    """View images in the browser at up to x64, with the network, bicubic and Lanczos.
 
-    The first line of the output is the address. Ctrl-C ends it. Needs the extra: pip install 'liif[view]'.
+    The first line of the output is the address. Ctrl-C stops the server. Needs the extra: pip install 'liif[view]'.
 
     Examples:
 
@@ -61,7 +63,7 @@ def view(
     collection: Collection
     if any(path.is_dir() for path in images):
         if len(images) > 1:
-            raise UsageError("a folder is viewed alone", hint="liif view FOLDER, or files only")
+            raise UsageError("cannot combine a folder with other arguments", hint="liif view FOLDER, or only files")
         collection = Folder(images[0])
     else:
         for path in images:

@@ -144,7 +144,7 @@ def test_tracebacks_only_where_they_are_asked_for(liif: Run, monkeypatch: pytest
         (["upscal"], "there is no command 'upscal'", "did you mean liif upscale?"),
         (["zzz"], "there is no command 'zzz'", "liif --help"),
         (["upscale", "in.png", "-s", "2", "--precision", "fp8"], "--precision 'fp8'", None),
-        (["upscale", "in.png", "-s", "2", "-o", "-", "--json"], "--json and -o -", "-o a file"),
+        (["upscale", "in.png", "-s", "2", "-o", "-", "--json"], "--json and -o -", "use -o FILE"),
         (["upscale", "in.png", "-s", "2", "-s", "3", "-o", "-"], "-o - takes one output", "template"),
         (["upscale", "in.png", "-s", "2", "--overwrite", "--skip-existing"], "exclude each other", None),
         (["upscale", "in.png", "-s", "2", "-o", "x.xyz"], "'.xyz' stands for no output format", "--format"),
@@ -229,7 +229,7 @@ def test_a_second_run_over_a_folder_takes_the_same_images(liif: Run, tiny_file: 
     assert liif(*up, "-s", "1.2x").out == ["in_1.2x.png"]
     ran = liif(*up, "-s", 2)
     assert ran.out == ["in_2x.png"]
-    assert ran.err[0] == "Note: left out as outputs of an earlier run: in_1.2x.png; --all takes them"
+    assert ran.err[0] == "Note: skipped outputs of an earlier run: in_1.2x.png; --all includes them"
     assert liif(*up, "-s", 3, "--all").out == ["in_3x.png", "in_1.2x_3x.png", "in_2x_3x.png"]
 
 

@@ -72,7 +72,8 @@ def test_errors_and_notes_are_explained() -> None:
     assert explained(OutputError("a.png exists", remedy="overwrite")) == ("a.png exists", "--overwrite replaces it")
     assert explained(ZeroDivisionError("no")) == ("ZeroDivisionError: no", None)
     assert (
-        noted(Note.on("the first of 2 pages is read", "page")) == "the first of 2 pages is read; --page picks another"
+        noted(Note.on("the first of 2 pages is read", "page"))
+        == "the first of 2 pages is read; --page picks another page"
     )
     assert noted("plain") == "plain"
 

@@ -24,7 +24,7 @@ def test_it_replaces_no_file_of_the_user(liif: Run, tiny_file: Path) -> None:
     ran = liif("upscale", "in.png", "-s", "2", "-m", str(tiny_file))
     assert (ran.code, ran.out) == (0, ["in_2x.png"])
     assert Path("victim").read_text() == "mine"
-    assert ran.err[0].startswith("Warning: liif.toml in this folder may not set output, overwrite, model:")
+    assert ran.err[0].startswith("Warning: liif.toml in this folder cannot set output, overwrite, model:")
     assert ran.err[1] == "Note: liif.toml in this folder sets format"
 
 
@@ -61,4 +61,4 @@ def test_what_is_no_small_plain_toml_is_refused(liif: Run, content: bytes, said:
 def test_a_pipe_is_not_waited_for(liif: Run) -> None:
     os.mkfifo("liif.toml")
     ran = liif("doctor")
-    assert ran.code == 2 and "no plain file" in ran.err[0]
+    assert ran.code == 2 and "not a regular file" in ran.err[0]

@@ -94,7 +94,7 @@ def test_a_terminal_gets_no_picture_and_gives_none() -> None:
     leader, follower = pty.openpty()
     try:
         with start("upscale", "a.png", "-s", 2, "-o", "-", stdout=follower) as process:
-            assert process.wait(60) == 2 and b"not written to a terminal" in process.communicate()[1]
+            assert process.wait(60) == 2 and b"cannot write an image to a terminal" in process.communicate()[1]
         with start("upscale", "-", "-s", 2, "-o", "x.png", stdin=follower) as process:
             assert process.wait(60) == 2 and b"standard input is not an image" in process.communicate()[1]
     finally:

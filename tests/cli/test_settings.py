@@ -55,7 +55,7 @@ def test_variables_that_set_nothing_are_said(liif: Run, monkeypatch: pytest.Monk
         ("LIIF_SCALE", "two", "--scale (from LIIF_SCALE) 'two' is not a scale"),
         ("LIIF_UPSCALE_CELL", "big", "--cell (from LIIF_UPSCALE_CELL) 'big' is not a cell"),
         ("LIIF_TILE", "many", "unable to parse string as an integer (from LIIF_TILE)"),
-        ("LIIF_PRECISION", "fp8", "--precision (from LIIF_PRECISION) 'fp8' is none of auto, fp32, bf16, fp16"),
+        ("LIIF_PRECISION", "fp8", "--precision (from LIIF_PRECISION) 'fp8' is not one of auto, fp32, bf16, fp16"),
         ("LIIF_MODEL", "nothing-here", "there is no model or file 'nothing-here' (from LIIF_MODEL)"),
         ("LIIF_DEVICE", "cuda:99", "(from LIIF_DEVICE)"),
     ],
@@ -93,7 +93,7 @@ def test_options_from_files(liif: Run, desk: Path, tiny_file: Path, monkeypatch:
 
 
 def test_config_shows_each_value_and_its_origin(liif: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert liif("config").out == ["every option has its default"]
+    assert liif("config").out == ["all options have their default values"]
     user, folder = settings.files()
     user.parent.mkdir(parents=True)
     user.write_text('device = "cpu"\n')
@@ -116,7 +116,7 @@ def test_config_shows_each_value_and_its_origin(liif: Run, monkeypatch: pytest.M
     assert text.err == [f"Note: {user}: read", "Note: liif.toml: read"]
     monkeypatch.delenv("LIIF_UPSCALE_CELL")
     without = liif("--no-config", "config")
-    assert without.out == ["every option has its default"] and "not read: --no-config" in without.err[0]
+    assert without.out == ["all options have their default values"] and "not read: --no-config" in without.err[0]
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_config_shows_each_value_and_its_origin(liif: Run, monkeypatch: pytest.M
         ("[upscale]\nscael = 2", "liif.toml: upscale.scael is not an option of liif upscale", "did you mean scale?"),
         ("[upscal]\nscale = 2", "liif.toml: upscal is not an option or a command", "did you mean upscale?"),
         ("[models]\nscale = 2", "models.scale is not an option of liif models", None),
-        ("overwrite = 'yes'", "overwrite is 'yes', and is to be true or false", None),
-        ("device = true", "device is True, and is to be text or a number", None),
-        ("device = ['cpu']", "and is to be text or a number", None),
+        ("overwrite = 'yes'", "overwrite must be true or false, not 'yes'", None),
+        ("device = true", "device must be text or a number, not True", None),
+        ("device = ['cpu']", "must be text or a number, not ['cpu']", None),
         ("device = ", "liif.toml is not TOML", "--no-config"),
         ("[upscale]\ntile = 'x'", "Invalid value for '--tile'", "liif upscale --help"),
     ],

@@ -247,4 +247,4 @@ def test_a_repository_is_pulled_into_the_cache(liif: Run, desk: Path, monkeypatc
         ran = liif("models", "pull", "hf://who/liif", "--json")
         found = json.loads(ran.out[0])
         assert found["revision"] == commit and found["licence"] == "CC0-1.0" and commit in found["path"]
-        assert ran.err[0] == "Note: licence that hf://who/liif states: mit"
+        assert ran.err[0] == "Note: licence stated by hf://who/liif: mit"

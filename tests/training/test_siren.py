@@ -39,7 +39,7 @@ def test_the_command(liif: Callable[..., Any], desk: Path, target: tuple[object,
     ran = liif("fit", "in.png", *target, "--iterations", 5, "-o", "out.png", "--json")
     about = json.loads(ran.out[0])
     assert ran.code == 0 and about["stopped"] == "iterations" and about["iterations"] == 5 and about["psnr"] > 5
-    assert "dB on the image's own pixels after 5 iterations (all iterations)" in ran.err[0]
+    assert "dB over the image's own pixels after 5 iterations (all iterations done)" in ran.err[0]
     with Image.open("out.png") as out:
         assert out.size == (40, 30)
     assert liif("fit", "in.png", *target, "-o", "out.png").code == 4

@@ -142,7 +142,7 @@ def test_several_images_are_a_contact_sheet(
     pair.write_bytes(tiny_file.read_bytes())
     save_model(other, desk / "pair-photo.safetensors", licence="CC0-1.0", provenance={})
     options = ("-m", pair, "-s", 2, "--degrade", "noise:9+jpeg:30", "--restore", 0, "--restore", 1)
-    assert liif("compare", "a.png", "b.png", *options).err[0] == "Error: the sheet of several images needs a name"
+    assert liif("compare", "a.png", "b.png", *options).err[0] == "Error: a sheet of several images needs a name"
     ran = liif("compare", "a.png", "b.png", *options, "-o", "sheet.png", "--json")
     about = json.loads(ran.out[0])
     rest = ["bicubic", "Lanczos", "pair", "pair, restored 1"]
