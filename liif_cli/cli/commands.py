@@ -11,7 +11,7 @@ from liif_cli.errors import CheckpointError, DeviceError, LiifError, ModelNotFou
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "upscale": {
         "Size": ("scale", "size", "fit", "gravity", "dpi", "region"),
-        "Input and output": ("output", "recursive", "every", "page", "frame", "overwrite", "skip_existing"),
+        "Input and output": ("output", "recursive", "every", "page", "frame", "overwrite", "skip_existing", "manifest"),
         "Model": ("model", "restore", "cell", "self_ensemble"),
         "File format": ("format", "quality", "lossless", "strip", "background", "to_srgb"),
         "Device and memory": ("device", "precision", "memory", "max_pixels", "tile", "chunk"),

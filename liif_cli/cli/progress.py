@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from liif_cli.training.events import Event, Trained
     from liif_cli.upscaling.batch import Timing
     from liif_cli.upscaling.jobs import Deferred, Task, Work
+    from liif_cli.upscaling.manifest import Manifest
     from liif_cli.upscaling.results import Result
 
 
@@ -29,10 +30,21 @@ SPEED_PERIOD = 600.0  # seconds over which speed is estimated, because an image 
 class Display:
     """A `batch.Watcher` that prints.
 
-    results: whether to print paths (or JSON) on standard output. errors: the errors of all inputs that failed.
+    results: whether to print paths (or JSON) on standard output. errors: the errors of all inputs that failed. manifest: also
+    gets all outputs.
     """
 
-    def __init__(self, work: "Work", *, as_json: bool, verbose: bool, quiet: bool, results: bool = True) -> None:
+    def __init__(
+        self,
+        work: "Work",
+        *,
+        as_json: bool,
+        verbose: bool,
+        quiet: bool,
+        results: bool = True,
+        manifest: "Manifest | None" = None,
+    ) -> None:
+        self.manifest = manifest
         self.total, self.skipped, self._lone = work.total, len(work.skipped), work.lone
         self._unknown, self._met = sum(not task.pixels for task in work.tasks), [0, 0]
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
@@ -49,6 +61,8 @@ class Display:
             self._bar = make_bar(self._move)
 
     def __enter__(self) -> Self:
+        if self.manifest is not None:
+            self.manifest.__enter__()
         if self._bar is not None:
             self._files = self._bar.add_task("images", total=self._total, detail="", visible=self.total > 1)
             self._bar.start()
@@ -58,6 +72,8 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+        if self.manifest is not None:
+            self.manifest.__exit__(None, None, None)
         if kind is None or issubclass(kind, KeyboardInterrupt):
             self._summary(interrupted=kind is not None)
 
@@ -113,6 +129,8 @@ class Display:
         """Print the result with its notes and, if verbose, how it was made."""
         self.written += 1
         self._count()
+        if self.manifest is not None:
+            self.manifest.finished(done)
         with self._aside():
             for note in () if self.quiet else done.notes:
                 text = noted(note)
@@ -124,12 +142,14 @@ class Display:
 
     def failed(self, task: "Task | Deferred", error: Exception) -> None:
         """Report an image that failed."""
-        self.reject(task.source.name, error)
+        self.reject(task.source.name, error, task.names)
 
-    def reject(self, name: str, error: Exception) -> None:
+    def reject(self, name: str, error: Exception, outputs: Sequence[str] = ()) -> None:
         """Report an input that failed. If it is the only one, the command raises its error instead."""
         self.errors.append(error)
         self._count()
+        if self.manifest is not None:
+            self.manifest.failed(name, outputs, explained(error)[0], code_of(error))
         with self._aside():
             if self.results and self.as_json:
                 result(failure(name, error))
@@ -173,8 +193,12 @@ class Display:
 
 def failure(name: str, error: Exception) -> str:
     """The JSON line of an input that failed: the message, and the exit code that it has on its own."""
-    code = ExitCode.MEMORY if isinstance(error, MemoryError) else getattr(error, "exit_code", ExitCode.SOME_FAILED)
-    return json.dumps({"input": name, "error": explained(error)[0], "code": int(code)})
+    return json.dumps({"input": name, "error": explained(error)[0], "code": code_of(error)})
+
+
+def code_of(error: Exception) -> int:
+    """The exit code that an error has on its own."""
+    return int(ExitCode.MEMORY if isinstance(error, MemoryError) else getattr(error, "exit_code", ExitCode.SOME_FAILED))
 
 
 def encoded_share(tally: "Tally", seconds: float) -> float:

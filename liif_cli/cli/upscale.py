@@ -19,7 +19,7 @@ from liif_cli.cli.options import (
     without_effect,
     words,
 )
-from liif_cli.cli.progress import failure
+from liif_cli.cli.progress import Display, failure
 from liif_cli.cli.settings import is_typed
 from liif_cli.cli.streams import binary_output, hide_downloads, one_line, result, say
 from liif_cli.errors import ExitCode, LiifError, UsageError
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from liif_cli.images.formats.base import Format
     from liif_cli.models.checkpoints import Checkpoint
     from liif_cli.models.restore import Restore
+    from liif_cli.rendering.sizes import Target
     from liif_cli.upscaling.estimate import Estimate
     from liif_cli.upscaling.jobs import Task, Work
+    from liif_cli.upscaling.manifest import Manifest
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.speeds import Speed
     from liif_cli.upscaling.upscaler import Upscaler
@@ -195,6 +197,13 @@ def upscale(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Keep existing outputs, and write only the others.")
     ] = False,
+    manifest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Record every output in a table, .jsonl or .parquet. If it exists, make only what is missing or changed.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
     ] = False,
@@ -268,7 +277,17 @@ def upscale(
     sources, unknown = expand(images, recursive, naming.folder)
     sources, earlier = (sources, []) if every else without_outputs(sources)
     stream = binary_output() if naming.kind == "stream" else None
-    work = resolve(sources, targets, naming, options, stream=stream, skip_existing=skip_existing, failures=unknown)
+    table = manifest_of(manifest, options, targets, found) if manifest else None
+    work = resolve(
+        sources,
+        targets,
+        naming,
+        options,
+        stream=stream,
+        skip_existing=skip_existing,
+        manifest=table,
+        failures=unknown,
+    )
     if earlier:
         named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
         say_unless(quiet, f"skipped outputs of an earlier run: {named}; --all includes them")
@@ -277,7 +296,8 @@ def upscale(
         return show_plan(work, found, options, scale or [], as_json, quiet)
     if scale and work.tasks:
         check_scales(found(), scale)
-    return run(work, found, options, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None)
+    display = Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None, manifest=table)
+    return run(work, found, options, display)
 
 
 def say_unless(quiet: bool, *sentences: str) -> None:
@@ -428,20 +448,20 @@ def output_bits(task: "Task") -> int:
     return 16 if task.header.bits > 8 else 8
 
 
-def run(
-    work: "Work",
-    found: "Callable[[], Checkpoint]",
-    options: "Options",
-    *,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
-    results: bool,
-) -> int:
-    """Process all tasks and return the exit code. If there is only one image, its error is raised."""
-    from liif_cli.cli.progress import Display
+def manifest_of(
+    file: str, options: "Options", targets: "list[Target]", found: "Callable[[], Checkpoint]"
+) -> "Manifest":
+    """The manifest of an earlier run, or a new one. Raises what `Manifest` raises."""
+    from pathlib import Path
 
-    with Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=results) as display:
+    from liif_cli.upscaling.manifest import Manifest, settings
+
+    return Manifest(Path(file), settings(options, targets, found()), found())
+
+
+def run(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", display: Display) -> int:
+    """Process all tasks and return the exit code. If there is only one image, its error is raised."""
+    with display:
         for name, error in work.failures:
             display.reject(name, error)
         if work.tasks:

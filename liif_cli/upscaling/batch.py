@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -173,7 +173,8 @@ class Batch:
     def _tell(self, done: _Saving) -> None:
         error = done.future.exception()
         if isinstance(error, Exception):
-            self.watcher.failed(done.task, error)
+            lost = tuple(each for each in done.task.outputs if each.name == done.draft.result.output)
+            self.watcher.failed(replace(done.task, outputs=lost), error)
         elif error is None:
             result, seconds = done.future.result()
             rest = max(0.0, done.render - done.tally.encode - done.tally.decode)

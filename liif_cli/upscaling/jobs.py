@@ -25,6 +25,7 @@ from liif_cli.rendering.sizes import Target
 from liif_cli.stores.addresses import Address, Place
 from liif_cli.stores.objects import check_writable, existing
 from liif_cli.upscaling.inputs import Source
+from liif_cli.upscaling.manifest import Manifest
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.output_names import STREAM, Naming
 
@@ -34,12 +35,14 @@ PROBES = 4
 
 @dataclass(frozen=True)
 class Output:
-    """One output of an image: the size that was asked for, the grid that follows, the file format, and where it goes."""
+    """One output of an image: the size that was asked for, the grid that follows, the file format, and where it goes.
+    replaces: what an earlier run made there, whatever the options say."""
 
     target: Target
     grid: Grid
     format: Format
     place: Place | BinaryIO
+    replaces: bool = False
 
     @property
     def name(self) -> str:
@@ -61,6 +64,11 @@ class Task:
         """Pixels of all its outputs together."""
         return self.frames * sum(output.grid.shape[0] * output.grid.shape[1] for output in self.outputs)
 
+    @property
+    def names(self) -> list[str]:
+        """What its outputs are called."""
+        return [output.name for output in self.outputs]
+
     def ready(self) -> "Task":
         """Itself: see `Deferred.ready`."""
         return self
@@ -68,17 +76,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Deferred:
-    """An image in a store and the places of its outputs: all that is known of it before it is read."""
+    """An image in a store and the places of its outputs: all that is known of it before it is read. replaced: those of the
+    places where an earlier run's output is to be replaced."""
 
     source: Source
     options: Options
     outputs: tuple[tuple[Target, Place | BinaryIO, Format], ...]
+    replaced: frozenset[Place] = frozenset()
     pixels = 0
     """Not known yet."""
 
+    @property
+    def names(self) -> list[str]:
+        """What its outputs are called."""
+        return [str(place) if isinstance(place, Place) else STREAM for _, place, _ in self.outputs]
+
     def ready(self) -> Task:
         """The task, with all of the object at hand. Raises `InputError`, `UsageError`, `LimitError`."""
-        return replace(_image(self.source.fetched(), self.options), outputs=self.outputs).task()
+        image = _image(self.source.fetched(), self.options)
+        return replace(image, outputs=self.outputs, replaced=self.replaced).task()
 
 
 @dataclass(frozen=True)
@@ -115,11 +131,15 @@ def resolve(
     *,
     stream: BinaryIO | None = None,
     skip_existing: bool = False,
+    manifest: Manifest | None = None,
+    defer: bool = False,
     failures: Sequence[tuple[str, LiifError]] = (),
 ) -> Work:
     """Decide everything about every image: its header, and of each output the grid, the format and the place.
 
-    stream: where the output goes if `naming` says so. failures: inputs that are known to be none, for `Work.failures`.
+    stream: where the output goes if `naming` says so. manifest: what it records as made, and is there, is skipped; what it
+    records and has changed is replaced; what it does not know and is there is skipped if it is of an earlier run. defer: read
+    no header now, wherever the images are. failures: inputs that are known to be none, for `Work.failures`.
     Each header is read once, and none if all outputs of an image are skipped. Outputs that cannot be made stop only their
     image. Raises what concerns the whole call: `UsageError` when two outputs would be one file, an output the input of
     another image, or the options do not suit a format; `OutputError` when an output exists or its folder cannot be written.
@@ -128,12 +148,17 @@ def resolve(
     make_folders = naming.kind in ("file", "folder", "template")
     _check_formats(named, options)
     skipped: list[Place] = []
-    if skip_existing:
-        named, skipped = _without_existing(named)
-    places = [place for image in named for place in image.places()]
-    checked = [place for place in places if isinstance(place, Path)] if skip_existing else places
-    check_places(checked, options.save.overwrite, make_folders=make_folders)
-    found = _each(_task, named)
+    if skip_existing or manifest is not None:
+        named, skipped = _without_existing(named, manifest, skip_existing, options.save.overwrite)
+    looked = skip_existing or (manifest is not None and manifest.earlier)  # at all of them: what is left is not there
+    places = [
+        place
+        for image in named
+        for place in image.places()
+        if place not in image.replaced and not (looked and isinstance(place, Address))
+    ]
+    check_places(places, options.save.overwrite, make_folders=make_folders)
+    found = _each(partial(_task, defer=defer), named)
     tasks = tuple(each for each in found if isinstance(each, Task | Deferred))
     broken = [
         (image.source.name, each) for image, each in zip(named, found, strict=True) if isinstance(each, Exception)
@@ -161,6 +186,7 @@ class _Image:
     header: Callable[[], Header]
     grid: Callable[[Target], Grid]
     outputs: tuple[tuple[Target, Place | BinaryIO, Format], ...] = ()
+    replaced: frozenset[Place] = frozenset()
 
     def places(self) -> list[Place]:
         """The files and objects among its outputs."""
@@ -170,7 +196,10 @@ class _Image:
         """All that is left to find out. Raises `InputError`, `UsageError`, `LimitError`."""
         header = self.header()
         frames = header.frames if self.options.frame is None else 1
-        outputs = [Output(target, self.grid(target), form, place) for target, place, form in self.outputs]
+        outputs = [
+            Output(target, self.grid(target), form, place, place in self.replaced)
+            for target, place, form in self.outputs
+        ]
         for output in outputs:
             check_fit(output.format, output.grid.shape, frames)
         return Task(self.source, header, frames, tuple(outputs))
@@ -283,15 +312,25 @@ def _check_formats(images: Iterable[_Image], options: Options) -> None:
         check_options(form, options.save)
 
 
-def _without_existing(images: Sequence[_Image]) -> tuple[list[_Image], list[Place]]:
-    """The images less the outputs that are there already, and those outputs."""
+def _without_existing(
+    images: Sequence[_Image], manifest: Manifest | None, skip_existing: bool, overwrite: bool
+) -> tuple[list[_Image], list[Place]]:
+    """The images less the outputs that are there already, and those outputs. A manifest has the first word."""
     skipped: list[Place] = []
     left = []
     there = existing(place for image in images for place in image.places())
     for image in images:
-        skipped += [place for place in image.places() if place in there]
-        if missing := tuple(output for output in image.outputs if output[1] not in there):
-            left.append(replace(image, outputs=missing))
+        states = {place: manifest.state(image.source, place) if manifest else "unknown" for place in image.places()}
+        keep = skip_existing or (manifest is not None and manifest.earlier and not overwrite)
+        kept = {
+            place
+            for place, state in states.items()
+            if place in there and (state == "made" or (state == "unknown" and keep))
+        }
+        skipped += [place for place in image.places() if place in kept]
+        changed = frozenset(place for place, state in states.items() if place in there and state == "changed")
+        if missing := tuple(output for output in image.outputs if output[1] not in kept):
+            left.append(replace(image, outputs=missing, replaced=changed))
     return left, skipped
 
 
@@ -318,10 +357,10 @@ def _check_creatable(folder: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be created: {above} cannot be written to")
 
 
-def _task(image: _Image) -> Task | Deferred | Exception:
+def _task(image: _Image, defer: bool = False) -> Task | Deferred | Exception:
     """The image's task, or why there is none."""
-    if image.source.remote:
-        return Deferred(image.source, image.options, image.outputs)
+    if image.source.remote or defer:
+        return Deferred(image.source, image.options, image.outputs, image.replaced)
     try:
         return image.task()
     except Exception as error:  # whatever a decoder raises stops only its image

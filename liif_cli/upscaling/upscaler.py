@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -143,6 +144,7 @@ class Upscaler:
 
     def _writer(self, output: Output, picture: Picture) -> Writer:
         shape, save = output.grid.shape, self.options.save
+        save = replace(save, overwrite=True) if output.replaces else save
         return Writer(
             output.place, output.format, *shape, picture.channels, picture.depth, picture.metadata, save, picture.timing
         )
