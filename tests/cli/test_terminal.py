@@ -179,7 +179,9 @@ def test_the_bar_of_all_images_counts_pixels(monkeypatch: pytest.MonkeyPatch) ->
     """So that its estimate is as right for a folder of mixed sizes as for equal ones; a failed image is behind it too."""
     bar = Progress(console=Console(file=io.StringIO(), force_terminal=True))
     monkeypatch.setattr(progress, "make_bar", lambda before: bar)
-    tasks: Any = [SimpleNamespace(pixels=n, source=Source(Path(f"{n}.png"))) for n in (100, 700, 200)]
+    tasks: Any = [
+        SimpleNamespace(names=["out.png"], pixels=n, source=Source(Path(f"{n}.png"))) for n in (100, 700, 200)
+    ]
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         shares = []
         for task, pieces in zip(tasks, ([60, 40], [300], [200]), strict=True):
@@ -216,7 +218,7 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[Clock, Progress]:
 def test_one_tile_moves_and_estimates_within_two_seconds(clocked: tuple[Clock, Progress]) -> None:
     """An image of one tile that takes 60 s to encode and 30 s to decode: the bar moves while it is encoded."""
     clock, bar = clocked
-    tasks: Any = [SimpleNamespace(pixels=300, source=Source(Path("a.png")))]
+    tasks: Any = [SimpleNamespace(names=["out.png"], pixels=300, source=Source(Path("a.png")))]
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         display.expect([(60.0, 30.0)])
         tally = Tally()
@@ -243,7 +245,7 @@ def test_the_batchs_estimate_is_honest_from_the_third_image_on(clocked: tuple[Cl
     if known:  # and where the network works on few of the pixels, the encoder takes most of the time
         costs = [(0.1 * n if index % 2 else 0.005 * n, 0.01 * n) for index, n in enumerate(pixels)]
     total = 1.5 * sum(map(sum, costs))
-    tasks: Any = [SimpleNamespace(pixels=n, source=Source(Path(f"{n}.png"))) for n in pixels]
+    tasks: Any = [SimpleNamespace(names=["out.png"], pixels=n, source=Source(Path(f"{n}.png"))) for n in pixels]
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         if known:
             display.expect(costs)
