@@ -168,7 +168,7 @@ def _parse(file: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read {file}: {error.strerror}", hint=IGNORE) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not TOML: it is not UTF-8", hint="save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or an integer of more digits than Python reads
         raise UsageError(f"{file} is not TOML: {error}", hint=IGNORE) from error
     except RecursionError:
         raise UsageError(f"{file} is not TOML: it is nested too deeply", hint=IGNORE) from None
@@ -186,6 +186,7 @@ def _bytes(file: Path) -> bytes:
 
 
 def _unknown(file: Path, key: str, known: set[str], what: str) -> UsageError:
+    key = key if len(key) <= 80 else f"{key[:40]}...{key[-40:]}"
     close = get_close_matches(key.rpartition(".")[2].replace("_", "-"), known, n=1)
     return UsageError(f"{file}: {key} is not {what}", hint=f"did you mean {close[0]}?" if close else "see liif config")
 
@@ -195,12 +196,12 @@ def _value(parameter: Any, value: Any, place: str) -> Any:
     if parameter.is_flag:
         if isinstance(value, bool):
             return value
-        raise UsageError(f"{place} must be true or false, not {value!r}")
+        raise UsageError(f"{place} must be true or false, not {value!r:.80}")
     if parameter.name == "strip" and isinstance(value, bool):  # its value may be omitted
         return str(value).lower()
     values = value if isinstance(value, list) and parameter.multiple else [value]
     if any(isinstance(each, bool | dict | list) or not isinstance(each, str | int | float) for each in values):
-        raise UsageError(f"{place} must be text or a number, not {value!r}")
+        raise UsageError(f"{place} must be text or a number, not {value!r:.80}")
     return [str(each) for each in values] if parameter.multiple else str(value)
 
 

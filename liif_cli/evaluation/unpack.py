@@ -1,5 +1,7 @@
 """Extracts images from untrusted archives."""
 
+import errno
+import gzip
 import os
 import re
 import shutil
@@ -8,14 +10,16 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from liif_cli.errors import CheckpointError, LiifError, OutputError
 from liif_cli.images.formats.table import SUFFIXES
 
 MOST_BYTES = 8 * 2**30
 MOST_FILES = 20_000
+MOST_HEADER = 2**20
 _NAME = re.compile(r"\w[\w .()+-]*")
 
 
@@ -60,7 +64,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     except (LiifError, MemoryError):
         raise
     except OSError as error:
-        if error.errno:  # the disk's, not the archive's
+        if error.errno not in (None, errno.EINVAL):  # the disk's; a place before the archive's start is its own
             raise
         raise CheckpointError(f"{archive.name} is damaged: {error}") from error
     except Exception as error:  # the decompressors of tarfile and zipfile raise anything on damage
@@ -79,12 +83,37 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
                     with bundle.open(entry) as source:
                         yield entry.filename, entry.file_size, source
         return
-    with tarfile.open(archive, "r|gz") as tape:
-        for member in tape:
+    with gzip.open(archive) as stream, tarfile.open(fileobj=cast(IO[bytes], _Bounded(stream)), mode="r:") as tape:
+        total = 0
+        for number, member in enumerate(tape):
+            total += member.size
+            if total > MOST_BYTES or number >= 4 * MOST_FILES:  # what is passed over is unpacked too
+                raise _unsafe(archive, f"contains more than {MOST_BYTES >> 30} GiB or {4 * MOST_FILES:,} entries")
             if _wanted(archive, member.name, member.isdir(), member.isfile() or member.isdir()):
                 contents = tape.extractfile(member)
                 assert contents is not None
                 yield member.name, member.size, contents
+
+
+@dataclass(frozen=True)
+class _Bounded:
+    """A stream of which tarfile cannot read much at once: a few compressed bytes may be a header of gigabytes."""
+
+    stream: gzip.GzipFile
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises `tarfile.ReadError` for more than `MOST_HEADER` bytes."""
+        if not 0 <= size <= MOST_HEADER:
+            raise tarfile.ReadError(f"it has a header of {size:,} bytes")
+        return self.stream.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As the stream's."""
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As the stream's."""
+        return self.stream.tell()
 
 
 def _wanted(archive: Path, name: str, is_folder: bool, is_plain: bool) -> bool:

@@ -5,6 +5,7 @@ Loads no torch: the config of each encoder and decoder stands beside its network
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from annotated_types import Gt, Interval
@@ -57,6 +58,27 @@ def _problems(error: "ValidationError", place: str) -> Iterator[str]:
         yield f"{path or 'config'}: {problem['msg'][:200]}"
     if error.error_count() > MOST:
         yield f"and {error.error_count() - MOST:,} more"
+
+
+LARGEST = 2**20
+"""Bytes of a file that holds a config."""
+
+
+def plain_text(path: Path) -> str:
+    """The UTF-8 text of a file of JSON or TOML, with or without a byte order mark.
+
+    Raises `ConfigError` if it is no plain file, too large or not UTF-8, and OSError as `open` does.
+    """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for who writes to it
+        raise ConfigError("it is no plain file")
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ConfigError(f"it is larger than {LARGEST >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError("it is not UTF-8") from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:

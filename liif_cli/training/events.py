@@ -1,8 +1,9 @@
 """Events of a training run: passed to watchers, and written as the lines of log.jsonl."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,15 @@ KINDS: dict[str, type[Event]] = {
 def parse(entry: Mapping[str, Any]) -> Event | None:
     """The event in a line of the log; None if this version does not know it."""
     kind = KINDS.get(str(entry.get("event")))
-    try:
-        return kind(**{field.name: entry[field.name] for field in fields(kind)}) if kind else None
-    except KeyError:
+    if kind is None or not all(field.name in entry and _is(entry[field.name], field.type) for field in fields(kind)):
         return None
+    return kind(**{field.name: entry[field.name] for field in fields(kind)})
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a field's type."""
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) < math.inf
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(each, get_args(kind)[1]) for each in value.values())
+    return isinstance(value, get_origin(kind) or kind)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from liif_cli.errors import UsageError
 from liif_cli.models.registry import PRESETS, ModelConfig
-from liif_cli.models.schema import ConfigError, parse, to_dict
+from liif_cli.models.schema import ConfigError, parse, plain_text, to_dict
 
 FORBID: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -169,10 +169,12 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
     origin = source if file else f"preset {source}"
     try:
         return parse(TrainConfig, merge(_table(source, file), overrides or {}))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{origin} is not TOML: {error}") from None
     except ConfigError as error:
         raise UsageError(f"{origin}: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{origin} is not TOML: it is nested too deep") from None
+    except ValueError as error:  # not TOML, or an integer of more digits than Python reads
+        raise UsageError(f"{origin} is not TOML: {error}") from None
 
 
 def fitted(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
@@ -212,8 +214,9 @@ def _text(source: str, file: bool) -> str:
     if not file and source not in presets():
         raise UsageError(f"unknown preset {source}", hint=f"one of {', '.join(presets())}", remedy="config")
     try:
-        place = Path(source) if file else files("liif_cli.training").joinpath("presets", f"{source}.toml")
-        return place.read_text("utf-8")
+        if file:
+            return plain_text(Path(source))
+        return files("liif_cli.training").joinpath("presets", f"{source}.toml").read_text("utf-8")
     except OSError as error:
         raise UsageError(f"cannot read {source}: {error.strerror}") from None
 
@@ -248,7 +251,7 @@ def parse_setting(text: str) -> dict[str, Any]:
         raise UsageError(f"{text!r} is not a setting", hint="KEY=VALUE, such as ema.decay=0.9995")
     try:
         result: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         result = value
     return nested({key.strip(): result})
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from liif_cli.errors import InputError, OutputError, UsageError
+from liif_cli.errors import CheckpointError, InputError, OutputError, UsageError
 from liif_cli.machine.files import write_bytes
-from liif_cli.models.schema import ConfigError, parse, to_dict
+from liif_cli.models.pickles import check_pickles
+from liif_cli.models.schema import ConfigError, parse, plain_text, to_dict
 from liif_cli.training.events import Event, Trained, Validated
 from liif_cli.training.events import parse as parse_event
 from liif_cli.training.recipe import TrainConfig
@@ -96,7 +97,14 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The run's config, as in its file."""
-        data: dict[str, Any] = json.loads(self.config_path.read_text("utf-8"))
+        try:
+            data = json.loads(plain_text(self.config_path))
+        except OSError as error:
+            raise InputError(f"cannot read {self.config_path}: {error.strerror}") from None
+        except (ConfigError, ValueError, RecursionError) as error:
+            raise InputError(f"{self.config_path} is damaged: {error}") from None
+        if not isinstance(data, dict):
+            raise InputError(f"{self.config_path} is damaged: it is not a JSON object")
         return data
 
     def parsed_config(self, data: dict[str, Any]) -> TrainConfig:
@@ -109,7 +117,8 @@ class Run:
     def tidy(self) -> None:
         """Remove unfinished files that a killed process may have left."""
         for leftover in self.folder.glob(".liif-*"):  # as `files.OutputFile` names them
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the run's state atomically: a reader, or a run killed at any moment, finds the old state or the new one."""
@@ -121,7 +130,16 @@ class Run:
         """The last state written, on the CPU; None if there is none yet."""
         if not self.state_path.is_file():
             return None
-        state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        check_pickles(self.state_path)
+        try:
+            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a damaged pickle or archive makes of the reader
+            reason = " ".join((str(error) or type(error).__name__).split())[:200]
+            raise CheckpointError(f"{self.state_path} is damaged: {reason}") from None
+        if not isinstance(state, dict):
+            raise CheckpointError(f"{self.state_path} is damaged: it is not the state of a run")
         return state
 
     def log(self, entry: dict[str, Any]) -> None:
@@ -134,12 +152,10 @@ class Run:
         if not self.log_path.is_file():
             return []
         found = []
-        for line in self.log_path.read_text("utf-8").splitlines():
-            try:
+        for line in self.log_path.read_text("utf-8", errors="replace").splitlines():
+            with suppress(ValueError, RecursionError):
                 found.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return found
+        return [entry for entry in found if isinstance(entry, dict)]
 
     def events(self) -> list[Event]:
         """The log's events, without those that this version does not know."""

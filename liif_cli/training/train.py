@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from liif_cli.errors import CheckpointError, UsageError
+from liif_cli.errors import CheckpointError, LiifError, UsageError
 from liif_cli.machine.devices import choose_device
 from liif_cli.machine.memory import available
 from liif_cli.machine.processes import joined
@@ -112,17 +113,28 @@ def begin(trainer: Trainer, run: Run, init: str | Path | None, fork: Run | None)
     """Load what the run starts from. Returns a description of it, which is kept with the run."""
     state = run.load_state()
     if state is not None:
-        return trainer.restore(state)
+        return restore(trainer, run, state)
     if fork is not None:
         state = fork.load_state()
         if state is None:
             raise UsageError(f"cannot start from {fork.folder}: it has no state yet")
-        before = trainer.restore(state)
+        before = restore(trainer, fork, state)
         return trainer.start_over(f"iteration {state['iteration']:,} of {fork.folder.name}, itself from {before}")
     if init is not None:
         load_weights(trainer.model, init)
         return trainer.start_over(Path(init).stem)
     return trainer.start_over("random weights")
+
+
+def restore(trainer: Trainer, run: Run, state: dict[str, Any]) -> str:
+    """Take the state of `run`; returns where it started from. Raises `CheckpointError` for one that does not fit."""
+    try:
+        return trainer.restore(state)
+    except LiifError:
+        raise
+    except Exception as error:  # whatever a state of other names, shapes or types makes of PyTorch
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        raise CheckpointError(f"{run.state_path} does not fit the run: {reason}") from None
 
 
 def load_weights(model: SRModel, reference: str | Path) -> None:

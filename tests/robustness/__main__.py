@@ -8,7 +8,13 @@ from pathlib import Path
 
 from .campaign import Kind, campaign, minimised
 
-KINDS = {"images": "images.IMAGES", "checkpoints": "checkpoints.CHECKPOINTS"}
+KINDS = {
+    "images": "images.IMAGES",
+    "checkpoints": "checkpoints.CHECKPOINTS",
+    "configs": "texts.CONFIGS",
+    "archives": "texts.ARCHIVES",
+    "runs": "texts.RUNS",
+}
 """By the name of the command line: module and object, as one needs no torch where the other does."""
 
 
