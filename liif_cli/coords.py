@@ -47,13 +47,13 @@ class Axis:
         offset = self.size - self.offset - self.extent
         return replace(self, start=self.count - self.stop, stop=self.count - self.start, offset=offset)
 
-    def within(self, first: int, last: int) -> "Axis":
-        """Those of these pixels whose centres lie in `[first, last)`, given in whole LR pixels of the image."""
-        # Centre I lies at offset + (2I + 1) extent / 2 count, an LR pixel i covering [i, i + 1).
-        low, high = (
-            _ceil_div(2 * self.count * (edge - self.offset) - self.extent, 2 * self.extent) for edge in (first, last)
-        )
-        return self.part(min(max(low, self.start), self.stop), min(max(high, self.start), self.stop))
+    def window(self, first: int, last: int, count: int) -> "Axis":
+        """`count` of the grid's pixels, those in the middle of `[first, last)`, given in whole LR pixels of the image."""
+        # In output pixels the window begins at start = (first + last - 2 offset) count / 2 extent - n / 2, rounded half up.
+        middle = (first + last - 2 * self.offset) * self.count
+        start = ((middle - count * self.extent) + self.extent) // (2 * self.extent)
+        start = min(max(start, 0), self.count - count)
+        return self.part(start, start + count)
 
     def first_from(self, code: int) -> int:
         """The first pixel of the grid, within start and stop, whose position is at or beyond `code`."""

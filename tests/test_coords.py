@@ -58,14 +58,17 @@ def test_tiles_take_each_pixel_once(size: int, count: int) -> None:
         assert axis.first_from(code) == int((lower < code).sum())
 
 
-@pytest.mark.parametrize("region", [(0, 13), (3, 4), (5, 12)])
-def test_within_keeps_the_pixels_whose_centres_lie_inside(region: tuple[int, int]) -> None:
-    for count in (13, 29, 39, 7, 130):
+@pytest.mark.parametrize("region", [(0, 13), (3, 4), (5, 12), (12, 13), (0, 1)])
+def test_a_window_is_the_middle_of_its_region(region: tuple[int, int]) -> None:
+    first, last = region
+    for count in (13, 29, 39, 7, 130, 1):
         axis = Axis.whole(13, count)
-        part = axis.within(*region)
-        centres = [Fraction(2 * i + 1, 2) * Fraction(13, count) for i in range(count)]
-        inside = [i for i, centre in enumerate(centres) if region[0] <= centre < region[1]]
-        assert list(range(part.start, part.stop)) == inside
+        wanted = max(1, (2 * (last - first) * count + 13) // 26)
+        part = axis.window(first, last, wanted)
+        assert len(part) == wanted and 0 <= part.start and part.stop <= count
+        begin, end = (Fraction(edge * count, 13) for edge in region)  # in output pixels
+        assert abs(part.start - begin) <= 1 and abs(part.stop - end) <= 1
+    assert axis.whole(13, 29).window(0, 13, 29) == Axis.whole(13, 29)
 
 
 def test_a_region_with_a_grid_of_its_own() -> None:

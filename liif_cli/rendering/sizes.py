@@ -245,8 +245,8 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
 def make_grid(size: tuple[int, int], target: Scale | Size, region: Region | None = None, cell: Cell = RAW) -> Grid:
     """The grid of output pixels over an image of `size` (height, width).
 
-    With a `Scale`, a region keeps the pixels of the whole image's grid whose centres are inside it. With a `Size`, it gets a
-    grid of its own. Raises `UsageError` for a region outside the image or without pixel centres.
+    With a `Scale`, a region keeps pixels of the whole image's grid: as many as its own size times the scale, wherever its corner
+    lies, in its middle. With a `Size`, it gets a grid of its own. Raises `UsageError` for a region outside the image.
     """
     grid = _grid(size, target, region)
     return cell.over(target.cropped(grid) if isinstance(target, Size) else grid)
@@ -258,11 +258,9 @@ def _grid(size: tuple[int, int], target: Scale | Size, region: Region | None) ->
     region.check(size)
     if isinstance(target, Scale):
         whole = Grid.whole(size, target.of(size))
-        rows = whole.rows.within(region.y, region.y + region.height)
-        columns = whole.columns.within(region.x, region.x + region.width)
-        if not len(rows) or not len(columns):
-            raise UsageError("the region contains no pixel centre of the output", hint="use a larger region or scale")
-        return Grid(rows, columns)
+        height, width = target.of((region.height, region.width))
+        rows = whole.rows.window(region.y, region.y + region.height, height)
+        return Grid(rows, whole.columns.window(region.x, region.x + region.width, width))
     height, width = target.of((region.height, region.width))
     return Grid(
         Axis(size[0], height, 0, height, region.y, region.height),

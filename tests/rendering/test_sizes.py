@@ -169,10 +169,26 @@ def test_region_beyond_the_picture() -> None:
 def test_region_with_scale_and_with_size() -> None:
     scaled = make_grid((10, 20), Scale.parse("2.5"), Region(4, 2, 6, 3))
     assert (scaled.columns.start, scaled.columns.stop) == (10, 25)
-    assert scaled.shape == (7, 15)  # rows 5 to 11 of 25: centres 2.2 to 4.6
+    assert (scaled.rows.start, scaled.rows.stop) == (5, 13)  # 7.5 rows from 5 on, rounded half up
     own = make_grid((10, 20), Size.parse("60x30"), Region(4, 2, 6, 3))
     assert own.shape == (30, 60)
     assert own.columns.cell == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("scale", ["1.5", "0.31", "2.675", "7.3", "0.01", "1x3.5"])
+def test_a_region_has_one_size_wherever_its_corner_lies(scale: str) -> None:
+    """`--region 0,0,15,15` at x1.5 gave 22x22, `--region 3,3,15,15` 23x23."""
+    target = Scale.parse(scale)
+    shapes = {make_grid((40, 40), target, Region(i, i, 15, 15)).shape for i in range(26)}
+    assert shapes == {target.of((15, 15))}
+    assert make_grid((40, 40), target, Region(0, 0, 40, 40)) == make_grid((40, 40), target)
+
+
+def test_neighbouring_regions_leave_no_gap_and_overlap_by_a_pixel_at_most() -> None:
+    for scale in ("1.5", "2.3", "3.7"):
+        parts = [make_grid((60, 60), Scale.parse(scale), Region(x, 0, 15, 60)).columns for x in range(0, 60, 15)]
+        assert parts[0].start == 0 and parts[-1].stop == parts[-1].count
+        assert all(0 <= one.stop - other.start <= 1 for one, other in zip(parts, parts[1:], strict=False))
 
 
 def test_cells() -> None:
