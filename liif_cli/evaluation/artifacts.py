@@ -25,7 +25,7 @@ _CHARTS = (".png", ".pdf", ".svg")
 
 @dataclass
 class Artifacts:
-    """Collects results as they are measured (`add`) and writes what was asked for: each field that is not None.
+    """Collects results as they are measured (`add`) and writes what is requested: each field that is not None.
 
     save_images: a folder for all results. figure: a file for crops of one image, `figure_image` (a name; default: the first
     of the set) at `figure_scale` (default: 4 if that is scored, otherwise the first scale), in `crop` ("X,Y,W,H"; default:

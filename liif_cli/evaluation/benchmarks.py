@@ -100,7 +100,7 @@ def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float]
 
 
 def _central(pixels: Bytes, side: int) -> Bytes:
-    """The square of `side` pixels in the middle of an (H, W, 3) image, or less where the image is smaller."""
+    """The square of `side` pixels in the middle of an (H, W, 3) image, or less if the image is smaller."""
     top, left = (max(0, n - side) // 2 for n in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 

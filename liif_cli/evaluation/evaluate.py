@@ -94,7 +94,7 @@ class _Run:
         return found
 
     def _standard_source(self, scale: float) -> LowFrom:
-        """How LR images of this set are made if nothing else was asked for."""
+        """How LR images of this set are made by default."""
         return "files" if self.dataset.sides else self.protocol.low_from(scale)
 
     def _pair(self, image: Path, high: NDArray[np.uint8], scale: float) -> Pair:

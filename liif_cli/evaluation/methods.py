@@ -60,7 +60,7 @@ def network(
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> Method:
-    """A model on the device of its parameters. cell: of the pixels that it is asked for.
+    """A model on the device of its parameters. cell: the cell size passed to the decoder.
 
     It takes part at the scales that the model supports.
     """

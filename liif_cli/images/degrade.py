@@ -62,7 +62,7 @@ LARGEST = {"blur": 100.0, "noise": 255.0} | dict.fromkeys(CODINGS, 100.0)
 
 @dataclass(frozen=True)
 class Degradation:
-    """Kinds of damage, one after the other. name: as it was asked for. No steps: the image stays clean."""
+    """Kinds of damage, one after the other. name: as the user wrote it. No steps: the image stays clean."""
 
     name: str
     steps: tuple[Step, ...]

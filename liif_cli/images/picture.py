@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _PRIVATE_TEXT = re.compile("gps|serial|ownername|location|city", re.IGNORECASE)
-"""Keywords of PNG text that tell where and by whose camera an image was taken."""
+"""Keywords of PNG text that reveal where and with whose camera an image was taken."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Metadata:
     quality: int | None = field(default=None, compare=False)
 
     def without_location(self) -> Metadata:
-        """This without where the image was taken (GPS, places by name), serial numbers and the owner's name."""
+        """This without the location (GPS, places by name), serial numbers and the owner's name."""
         text = tuple((key, value) for key, value in self.text if not _PRIVATE_TEXT.search(key))
         return replace(
             self,
@@ -69,23 +69,23 @@ class Metadata:
         )
 
     def with_dpi(self, dpi: float) -> Metadata:
-        """This, stating so many dots per inch."""
+        """This with a resolution in dots per inch."""
         pair = (float(dpi), float(dpi))
         return replace(self, dpi=pair, exif=exif.with_dpi(self.exif, pair) if self.exif else None)
 
     @property
     def orientation(self) -> int:
-        """How the stored pixels are to be turned, 1 (not at all) to 8: EXIF's word, else XMP's."""
+        """The orientation of the stored pixels, 1 (upright) to 8: from EXIF, otherwise from XMP."""
         return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
 
     def for_size(self, width: int, height: int) -> tuple[Metadata, tuple[str, ...]]:
         """This, for an upright image of width x height pixels, and notes on what had to go."""
-        notes = [*(f"dropped because it shows the old pixels: {what}" for what in self.stale), *self.lost]
+        notes = [*(f"dropped because it shows the original image: {what}" for what in self.stale), *self.lost]
         blob, packet = self.exif, self.xmp
         if blob is not None:
             blob, thumbnail = exif.updated(blob, width, height)
             if thumbnail:
-                notes.append("dropped because it shows the old pixels: the EXIF thumbnail")
+                notes.append("dropped the EXIF thumbnail: it shows the original image")
             if blob is None:
                 notes.append("dropped because it is broken: EXIF")
         if packet is not None:

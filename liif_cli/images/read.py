@@ -84,7 +84,7 @@ def _readable(source: Source) -> Iterator[Format]:
 
 
 def _said(error: Exception) -> str:
-    """A library's own sentence, without the object that it names; where it has none, that the file is broken."""
+    """A library's own message without the object that it names; if it is empty, that the file is broken."""
     text = str(error).partition("<_io.")[0].strip()
     plain = isinstance(error, OSError | SyntaxError | ValueError | EOFError) and len(text) > 3
     return text if plain and not text.endswith("identify image file") else "the file is broken"

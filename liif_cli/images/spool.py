@@ -133,6 +133,6 @@ class _Strip:
 
 
 def scratch_bytes(height: int, width: int, channels: int, dtype: DTypeLike) -> int:
-    """Bytes on disk in which an image waits; 0 where it waits in memory."""
+    """Bytes on disk that an image takes while it waits; 0 if it waits in memory."""
     size = height * width * channels * np.dtype(dtype).itemsize
     return size if size > IN_MEMORY else 0

@@ -32,7 +32,7 @@ HALF_STEP = 1 / 510
 class SaveOptions:
     """How to write.
 
-    format: by name, else the suffix decides. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
+    format: by name, otherwise by the suffix. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
     loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
     background: (r, g, b) in 0..255 that an image with alpha is flattened on where the format has none. overwrite: allow
     an existing file to be replaced. dpi: dots per inch to state, None for the input's.
@@ -241,7 +241,7 @@ def open_writer(
 
 
 def check_fit(form: Format, shape: tuple[int, int], frames: int = 1) -> None:
-    """UsageError or LimitError if the format does not hold an image of `shape` (height, width) and so many frames."""
+    """UsageError or LimitError if the format cannot store an image of `shape` (height, width) with this number of frames."""
     if frames > 1 and not form.animation:
         message = f"{form.label} holds one image, and the animation has {frames} frames"
         raise UsageError(message, hint=f"{labels(animation=True)} hold all of them", remedy="animation")
@@ -249,7 +249,7 @@ def check_fit(form: Format, shape: tuple[int, int], frames: int = 1) -> None:
 
 
 def check_options(form: Format, options: SaveOptions) -> None:
-    """UsageError where the options ask the format for what it does not do."""
+    """UsageError if the format does not support the options."""
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UsageError(f"{options.quality} is not between 1 and 100", argument="quality")
     if options.quality is not None and form.quality is None:

@@ -1,4 +1,4 @@
-"""A reproduced table as Markdown, CSV and a plot, beside the published numbers."""
+"""A reproduced table as Markdown, CSV and a plot, next to the published numbers."""
 
 import csv
 import io

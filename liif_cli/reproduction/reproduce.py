@@ -1,7 +1,7 @@
 """A table of the paper from end to end: train each of its rows equally, score them by its protocol, write that beside the
 published numbers. What is done is kept in a folder, and not done again.
 
-OUT/plan.json      what was asked for, and the budget
+OUT/plan.json      the request, and the budget
 OUT/runs/PRESET    a run of `liif train` for each model
 OUT/scores.json    PSNR by model, data set and scale
 OUT/TABLE.md, .csv, .png
@@ -69,7 +69,7 @@ class Wanted:
 
 
 def reproduce(wanted: Wanted, out: Path, say: Say = lambda text: None) -> str:
-    """Do it, or go on with it where it was stopped; returns the Markdown that was written to `out`.
+    """Reproduce a table, or continue where it was stopped. Returns the Markdown written to `out`.
 
     Raises `UsageError` for what makes no sense or is not what the folder was begun with, and what training and evaluating
     raise.
@@ -120,7 +120,7 @@ def _recipe(preset: str, wanted: Wanted) -> TrainConfig:
 
 
 def _plan(wanted: Wanted, out: Path, say: Say) -> dict[str, Any]:
-    """What the folder was begun with, or is begun with now."""
+    """The request that the folder was started with, or is started with now."""
     asked: dict[str, Any] = {
         "table": wanted.table.name,
         "data": [str(each.resolve()) for each in wanted.data],
@@ -176,7 +176,7 @@ def _with_iterations(recipe: TrainConfig, iterations: int) -> TrainConfig:
 
 
 def _trained(preset: str, wanted: Wanted, plan: Mapping[str, Any], out: Path, say: Say) -> str:
-    """The checkpoint of a preset: the given one, or that of its run, which is begun, continued, or done already."""
+    """The checkpoint of a preset: the given one, or that of its run, which is started, continued, or already finished."""
     if preset in wanted.models:
         return wanted.models[preset]
     recipe, folder = _with_iterations(_recipe(preset, wanted), plan["iterations"][preset]), out / "runs" / preset

@@ -60,7 +60,7 @@ class Address:
 
     @property
     def stem(self) -> str:
-        """The name without its suffix; `image` where there is no name."""
+        """The name without its suffix; `image` if there is no name."""
         return self._inner.stem or "image"
 
     @property
@@ -75,7 +75,7 @@ class Address:
         return replace(self, path=above, query="") if slash else self
 
     def with_name(self, name: str) -> "Address":
-        """Another object beside this one."""
+        """Another object next to this one."""
         return self.parent / name
 
     def __truediv__(self, inner: str | PurePath) -> "Address":
@@ -87,7 +87,7 @@ Place = Path | Address
 
 
 def is_address(text: str) -> bool:
-    """Whether a word is an address, not a path. `file://` is a path in other words."""
+    """Whether a text is an address, not a path. `file://` counts as a path."""
     return SCHEME.match(text) is not None and not text.lower().startswith("file://")
 
 

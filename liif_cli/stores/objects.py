@@ -26,9 +26,9 @@ T = TypeVar("T")
 PAUSES = (1.0, 3.0, 9.0)
 """Seconds before each further attempt. The libraries have already tried several times by then."""
 IN_MEMORY = 64 * 2**20
-"""Objects up to so many bytes are read into memory, larger ones into a temporary file."""
+"""Objects up to this number of bytes are read into memory, larger ones into a temporary file."""
 SINGLY = 4
-"""Up to so many outputs are asked for one by one; more are looked up in one listing."""
+"""Up to this number of outputs are looked up one by one; more are looked up in one listing."""
 WRITABLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Stores in which an object is there whole or not at all, whenever a writer dies."""
 LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "gcs": "gcsfs"}
@@ -111,7 +111,7 @@ def _hint(error: Exception) -> str | None:
 
 
 def _patiently(attempt: Callable[[], T], cancelled: threading.Event | None = None) -> T:
-    """What `attempt` returns, tried again where it failed for a reason that passes."""
+    """What `attempt` returns; it is retried if it failed for a temporary reason."""
     for pause in PAUSES:
         try:
             return attempt()
@@ -213,7 +213,7 @@ def _version(info: dict[str, Any]) -> str | None:
 
 
 def entry(address: Address) -> Entry:
-    """One object, asked for. Raises `InputError` if there is none, `UsageError`."""
+    """One object, looked up. Raises `InputError` if there is none, `UsageError`."""
     fs, path = opened(address)
     with _explained(address, InputError, "read"):
         info = _patiently(lambda: fs.info(path))

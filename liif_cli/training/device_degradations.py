@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from liif_cli.images.formats.compression import LUMA_STEPS
 from liif_cli.training.degradations import BLURRED, CLEAN, COMPRESSED, NOISE, NOISY, QUALITY, SHOT, SIGMA, TWICE
 from liif_cli.training.pairs import GOLDEN, MASK, scramble
 
 BLOCK = 8
 
-# ITU-T T.81, Annex K, and the table that mozjpeg uses by default for both components (after N. Robidoux).
-LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
-18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
+# ITU-T T.81, table K.2, and the table that mozjpeg uses by default for both components (after N. Robidoux).
 CHROMA = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
 MOZJPEG = """16 16 16 18 25 37 56 85 16 17 20 27 34 40 53 75 16 20 24 31 43 62 91 135 18 27 31 40 53 74 106 156
@@ -29,10 +28,8 @@ MOZJPEG = """16 16 16 18 25 37 56 85 16 17 20 27 34 40 53 75 16 20 24 31 43 62 9
 @cache
 def tables(device: torch.device) -> Tensor:
     """The tables of quality 50, (2, 2, 8, 8) float32: standard and mozjpeg, luma and chroma."""
-    rows = (LUMA, CHROMA), (MOZJPEG, MOZJPEG)
-    return torch.tensor([[[float(n) for n in text.split()] for text in row] for row in rows], device=device).view(
-        2, 2, 8, 8
-    )
+    chroma, mozjpeg = ([int(step) for step in text.split()] for text in (CHROMA, MOZJPEG))
+    return torch.tensor([LUMA_STEPS, chroma, mozjpeg, mozjpeg], dtype=torch.float32, device=device).view(2, 2, 8, 8)
 
 
 def quantisers(base: Tensor, quality: Tensor) -> Tensor:

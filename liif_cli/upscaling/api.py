@@ -39,7 +39,7 @@ Unit = Literal["coord", "pixel"]
 
 
 class ContinuousImage(Generic[Kind]):
-    """An image that can be asked for colours anywhere, at any scale. Made by `encode`.
+    """An image whose colours can be queried anywhere, at any scale. Made by `encode`.
 
     Its tiles are encoded when they are first needed and kept within a budget of memory, so another region or scale costs
     decoding only. It may be used by several threads at once. notes: sentences for the user, such as what could not be kept.
@@ -76,7 +76,7 @@ class ContinuousImage(Generic[Kind]):
 
         scale: a number, or (x, y), or "2x3.5"; or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the
         two. region: (x, y, width, height) in pixels of the input. fit: how `size` is met: "exact", or keeping the aspect,
-        "contain" or "cover". cell: the pixel's size that the decoder is told: "raw" is the output pixel's, "clip" at least that
+        "contain" or "cover". cell: the cell size passed to the decoder: "raw" is the output pixel's, "clip" at least that
         of x4, "1/k" a part of an input pixel.
 
         Raises `UsageError` for arguments that make no sense and grids that the model does not support, `LimitError` beyond

@@ -25,17 +25,17 @@ T = TypeVar("T")
 AHEAD = 4
 """Images that are read before their turn."""
 FAR_AHEAD = 8
-"""The same where they come from a store, which takes its time."""
+"""The same for images in stores, which take longer to read."""
 LARGE = 32 * 2**20
 """An image of more bytes is read when its turn comes, so that memory holds one of them."""
 WAITING = 256 * 2**20
-"""Bytes of finished outputs that wait for their files at most, beside the last one."""
+"""Maximum bytes of finished outputs that wait for their files, not counting the last one."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that one output took: reading its image, encoding and decoding (of all that image's outputs), and what the
-    file cost: finished rows, compression and disk."""
+    """Seconds that one output took: reading its image, encoding and decoding (all outputs of that image), and writing the file
+    (finished rows, compression and disk)."""
 
     read: float
     encode: float
@@ -44,19 +44,19 @@ class Timing:
 
 
 class Watcher(Protocol):
-    """Who is told what happens, in the main thread."""
+    """Receives progress events on the main thread."""
 
     def started(self, task: Task, tally: Tally) -> None:
-        """An image was read and is about to be rendered; `tally` fills."""
+        """Called when an image was read and is about to be rendered. `tally` is updated during rendering."""
 
     def advanced(self, pixels: int) -> None:
-        """So many output pixels more were rendered."""
+        """Called when `pixels` more output pixels were rendered."""
 
     def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
-        """An output is a file."""
+        """Called after an output file has been written."""
 
     def failed(self, task: Task | Deferred, error: Exception) -> None:
-        """An image, or one of its outputs, was not made."""
+        """Called if an image, or one of its outputs, failed."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ Ahead = tuple[Task, Original | None]
 
 
 class Batch:
-    """One run over some tasks. make_folders: create the outputs' folders where they are missing. measured: how long it took."""
+    """One run over some tasks. make_folders: create missing output folders. measured: how long it took."""
 
     def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
         self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
@@ -83,9 +83,9 @@ class Batch:
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
     def run(self, tasks: Sequence[Task | Deferred]) -> None:
-        """Do them all. Whatever an image raises goes to `watcher.failed`; what loading the model raises ends the run.
+        """Process all tasks. An image's error goes to `watcher.failed`; an error in loading the model ends the run.
 
-        On Ctrl-C (KeyboardInterrupt) nothing new is begun, what is unfinished is removed, and it is raised again.
+        On Ctrl-C (KeyboardInterrupt) no new image is started, unfinished outputs are removed, and it is raised again.
         """
         far = any(isinstance(task, Deferred) for task in tasks)
         readers = ThreadPoolExecutor(FAR_AHEAD if far else min(2, AHEAD), "liif-read")
@@ -103,8 +103,8 @@ class Batch:
     def _in_turn(
         self, readers: ThreadPoolExecutor, tasks: Sequence[Task | Deferred], most: int
     ) -> Iterator[tuple[Task | Deferred, Future[Ahead]]]:
-        """Each task with its image if that is read ahead; the next ones are being read meanwhile, `most` of them, and the
-        model is loaded first."""
+        """Each task with its image, if that is read ahead. Up to `most` next images are read meanwhile. The model is loaded
+        first."""
         todo, ahead = iter(tasks), deque[tuple[Task | Deferred, Future[Ahead]]]()
 
         def fill() -> None:
@@ -129,7 +129,7 @@ class Batch:
         return task, self.upscaler.read(task.source) if small else None
 
     def _limit(self, usual: int) -> int:
-        """`usual` bytes, or less where the process may hold little."""
+        """`usual` bytes, or less if memory is limited."""
         memory = self.upscaler.options.memory
         return usual if memory is None else min(usual, memory // 16)
 
@@ -140,7 +140,7 @@ class Batch:
             self.watcher.started(task, tally)
             started = time.perf_counter()
             drafts = self.upscaler.render(task, original, self._advanced, tally)
-        except ClosedPipe:  # of the watcher, which is told of other outputs meanwhile
+        except ClosedPipe:  # from the watcher, which receives events of other outputs meanwhile
             raise
         except Exception as error:
             self.watcher.failed(waiting, error)
@@ -185,7 +185,7 @@ class Batch:
             self.watcher.finished(result, timing, done.tally)
 
     def _abandon(self) -> None:
-        """Remove what is not finished, and tell of what is."""
+        """Remove unfinished outputs, and report finished ones."""
         for each in self._saving:
             if each.future.cancel():
                 each.draft.discard()

@@ -29,7 +29,7 @@ SCALE = 4  # of a model that has no scale of its own
 
 
 def calibrate(upscaler: Upscaler, bits: int, form: Format) -> Speed:
-    """The speed of a model for outputs with so many bits per sample, in a file format.
+    """The speed of a model for outputs with `bits` bits per sample, in a file format.
 
     Raises what loading the model raises, and `DeviceError`.
     """

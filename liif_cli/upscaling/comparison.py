@@ -27,7 +27,7 @@ FILTERS: dict[str, Filter] = {"input": "nearest", "bicubic": "bicubic", "Lanczos
 
 @dataclass(frozen=True)
 class Way:
-    """A model, how strongly it restores, and the cell that its decoder is asked for."""
+    """A model, how strongly it restores, and the cell size passed to its decoder."""
 
     upscaler: Upscaler
     strength: float = 0.0
@@ -73,7 +73,8 @@ def panels(
     """The pixels of `grid` over an image (H, W, C) uint8 or uint16: the image's own, each a square; by Pillow's bicubic and
     Lanczos; and by each model.
 
-    Transparency is shown on white. All panels have the size of the grid. progress: is told of pixels that a model finished.
+    Transparency is shown on white. All panels have the size of the grid. progress: called with the number of pixels that a
+    model finished.
     """
     rgb = opaque(pixels)
     for name, filter in FILTERS.items():

@@ -18,7 +18,7 @@ from liif_cli.upscaling.speeds import Speed
 class Estimate:
     """One output before it is made. Bytes are upper bounds.
 
-    tiles: how many, 0 where no network is needed; tile: their longest side in input pixels; peak_memory: of the whole
+    tiles: how many, 0 if no network is needed; tile: their longest side in input pixels; peak_memory: of the whole
     process; scratch: on the output's disk while it is made; file: the finished file; seconds: its share of the time that
     its image takes, without the program's start.
     """
@@ -93,7 +93,7 @@ def encoded_pixels(plan: Plan, size: tuple[int, int], speed: Speed) -> int:
 
 def _budget(task: Task, speed: Speed, options: Options, free: int | None) -> int:
     """Bytes that rendering may take, when the model is loaded."""
-    limited = room(options.memory, speed.program, _picture(task.header))
+    limited = room(options.memory, speed.program, _image_bytes(task.header))
     if limited is not None:
         return limited
     return int((available() - max(0, speed.program - resident()) if free is None else free) * HEADROOM)
@@ -104,7 +104,7 @@ def _depth(header: Header) -> int:
     return 2 if header.bits > 8 else 1
 
 
-def _picture(header: Header) -> int:
+def _image_bytes(header: Header) -> int:
     """Bytes of the decoded image."""
     return header.height * header.width * header.channels * _depth(header)
 
@@ -118,7 +118,7 @@ def _seconds(task: Task, output: Output, cost: Cost, speed: Speed) -> float:
 def _estimate(task: Task, output: Output, cost: Cost, speed: Speed) -> Estimate:
     height, width = output.grid.shape
     channels, rows, depth = task.header.channels, task.frames * height, _depth(task.header)
-    raw, picture, plan = rows * width * channels * depth, _picture(task.header), cost.plan
+    raw, image, plan = rows * width * channels * depth, _image_bytes(task.header), cost.plan
     held = raw if raw <= IN_MEMORY else 0
     return Estimate(
         input=task.source.name,
@@ -127,7 +127,7 @@ def _estimate(task: Task, output: Output, cost: Cost, speed: Speed) -> Estimate:
         height=height,
         tiles=plan.count if plan else 0,
         tile=plan.side if plan else 0,
-        peak_memory=speed.program + picture + held + (plan.peak if plan else picture * 4),
+        peak_memory=speed.program + image + held + (plan.peak if plan else image * 4),
         scratch=0 if held else raw,
         file=file_bytes(output.format, rows, width, channels, "u2" if depth == 2 else "u1"),
         seconds=_seconds(task, output, cost, speed),

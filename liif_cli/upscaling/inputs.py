@@ -186,7 +186,7 @@ def _expand(
 
 
 def _missing(argument: str) -> InputError:
-    """That an argument is no file, and what may have been meant: a file of nearly that name."""
+    """An error for an argument that is not a file, with a similar name that may have been meant."""
     folder, name = Path(argument).parent, Path(argument).name
     try:
         there = [each.name for each in folder.iterdir() if each.is_dir() or each.suffix.lower() in SUFFIXES]

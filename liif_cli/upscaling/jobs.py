@@ -35,8 +35,10 @@ PROBES = 4
 
 @dataclass(frozen=True)
 class Output:
-    """One output of an image: the size that was asked for, the grid that follows, the file format, and where it goes.
-    replaces: what an earlier run made there, whatever the options say."""
+    """One output of an image: the requested size, the resulting grid, the file format, and the destination.
+
+    replaces: whether it replaces what an earlier run made there, regardless of the options.
+    """
 
     target: Target
     grid: Grid
@@ -269,7 +271,7 @@ def _alike(images: Sequence[_Image]) -> list[Source]:
 
 
 def _note_on(images: Sequence[_Image], alike: Sequence[Source]) -> tuple[str, ...]:
-    """That some names tell the input's suffix, by the example of the first."""
+    """A note that some names contain the input's suffix, with the first as an example."""
     shown = [f"{image.source.name} becomes {image.places()[0].name}" for image in images if image.source in alike]
     if not shown:
         return ()

@@ -42,7 +42,7 @@ class Options:
 
 
 def room(limit: int | None, program: int, more: int) -> int | None:
-    """Bytes of `limit` that are left beside `program` and `more`; None without a limit. Raises `OutOfMemory` if none are."""
+    """Bytes of `limit` left after `program` and `more`; None without a limit. Raises `OutOfMemory` if none are left."""
     if limit is None:
         return None
     held = program + more

@@ -78,7 +78,7 @@ class Naming:
         return source.path.with_name(name)
 
     def _suffix(self, source: Source | None) -> str:
-        """Of the format that was asked for; otherwise of `source` if that can be written; otherwise PNG's."""
+        """The suffix of the requested format; otherwise that of `source` if it can be written; otherwise PNG's."""
         if self.format is None and source is not None and source.path is not None:
             own = source.path.suffix.lower()
             if own in OUTPUT_SUFFIXES:

@@ -1,4 +1,4 @@
-"""How strongly one image is to be restored, and why: as asked for, or by what its file tells of its compression."""
+"""How strongly to restore one image, and why: as requested, or by the compression of its file."""
 
 from dataclasses import dataclass
 

@@ -138,12 +138,12 @@ def cache_file() -> Path:
 
 
 def recall(checkpoint: Checkpoint, options: Options, bits: int) -> Speed | None:
-    """The speed for outputs of so many bits per sample, if it is known."""
+    """The speed for outputs with `bits` bits per sample, if it is known."""
     return _read().get(key(checkpoint, options, bits))
 
 
 def remember(checkpoint: Checkpoint, options: Options, bits: int, speed: Speed) -> None:
-    """Keep a speed; where the cache cannot be written, it is forgotten."""
+    """Keep a speed. If the cache cannot be written, it is not kept."""
     path, name = cache_file(), key(checkpoint, options, bits)
     speeds = {each: value for each, value in _read().items() if each != name}
     kept = [*speeds.items(), (name, speed)][-MOST:]

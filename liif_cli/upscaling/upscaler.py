@@ -192,7 +192,7 @@ class Upscaler:
         return render_rows(renderer, pixels, grids, budget=budget, side=side, progress=progress, stores=stores)
 
     def budget(self, more: int = 0) -> int | None:
-        """Bytes that rendering may take where the options limit the process, `more` being what else it will hold.
+        """Bytes that rendering may take if the options limit the process, `more` being what else it will hold.
 
         Raises `OutOfMemory` if none are left.
         """

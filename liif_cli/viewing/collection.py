@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from liif_cli.errors import InputError
-from liif_cli.images.formats.table import ALL
+from liif_cli.images.formats.table import SUFFIXES
 
 STALE = 2.0  # seconds after which a folder is listed anew for an identifier that is not there
 MOST = 100_000  # images of a folder
@@ -51,7 +51,7 @@ class Files:
 class Folder:
     """The images in a folder and its subfolders; their identifiers are their paths below it, with slashes.
 
-    Hidden files and folders are left out, and links that lead out of the folder. Raises `InputError` if it is no folder.
+    Hidden files and folders and links that lead out of the folder are skipped. Raises `InputError` if it is not a folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,12 +82,12 @@ class Folder:
             self._listed = time.monotonic()
 
     def _list(self) -> Iterator[tuple[str, Path]]:
-        suffixes, count = {suffix for form in ALL for suffix in form.suffixes}, 0
+        count = 0
         for top, folders, names in os.walk(self._folder):  # it follows no link to a folder
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in names:
                 path = Path(top, name)
-                if name.startswith(".") or path.suffix.lower() not in suffixes or not self._inside(path):
+                if name.startswith(".") or path.suffix.lower() not in SUFFIXES or not self._inside(path):
                     continue
                 count += 1
                 if count > MOST:

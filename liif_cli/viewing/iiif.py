@@ -140,7 +140,7 @@ def _size(box: tuple[int, int, int, int], text: str, limits: Limits) -> tuple[in
 
 
 def _asked(width: int, height: int, text: str, upscaling: bool) -> tuple[int, int] | None:
-    """The (width, height) that a size without its ^ stands for; None if it is none."""
+    """The (width, height) of a size without its ^; None if it is not a size."""
     if match := re.fullmatch(rf"pct:{_NUMBER}", text):
         share = Fraction(match[1]) / 100
         return _rounded(width * share), _rounded(height * share)
@@ -215,7 +215,7 @@ def information(canvas: Canvas, address: str, limits: Limits) -> dict[str, Any]:
 
 
 def manifest(canvas: Canvas, address: str, label: str, limits: Limits) -> dict[str, Any]:
-    """A manifest of the IIIF Presentation API 3.0 that shows one image, for viewers that take nothing else."""
+    """A manifest of the IIIF Presentation API 3.0 that shows one image, for viewers that accept nothing else."""
     width, height = canvas.size
     service = {"id": address, "type": "ImageService3", "profile": "level2"}
     shown = _largest(canvas.size, False, limits)

@@ -52,7 +52,7 @@ class Look:
 
 
 class Models:
-    """The models that may be asked for by name, loaded when first needed. Raises what `store.find` raises."""
+    """The models that clients may choose by name, loaded when first needed. Raises what `store.find` raises."""
 
     def __init__(self, names: list[str], device: str = "auto") -> None:
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -68,7 +68,7 @@ class Models:
         return list(self._checkpoints)
 
     def revision(self, name: str) -> str:
-        """What tells a model's file from another of this name."""
+        """What distinguishes a model's file from another one with the same name."""
         stat = self._checkpoints[name].path.stat()
         return f"{stat.st_size}-{stat.st_mtime_ns}"
 

@@ -94,7 +94,7 @@ def _edges(axis: Axis) -> tuple[int, int]:
 
 
 def _blocks(axis: Axis) -> tuple[int, int]:
-    """The whole blocks around the pixels, and around the codes beside them."""
+    """The whole blocks around the pixels, and around the codes next to them."""
     first, last = _edges(axis)
     return max(0, first - 2) // BLOCK * BLOCK, min(axis.size, -(-(last + 2) // BLOCK) * BLOCK)
 

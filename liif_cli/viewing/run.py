@@ -63,7 +63,7 @@ class Address:
 
 
 def service_for(collection: Collection, models: Models, limits: Limits, memory: int | None = None) -> Service:
-    """A service with so many bytes of memory for images and tiles (None: half of what is free)."""
+    """A service with `memory` bytes for images and tiles (None: half of what is free)."""
     given = int(available() * MEMORY_SHARE) if memory is None else memory
     images = Images(models, int(given * (1 - FILES_SHARE)))
     workers = max(2, torch.get_num_threads())

@@ -68,7 +68,7 @@ class Workshop:
         return job
 
     def _drop(self, key: str, job: Job) -> None:
-        """Nobody waits: a job that has not begun never will."""
+        """Nobody is waiting: a job that has not started is dropped."""
         if job.future.cancel():
             self._forget(key, job)
 

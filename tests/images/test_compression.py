@@ -8,7 +8,7 @@ from PIL import Image
 
 from liif_cli.images import read
 from liif_cli.images.formats import heif
-from liif_cli.images.formats.compression import LUMA, av1_quality, jpeg_quality, webp_quality
+from liif_cli.images.formats.compression import LUMA_STEPS, av1_quality, jpeg_quality, webp_quality
 
 Y, X = np.mgrid[0:96, 0:128]
 SCENE = np.dstack([128 + 90 * np.sin(X / 9) * np.cos(Y / 5), X * 2, Y * 2]).clip(0, 255).astype(np.uint8)
@@ -35,8 +35,7 @@ def test_other_tables_are_read_as_the_nearest() -> None:
     flat = [16] * 64  # about as strong as libjpeg's at 85 on average, by its logarithms
     assert quality_of(saved("JPEG", qtables=[flat, flat])) == jpeg_quality(flat)
     assert jpeg_quality([8] * 64) > jpeg_quality(flat) > jpeg_quality([32] * 64)  # type: ignore[operator]
-    steps = [int(step) for step in LUMA.split()]
-    assert jpeg_quality([step + (i == 40) for i, step in enumerate(steps)]) == 50
+    assert jpeg_quality([step + (i == 40) for i, step in enumerate(LUMA_STEPS)]) == 50
     assert jpeg_quality([]) is None and jpeg_quality([0] * 64) is None
 
 

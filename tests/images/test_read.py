@@ -163,7 +163,7 @@ class TestTIFF:
         assert picture.depth == np.uint16 and picture.channels == 1
         np.testing.assert_array_equal(picture.pixels[..., 0], np.rint(floats * 65535))
         assert any("float" in note for note in picture.notes)
-        with pytest.raises(InputError, match="reach 255"):
+        with pytest.raises(InputError, match="go up to 255"):
             images.read(saved((floats * 255).astype(np.float32), "TIFF"))
 
     def test_32_bit_integers_are_refused(self) -> None:

@@ -16,6 +16,8 @@ from liif_cli.cli.app import run
 from liif_cli.coords import Grid
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.decoders.fourier import FourierConfig
+from liif_cli.models.decoders.liif import LIIFConfig
+from liif_cli.models.encoders.edsr import EDSRConfig
 from liif_cli.models.encoders.gated import GatedConfig
 from liif_cli.models.export_onnx import FourierScaleGraph, LIIFGraph
 from liif_cli.models.model import SRModel
@@ -24,7 +26,7 @@ from liif_cli.models.store import load_model
 
 Run = Callable[..., Any]
 CONFIGS = {
-    "liif": tiny_config(),
+    "liif": ModelConfig(EDSRConfig(features=8, blocks=1), LIIFConfig(hidden=(16, 16))),
     "fourier": ModelConfig(GatedConfig(features=8, blocks=2), FourierConfig(), (0.4, 0.5, 0.6), (0.5, 0.6, 0.7)),
 }
 

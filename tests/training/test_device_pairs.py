@@ -70,7 +70,7 @@ def test_a_pairs_pixels_depend_on_its_number_alone(pairs):
 
 
 def test_sampling_is_uniform_and_each_pairs_own(pairs):
-    device = DevicePairs(pairs, torch.device("cpu"))
+    device = DevicePairs(Pairs(pairs.images, patch=16, scale=(1.0, 4.0), queries=200, seed=3), torch.device("cpu"))
     key = torch.tensor([key_of(3, number) for number in range(2000)])
     index = device._sample(key, torch.full_like(key, 60))
     counts = torch.bincount(index.flatten(), minlength=3600).double()

@@ -55,9 +55,9 @@ def _gray_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> No
     from PIL import Image
 
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
-    picture = Image.fromarray(pixels if image.bands == 2 else pixels[..., 0])
+    made = Image.fromarray(pixels if image.bands == 2 else pixels[..., 0])
     profiles = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
-    picture.save(
+    made.save(
         path,
         "AVIF",
         quality=100 if coding.lossless else coding.quality or FORMAT.quality,

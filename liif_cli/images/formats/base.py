@@ -68,7 +68,7 @@ Save = Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Holds:
-    """What of the metadata an output format holds, in words for its table: a dash where it has no place for it."""
+    """The metadata that an output format can store, in words for its table; a dash for what it cannot."""
 
     profile: str = "–"
     exif: str = "–"
@@ -87,9 +87,9 @@ class Format:
     sniff: whether a file's first 64 bytes are its own. load and save: see `Load`, `Save`; no `save` means that it is only read.
     depths: bits per sample that it stores; gray: those in which it has gray of its own; palette: 256 colours instead.
     alpha, animation: whether it holds them. pages: whether a file may have several.
-    quality: the default, None where it has none and so loses nothing by coding. lossless: whether always, on request or never.
+    quality: the default; None for formats that are always lossless. lossless: always, on request or never.
     max_side: the longest side of an output in pixels. streams: whether it is written while few rows are in memory.
-    reads, writes: whether this installation can, as a word for `liif doctor`.
+    reads, writes: whether this installation can, in a word for `liif doctor`.
     """
 
     name: str
@@ -142,7 +142,7 @@ def dpi_in_exif(metadata: Metadata) -> Metadata:
 
 
 def without_cicp(metadata: Metadata) -> tuple[str, ...]:
-    """A note where the format has no place for code points that say HDR."""
+    """A note if the format cannot store code points that mean HDR."""
     from liif_cli.images.icc import HDR
 
     if metadata.cicp is None or metadata.cicp[1] not in HDR:
@@ -190,7 +190,7 @@ def timed(loaded: Loaded, whole: Any) -> Loaded:
 
 
 def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
-    """Gray repeated to RGB, and opaque alpha added, where the animation's other frames have them."""
+    """Gray repeated to RGB, and opaque alpha added, if the animation's other frames have them."""
     import numpy as np
 
     if pixels.shape[2] < 3 <= bands:
@@ -304,7 +304,7 @@ def _from_floats(pixels: NDArray[Any]) -> NDArray[Any]:
     beyond = np.count_nonzero(pixels > 1) / pixels.size
     if beyond > 0.5:
         raise InputError(
-            f"the float samples reach {pixels.max():.6g}, and [0, 1] is expected", hint="scale them to [0, 1] first"
+            f"float samples go up to {pixels.max():.6g}; expected values in [0, 1]", hint="scale them to [0, 1] first"
         )
     deep: NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * 65535).astype(np.uint16)
     return deep

@@ -97,8 +97,8 @@ def save_bmp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tupl
     from PIL import Image
 
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
-    picture = Image.fromarray(pixels[..., 0] if image.bands == 1 else pixels)
-    picture.save(path, "BMP", dpi=metadata.dpi or (96, 96))
+    made = Image.fromarray(pixels[..., 0] if image.bands == 1 else pixels)
+    made.save(path, "BMP", dpi=metadata.dpi or (96, 96))
     return without_metadata(metadata, "BMP") + without_cicp(metadata)
 
 

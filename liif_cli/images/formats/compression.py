@@ -1,4 +1,4 @@
-"""What the lossy formats tell of their compression: the quality, 1 to 100, that libjpeg or libwebp was set to.
+"""The compression of lossy files: the quality, 1 to 100, to which libjpeg or libwebp was set.
 
 Other encoders have scales of their own; theirs are read as the setting of these two that quantises about as strongly.
 """
@@ -6,15 +6,15 @@ Other encoders have scales of their own; theirs are read as the setting of these
 import math
 from collections.abc import Iterator, Sequence
 
-# ITU-T T.81, table K.1, luma at quality 50, row by row.
-LUMA = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+# ITU-T T.81, table K.1, the steps of luma at quality 50, row by row.
+_STEPS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
 18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
 ZIGZAG = sorted(((y, x) for y in range(8) for x in range(8)), key=lambda p: (sum(p), p[0] if sum(p) % 2 else p[1]))
-BASE = [int(step) for step in LUMA.split()]
+LUMA_STEPS = [int(step) for step in _STEPS.split()]
 
 
 def quantisation_tables(segment: bytes) -> Iterator[tuple[int, list[int]]]:
-    """(number, 64 steps row by row) of each table in a DQT segment's payload; stops where it is cut."""
+    """(number, 64 steps row by row) of each table in a DQT segment's payload, as far as it is complete."""
     while segment:
         size, number = (2 if segment[0] >> 4 else 1), segment[0] & 15
         table, segment = segment[1 : 1 + 64 * size], segment[1 + 64 * size :]
@@ -25,7 +25,7 @@ def quantisation_tables(segment: bytes) -> Iterator[tuple[int, list[int]]]:
 
 
 def jpeg_quality(luma: Sequence[int]) -> int | None:
-    """The quality whose table in libjpeg is nearest to this one, by the logarithm of its steps; None if it is no table.
+    """The quality whose table in libjpeg is nearest to this one, by the logarithm of its steps; None if this is not a table.
 
     luma: 64 steps, row by row.
     """
@@ -36,7 +36,7 @@ def jpeg_quality(luma: Sequence[int]) -> int | None:
 
 def _distance(table: Sequence[int], quality: int) -> float:
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    usual = (min(max((step * percent + 50) // 100, 1), 255) for step in BASE)
+    usual = (min(max((step * percent + 50) // 100, 1), 255) for step in LUMA_STEPS)
     return sum(abs(math.log(min(step, 255) / other)) for step, other in zip(table, usual, strict=True))
 
 
@@ -44,7 +44,7 @@ def webp_quality(frame: bytes) -> int | None:
     """About the quality that a lossy WebP was saved with: `frame` is the payload of its `VP8 ` chunk (RFC 6386, section 9).
 
     The inverse of libwebp's `VP8SetSegmentParams` at the mean of the segments' quantisers, which libwebp spreads around the
-    quality by the image's content. None if the frame is cut or is no key frame.
+    quality by the image's content. None if the frame is cut off or is not a key frame.
     """
     if len(frame) < 30 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
@@ -138,7 +138,7 @@ def av1_is_limited(obus: bytes) -> bool:
 
 
 def _full_header_is_limited(bits: "_Bits", profile: int) -> bool:
-    """The color_range of a header that is not reduced, behind its operating points; False where it has timing."""
+    """The color_range of a header that is not reduced, behind its operating points; False if it has timing."""
     if bits.number(1):
         return False
     delayed = bits.number(1)

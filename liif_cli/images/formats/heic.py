@@ -1,6 +1,6 @@
 """HEIC: HEVC in an ISO media file, as phones write it (ISO/IEC 23008-12, annex B).
 
-Read by pi-heif (the extra `heic`) where it is installed, otherwise by libvips, whose wheel has no HEVC decoder. pi-heif is
+Read by pi-heif (the extra `heic`) if it is installed, otherwise by libvips, whose wheel has no HEVC decoder. pi-heif is
 pillow-heif without the encoder: its wheel bundles libheif and libde265 (LGPL), and not x265 (GPL).
 """
 
@@ -75,7 +75,7 @@ def _by_pi_heif(source: Source, facts: Facts) -> Loaded:
 
 def _metadata(image: Any) -> Metadata:
     found = image.info
-    # irot and imir are the file's word on orientation and already applied: EXIF's must not be applied again
+    # irot and imir define the orientation and are already applied, so EXIF's must not be applied again
     return Metadata(
         icc=found.get("icc_profile") or None,
         exif=exif.upright(found.get("exif") or None),

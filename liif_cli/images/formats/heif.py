@@ -1,4 +1,4 @@
-"""AVIF's and HEIC's boxes: what libvips does not tell about their colour (ISO/IEC 23008-12, ISO/IEC 14496-12)."""
+"""AVIF's and HEIC's boxes: what libvips does not report about their colour (ISO/IEC 23008-12, ISO/IEC 14496-12)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ITEM_HEAD = 1024
 @dataclass
 class Facts:
     """gray: every coded item is monochrome. nclx: primaries, transfer and matrix numbers of H.273, or None. sequence: the file
-    is an animation first. quality: 1 to 100, of a still image in AV1, if it tells. limited, alpha_limited: the coded samples of
+    is an animation first. quality: 1 to 100, of a still image in AV1, if known. limited, alpha_limited: the coded samples of
     colours and of alpha go from 16 to 235 of 255; nclx_limited: what nclx says of it. premultiplied: the colours are."""
 
     gray: bool = False
@@ -206,7 +206,7 @@ def _widened(pixels: NDArray[Any], bands: slice) -> NDArray[Any]:
 
 
 def settled(metadata: Metadata, facts: Facts) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata with the profile that the file's code points mean, where it has no other, and notes."""
+    """The metadata with the profile for the file's code points, if it has no other, and notes."""
     from liif_cli.images import icc
 
     notes: tuple[str, ...] = ()
@@ -232,5 +232,5 @@ def _vips_metadata(image: Any) -> Metadata:
         return bytes(image.get(name)) if image.get_typeof(name) else None
 
     bits = image.get("bits-per-sample") if image.get_typeof("bits-per-sample") else 8
-    # irot and imir are the file's word on orientation and already applied: EXIF's must not be applied again
+    # irot and imir define the orientation and are already applied, so EXIF's must not be applied again
     return Metadata(icc=blob("icc-profile-data"), exif=exif.upright(blob("exif-data")), xmp=blob("xmp-data"), bits=bits)

@@ -49,7 +49,7 @@ ROOM = 65_533
 
 
 def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, payload) of each segment before the first scan; stops quietly where the file is cut or broken."""
+    """(marker, payload) of each segment before the first scan, as far as the file is intact."""
     file.seek(2)
     while True:
         lead = file.read(2)
@@ -243,7 +243,7 @@ def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
 
 
 def _pixels(source: Source, sound: Source, loaded: Loaded, *, cut: bool) -> "NDArray[Any]":
-    """The pixels, without a warning of the decoder's or else with a note. InputError where rows are missing."""
+    """The pixels, with a note if the decoder warned. InputError if rows are missing."""
     try:
         return from_vips(sound.vips("jpegload", fail_on="warning"), loaded.metadata).decode()
     except pyvips_error() as error:

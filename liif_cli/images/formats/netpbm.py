@@ -59,7 +59,7 @@ def read(data: bytes) -> NDArray[Any]:
 
 
 def _plain(data: bytes, count: int) -> NDArray[Any]:
-    """The first `count` of the samples written in decimal digits. InputError where one is no number in range."""
+    """The first `count` of the samples written in decimal digits. InputError if one is not a number in range."""
     import numpy as np
 
     words = re.sub(rb"#[^\n]*", b"", data).split(None, count)[:count]

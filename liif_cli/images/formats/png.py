@@ -48,7 +48,7 @@ def _decoded(source: Source, loaded: Loaded) -> Any:
 
 
 def _explained(source: Source) -> InputError | None:
-    """What is wrong with a PNG that cannot be decoded, if its chunks tell."""
+    """What is wrong with a PNG that cannot be decoded, if its chunks show it."""
     with source.open() as file:
         fault = damage(file)
     return InputError(f"{source.name}: {fault}", hint="copy or fetch the file again") if fault else None

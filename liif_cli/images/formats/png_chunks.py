@@ -45,7 +45,7 @@ class Header:
 @dataclass
 class Animation:
     """What an APNG's chunks say. frames, loop: of acTL. durations: in ms, of each fcTL. still: whether the still image comes
-    before the first of them, and is none of the frames. whole: whether nothing speaks against it so far."""
+    before the first of them, and is not a frame. whole: whether no fault was found so far."""
 
     frames: int
     loop: int
@@ -56,7 +56,7 @@ class Animation:
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(type, payload) of each chunk, of pixels the first four bytes; stops quietly where the file is cut."""
+    """(type, payload) of each chunk, of pixels the first four bytes; as far as the file is complete."""
     total = file.seek(0, os.SEEK_END)
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -81,7 +81,7 @@ def read(file: BinaryIO) -> Header:
         try:
             _take(header, found, text, name, data)
         except (struct.error, zlib.error, UnicodeDecodeError, ValueError, IndexError):
-            continue  # a broken ancillary chunk is no reason to refuse an image
+            continue  # a broken ancillary chunk does not make the image unusable
     if found.pop("left", 0) == -1:
         found["lost"] = (TOO_MUCH,)
     header.metadata = Metadata(text=tuple(text), bits=header.depth, **found)  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ def _shown(name: bytes) -> str:
 
 def profile(header: Header) -> tuple[Metadata, tuple[str, ...]]:
     """The header's metadata with the profile that cICP, iCCP, sRGB or gAMA and cHRM mean, in this order of precedence,
-    and notes. `cicp` stays only where no profile can say it (HDR)."""
+    and notes. `cicp` stays only if no profile can express it (HDR)."""
     from liif_cli.images import icc
 
     metadata = header.metadata

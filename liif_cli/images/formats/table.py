@@ -20,7 +20,7 @@ ALL: tuple[Format, ...] = (
     netpbm.FORMAT,
     heic.FORMAT,
 )
-"""Every format, in the order in which people are told of them."""
+"""Every format, in the order of lists for users."""
 
 FORMATS: dict[str, Format] = {form.name: form for form in ALL if form.save}
 """Output formats by name."""
@@ -29,7 +29,7 @@ SUFFIXES = tuple(suffix for form in ALL for suffix in form.suffixes)
 """What is taken for an image in a folder; a file that is named is read whatever it is called."""
 
 OUTPUT_SUFFIXES = {suffix: form for form in FORMATS.values() for suffix in form.suffixes}
-"""Which output format a suffix stands for."""
+"""The output format of each suffix."""
 
 HEAD_BYTES = 64
 """How much of a file `sniff` wants to see."""
@@ -49,7 +49,7 @@ def sniff(head: bytes) -> Format:
 
 
 def format_of(path: Place | None, name: str | None = None) -> Format:
-    """The output format that `name` or else the suffix of `path` asks for. UsageError."""
+    """The output format by `name`, otherwise by the suffix of `path`. Raises UsageError."""
     if name is not None:
         return _format_named(name.lower())
     suffix = path.suffix.lower() if path is not None else ""
@@ -67,7 +67,7 @@ def _format_named(name: str) -> Format:
 
 
 def check_limits(form: Format, width: int, height: int) -> None:
-    """Raise LimitError where an image of this size does not go into the format."""
+    """Raises LimitError if the format cannot store an image of this size."""
     if max(width, height) > form.max_side:
         raise LimitError(
             f"{form.label} holds at most {form.max_side:,} pixels per side, and the output has {width}x{height}",
@@ -81,7 +81,7 @@ def listed(words: list[str], last: str = "and") -> str:
 
 
 def labels(*, animation: bool = False, quality: bool = False, lossless: bool = False) -> str:
-    """The output formats that have all that is asked for, as a list for people: `JPEG, WebP and AVIF`."""
+    """The output formats with all these features, as a list for users: `JPEG, WebP and AVIF`."""
     fitting = [
         form
         for form in FORMATS.values()

@@ -81,7 +81,7 @@ class Page:
 
 
 def read(file: BinaryIO, page: int = 0) -> Page:
-    """Tags of a page, counted from 0. InputError when there is no such page or it is a camera's raw file."""
+    """Tags of a page, counted from 0. InputError if there is no such page, or if the file is a camera's raw file."""
     try:
         reader = Reader(file, WANTED)
         pages = reader.pages()

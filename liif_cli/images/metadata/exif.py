@@ -1,7 +1,7 @@
 """EXIF as bytes: what the orientation is, and the few tags that a change of size makes wrong, patched in place.
 
 A blob here is the TIFF structure alone, without the `Exif\\0\\0` that some containers put before it. Patching in place
-leaves every other byte where it was, so that maker notes, whose inner offsets nobody documents, stay readable.
+leaves every other byte in place, so that maker notes, whose inner offsets are undocumented, stay readable.
 Tags after "Exif Version 3.0" (CIPA DC-008-2023), tables 3 to 7.
 """
 
@@ -28,7 +28,7 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One IFD entry: its place in the blob, its tag, type and count, and its value where it is one SHORT or LONG."""
+    """One IFD entry: its place in the blob, its tag, type and count, and its value if it is one SHORT or LONG."""
 
     at: int
     tag: int
@@ -63,12 +63,12 @@ class _Blob:
 
 
 def bare(exif: bytes) -> bytes:
-    """The blob without the marker `Exif\\0\\0`, where there is one."""
+    """The blob without the marker `Exif\\0\\0`, if there is one."""
     return exif[6:] if exif[:6] == b"Exif\0\0" else exif
 
 
 def orientation(exif: bytes | None) -> int | None:
-    """The value of IFD0's Orientation, 1 to 8; None where there is none or the blob is broken."""
+    """The value of IFD0's Orientation, 1 to 8; None if there is none or the blob is broken."""
     try:
         blob = _Blob(exif or b"")
         found = [e.value for e in blob.entries(blob.get("I", 4)) if e.tag == ORIENTATION]

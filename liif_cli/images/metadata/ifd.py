@@ -18,7 +18,7 @@ MOST = 2**26
 """A longer value than this is left out: it is pixels of some kind, not metadata."""
 MOST_TAGS = 4096
 SWAPPED = {2: "H", 4: "I", 8: "Q"}
-"""array's type codes by the bytes of a word."""
+"""array's type codes by the number of bytes."""
 
 
 UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -33,7 +33,7 @@ class Directory:
     subs: dict[int, "Directory"] = field(default_factory=dict)
 
     def numbers(self, tag: int) -> list[int]:
-        """The tag's unsigned values; empty where it is absent or of another type."""
+        """The tag's unsigned values; empty if it is absent or of another type."""
         kind, count, data = self.tags.get(tag, (0, 0, b""))
         form = UNSIGNED.get(kind)
         return list(struct.unpack(f"<{count}{form}", data)) if form else []

@@ -30,7 +30,7 @@ _STALE = (
     (MOTION, rb"(?:GCamera|Camera|MiCamera|OpCamera):(?:MotionPhoto|MicroVideo|XMPMeta|Motion)\w*"),
     (CREDENTIALS, rb"dcterms:provenance"),
 )
-"""(what to call it, its names). What goes without a word is said of the file as a whole."""
+"""(what to call it, its names). What is removed without a name of its own is reported for the file as a whole."""
 _DIRECTORY = rb"(?:G?Container):Directory"
 
 _PRIVATE_NAME = (
