@@ -15,6 +15,9 @@ from liif_cli.models.interfaces import Encoder
 from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.schema import PartConfig, Width
 
+BOUND = 8.0  # of features between blocks: a photograph's stay below 1
+TRUSTED = 16.0  # the norm of the last block's features from which they fade; at twice it they are gone
+
 
 @dataclass(frozen=True)
 class GatedConfig(PartConfig):
@@ -77,8 +80,27 @@ class GatedResNet(Encoder):
         first, *others = self.blocks
         if torch.is_autocast_enabled(shallow.device.type):
             shallow = shallow.to(torch.get_autocast_dtype(shallow.device.type))
-        early: Tensor = first(shallow)
+        early: Tensor = self._kept(first(shallow))
         last = early
         for block in others:
-            last = block(last)
-        return torch.cat([shallow, early, last], 1)
+            last = block(self._kept(last))
+        features = torch.cat([shallow, early, last], 1)
+        return features if self.training else trusted(features, last)
+
+    def _kept(self, x: Tensor) -> Tensor:
+        """Features between blocks; once trained, within `BOUND`."""
+        if self.training:
+            return x
+        return x.clamp(-BOUND, BOUND) if torch.is_grad_enabled() else x.clamp_(-BOUND, BOUND)
+
+
+def trusted(features: Tensor, last: Tensor) -> Tensor:
+    """Features (B, C, H, W), faded to 0 where those of the last block are far beyond what training made.
+
+    A product of features grows without bound, and on images that training did not show, such as white noise, a checkerboard or
+    a dithered photograph, it does. Without features the decoder interpolates the pixels.
+    """
+    trust = (2 - last.square().sum(1, keepdim=True).sqrt() / TRUSTED).clamp(0, 1)
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return features * trust
+    return features.mul_(trust) if trust.device.type != "cpu" or bool((trust < 1).any()) else features
