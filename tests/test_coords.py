@@ -65,7 +65,7 @@ def test_a_window_is_the_middle_of_its_region(region: tuple[int, int]) -> None:
         axis = Axis.whole(13, count)
         wanted = max(1, (2 * (last - first) * count + 13) // 26)
         part = axis.window(first, last, wanted)
-        assert len(part) == wanted and 0 <= part.start and part.stop <= count
+        assert len(part) == wanted and part.start >= 0 and part.stop <= count
         begin, end = (Fraction(edge * count, 13) for edge in region)  # in output pixels
         assert abs(part.start - begin) <= 1 and abs(part.stop - end) <= 1
     assert axis.whole(13, 29).window(0, 13, 29) == Axis.whole(13, 29)

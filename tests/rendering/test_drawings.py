@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bench_flat import SIDE, decibels, line_art, palette, text
+from make_line_art import draw, flat
 from PIL import Image
 
 from liif_cli.coords import Grid
@@ -26,6 +27,26 @@ def test_better_than_lanczos(draw, name: str, how: str) -> None:
     case = Case(2.0, Degradation.parse(how).apply(clean.lr, draw.__name__), clean.hr)
     filtered = resample(case.lr, SIDE, SIDE, "lanczos")
     assert decibels(render(load_model(name), case), case) > decibels(filtered, case) + 1
+
+
+@pytest.mark.parametrize("kind", ["line_art.png", "line_art.gif"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_sample_of_line_art_is_better_than_by_lanczos(kind: str, scale: int) -> None:
+    """Thin lines, small text and rims, in full colour and in a palette."""
+    with Image.open(CHELSEA.with_name(kind)) as image:
+        fine = np.asarray(image.convert("RGB"))
+    for filter in ("bicubic", "box"):
+        low = resample(fine, fine.shape[0] // scale, fine.shape[1] // scale, filter).copy()
+        case = Case(float(scale), low, fine)
+        filtered = decibels(resample(low, *fine.shape[:2], "lanczos"), case)
+        assert decibels(render(load_model("light"), case), case) > filtered + (1 if filter == "bicubic" else 0)
+
+
+def test_the_sample_is_what_its_tool_draws() -> None:
+    for name, drawn in (("line_art.png", draw()), ("line_art.gif", flat(draw()))):
+        with Image.open(CHELSEA.with_name(name)) as image:
+            kept = np.asarray(image.convert("RGB")).astype(int)
+        assert np.abs(kept - np.asarray(drawn.convert("RGB"))).mean() < 0.5  # libraries round letters in their own ways
 
 
 @pytest.mark.parametrize("slope", [0.05, 0.3, 0.5])
