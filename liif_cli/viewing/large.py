@@ -2,12 +2,15 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import ceil, floor
+from math import ceil, floor, log2
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from liif_cli.coords import Axis, Grid
 from liif_cli.images import colour
@@ -21,13 +24,17 @@ from liif_cli.rendering.tiles import Tile
 Pixels = NDArray[Any]
 BLOCK = 512  # encodings are made of whole blocks, so that neighbouring requests share them
 MOST = 16  # blocks whose encodings are kept
+MOST_LEVELS = 32  # smaller copies that are looked at
+MARGIN = 8  # pixels that the filter reads beside those of a copy
 
 
 class Windows:
-    """A tiled TIFF of 8-bit RGB, in sRGB. Raises pyvips.Error if a part cannot be decoded."""
+    """A tiled TIFF of 8-bit RGB, in sRGB, and smaller copies of it, if the file is a pyramid. Raises pyvips.Error if a part
+    cannot be decoded."""
 
-    def __init__(self, image: Any) -> None:
+    def __init__(self, image: Any, levels: Sequence[Any] = ()) -> None:
         self._image, self._lock = image, threading.Lock()
+        self._levels = sorted(levels, key=lambda level: int(level.width))
         self._canvases: OrderedDict[tuple[Any, ...], Canvas] = OrderedDict()
 
     @property
@@ -54,7 +61,12 @@ class Windows:
         return pixels
 
     def shrunk(self, grid: Grid) -> Pixels:
-        """The pixels of a grid that shrinks, (h, w, 3) uint8, by libvips, which decodes row by row."""
+        """The pixels of a grid that shrinks, (h, w, 3) uint8: of the smallest copy that has enough of them, otherwise by
+        libvips, which decodes row by row."""
+        for level in self._levels:
+            ratios = _ratio(level.height, grid.rows.size), _ratio(level.width, grid.columns.size)
+            if all(a.extent * ratio >= a.count for a, ratio in zip((grid.rows, grid.columns), ratios, strict=True)):
+                return _reduced(level, grid, ratios)
         (top, bottom), (left, right) = _edges(grid.rows), _edges(grid.columns)
         part = self._image.crop(left, top, right - left, bottom - top)
         out: Pixels = part.thumbnail_image(len(grid.columns), height=len(grid.rows), size="force").numpy()
@@ -74,6 +86,26 @@ class Windows:
                 while len(self._canvases) > MOST:
                     self._canvases.popitem(last=False)
         return canvas.render(shifted(grid, window))[0]
+
+
+def _ratio(small: int, large: int) -> float:
+    """How large a copy is. Programs that halve and drop what is left over still mean halves."""
+    ratio = 2.0 ** round(log2(small / large))
+    return ratio if floor(large * ratio) <= small <= ceil(large * ratio) else small / large
+
+
+def _reduced(level: Any, grid: Grid, ratios: tuple[float, float]) -> Pixels:
+    """The pixels of a grid over a copy that is `ratios` (of height and width) as large as the image."""
+    (top, bottom), (left, right) = (
+        [ratio * (axis.offset + edge * axis.extent / axis.count) for edge in (axis.start, axis.stop)]
+        for axis, ratio in zip((grid.rows, grid.columns), ratios, strict=True)
+    )
+    first, last = max(0, floor(top) - MARGIN), min(level.height, ceil(bottom) + MARGIN)
+    begin, end = max(0, floor(left) - MARGIN), min(level.width, ceil(right) + MARGIN)
+    part = level.crop(begin, first, end - begin, last - first).numpy()
+    part = Image.fromarray(np.pad(part, ((0, 1), (0, 1), (0, 0)), "edge"))  # for what halving has dropped
+    box = (left - begin, top - first, min(end + 1, right) - begin, min(last + 1, bottom) - first)
+    return np.asarray(part.resize((len(grid.columns), len(grid.rows)), Image.Resampling.BICUBIC, box))
 
 
 def shifted(grid: Grid, window: Tile) -> Grid:
@@ -104,10 +136,35 @@ def windows(path: Path, header: Header) -> Windows | None:
     if header.format != "tiff" or header.channels != 3 or header.bits != 8:
         return None
     image = Source(path).vips("tiffload", access="random")
-    plain = image.format == "uchar" and image.bands == 3 and image.interpretation == "srgb"
     turned = image.get_typeof("orientation") and image.get("orientation") > 1
-    if not plain or turned or not image.get_typeof("tile-width"):
+    if not _is_plain(image) or turned or not image.get_typeof("tile-width"):
         return None
-    if image.get_typeof("icc-profile-data"):
-        image, _ = colour.to_srgb(image, bytes(image.get("icc-profile-data")))
-    return Windows(image)
+    return Windows(_in_srgb(image), [_in_srgb(level) for level in _levels(path, image)])
+
+
+def _is_plain(image: Any) -> bool:
+    return bool(image.format == "uchar" and image.bands == 3 and image.interpretation == "srgb")
+
+
+def _in_srgb(image: Any) -> Any:
+    if not image.get_typeof("icc-profile-data"):
+        return image
+    return colour.to_srgb(image, bytes(image.get("icc-profile-data")))[0]
+
+
+def _levels(path: Path, image: Any) -> Iterator[Any]:
+    """The smaller copies in the file: in subfiles, or as further pages, each smaller than the one before."""
+    counts = {"subifd": "n-subifds", "page": "n-pages"}
+    places = [
+        {name: index}
+        for name, count in counts.items()
+        if image.get_typeof(count)
+        for index in range(0 if name == "subifd" else 1, min(image.get(count), MOST_LEVELS))
+    ]
+    width = image.width
+    for place in places:
+        level = Source(path).vips("tiffload", access="random", **place)
+        alike = abs(level.height * image.width - image.height * level.width) <= 2 * image.width
+        if _is_plain(level) and alike and level.width <= 0.75 * width and level.get_typeof("tile-width"):
+            width = level.width
+            yield level

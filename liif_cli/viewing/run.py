@@ -13,6 +13,7 @@ import uvicorn
 from liif_cli.errors import UsageError
 from liif_cli.machine.memory import available
 from liif_cli.viewing.collection import Collection
+from liif_cli.viewing.connections import settings
 from liif_cli.viewing.iiif import Limits
 from liif_cli.viewing.images import Images, Look, Models
 from liif_cli.viewing.server import Service, application
@@ -81,16 +82,13 @@ def serve(service: Service, address: Address, ready: Callable[[str], None]) -> N
     names = frozenset({"localhost", address.host.lower(), *(name.lower() for name in address.names)})
     config = uvicorn.Config(
         application(service, names, address.local),
-        http="h11",
-        ws="none",
         log_level="critical",
         access_log=False,
         lifespan="off",
         server_header=False,
         limit_concurrency=CONNECTIONS,
-        timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
-        h11_max_incomplete_event_size=16384,
+        **settings(),
     )
     warming = threading.Thread(target=_warm, args=(service,))
     warming.start()

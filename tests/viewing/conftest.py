@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="the server is an extra: pip ins
 
 from liif_cli.viewing import run  # noqa: E402
 from liif_cli.viewing.collection import Folder  # noqa: E402
+from liif_cli.viewing.connections import settings  # noqa: E402
 from liif_cli.viewing.iiif import Limits  # noqa: E402
 from liif_cli.viewing.images import Models  # noqa: E402
 from liif_cli.viewing.server import Service, application  # noqa: E402
@@ -37,6 +39,7 @@ class Served:
     service: Service
     folder: Path
     port: int
+    server: Any = None
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """One request, its path as it is."""
@@ -75,14 +78,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, tiny_file: Path) -> Iterato
     folder = make_folder(tmp_path_factory.mktemp("served"))
     service = run.service_for(Folder(folder), Models([str(tiny_file)], "cpu"), Limits(2000, 400_000), 2**27)
     listener = run.Address().listen()
-    server = uvicorn.Server(
-        uvicorn.Config(application(service), log_level="critical", http="h11", ws="none", lifespan="off")
-    )
+    server = uvicorn.Server(uvicorn.Config(application(service), log_level="critical", lifespan="off", **settings()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield Served(service, folder, listener.getsockname()[1])
+    yield Served(service, folder, listener.getsockname()[1], server)
     server.should_exit = True
     thread.join(10)
     service.workshop.close()
