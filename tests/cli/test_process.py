@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,10 +27,18 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
+PIPES: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+
 def start(*arguments: Any, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    """In a new interpreter."""
     command = [sys.executable, "-m", "liif_cli", *map(str, arguments)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=env or environment(), **(pipes | options))
+    return subprocess.Popen(command, env=env or environment(), **(PIPES | options))
+
+
+def fork(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+    """In a process that has loaded PyTorch already."""
+    return forked.start(*arguments, **(PIPES | options))
 
 
 def python(code: str) -> str:
@@ -76,14 +85,14 @@ def test_completion_of_models_loads_no_torch() -> None:
 def test_a_picture_goes_through_pipes(tiny_file: Path) -> None:
     data = Path("a.png").read_bytes()
     arguments = ["upscale", "-", "-s", 2, "-o", "-", "--format", "jpeg", "-m", tiny_file]
-    with start(*arguments, stdin=subprocess.PIPE) as process:
+    with fork(*arguments, stdin=subprocess.PIPE) as process:
         out, err = process.communicate(data)
     assert (process.returncode, err) == (0, b"")
     Path("out.bin").write_bytes(out)
     with Image.open("out.bin") as image:
         assert (image.size, image.format) == ((24, 16), "JPEG")
-    with start(*arguments, stdin=subprocess.PIPE) as process:
-        out, err = process.communicate(b"no picture")
+    with fork(*arguments, stdin=subprocess.PIPE) as process:
+        out, err = process.communicate(b"no image")
     assert (process.returncode, out) == (3, b"") and err.startswith(b"Error: ")
 
 
@@ -108,7 +117,7 @@ def test_signals_leave_whole_files_a_summary_and_130(tiny_file: Path, number: in
     for index in range(40):
         Image.fromarray(np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)).save(f"p{index:02}.png")
     before = {path.name for path in Path().iterdir()}
-    with start("upscale", "p*.png", "-s", 8, "-m", tiny_file) as process:
+    with fork("upscale", "p*.png", "-s", 8, "-m", tiny_file) as process:
         assert process.stdout is not None and process.stdout.readline()
         process.send_signal(number)
         out, err = process.communicate(timeout=60)

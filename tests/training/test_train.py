@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -448,14 +450,10 @@ def test_data_on_the_device_trains_alike_and_resumes_exactly(config, tmp_path, m
 # Processes
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "liif_cli", "train", *map(str, arguments)]
-
-
-def environment():
-    """Of a process of its own; one that dies of a signal says where it was."""
-    more = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONFAULTHANDLER": "1"}
-    return os.environ | more
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def wait_for(path, iteration, process):
@@ -479,7 +477,7 @@ def recipe(config, path, **changes):
 def test_a_killed_run_resumes_from_its_last_checkpoint(config, tmp_path):
     """SIGKILL while checkpoints are written all the time; then to the end, against a run that nobody killed."""
     run, changed = recipe(config, tmp_path / "killed", iterations=400, checkpoint_minutes=0.0)
-    process = subprocess.Popen(command("--resume", run.folder), env=environment(), stderr=subprocess.PIPE)
+    process = forked.start("train", "--resume", run.folder, stderr=subprocess.PIPE)
     wait_for(run.folder, 30, process)
     process.kill()
     process.communicate()
@@ -498,7 +496,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(config, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_says_how_to_go_on(config, tmp_path, number):
     run, _ = recipe(config, tmp_path / "run", iterations=10**6, checkpoint_minutes=0.0)
-    process = subprocess.Popen(command("--resume", run.folder), env=environment(), stderr=subprocess.PIPE, text=True)
+    process = forked.start("train", "--resume", run.folder, stderr=subprocess.PIPE, text=True)
     wait_for(run.folder, 10, process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -509,27 +507,22 @@ def test_an_interrupted_command_says_how_to_go_on(config, tmp_path, number):
 
 
 def test_two_processes_give_what_one_gives(config, tmp_path):
-    """torchrun with two processes over gloo: the same data, one log, one checkpoint, the same weights to rounding."""
+    """Two processes over gloo as torchrun starts them: the same data, one log, one checkpoint, the same weights to rounding."""
     config = replace(config, iterations=10)
     alone, _ = recipe(config, tmp_path / "alone")
     train(alone, config)
     run, _ = recipe(config, tmp_path / "two")
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "liif_cli",
-        "train",
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [
+        forked.start(
+            "train", "--resume", run.folder, env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank}, **pipes
+        )
+        for rank in "01"
     ]
-    done = subprocess.run(
-        [*torchrun, "--resume", str(run.folder)], env=environment(), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(run.folder / "tiny.safetensors")  # one of the two prints
+    said = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert [out.strip() for out, _ in said] == [str(run.folder / "tiny.safetensors"), ""]  # one of the two prints
     events = [e["event"] for e in run.entries()]
     assert events.count("start") == events.count("end") == events.count("checkpoint") == 1
     assert run.entries()[0]["processes"] == 2

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -279,9 +280,8 @@ def test_2000_hostile_addresses_get_nothing_from_outside(served: Any, monkeypatc
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 @pytest.mark.weights
 def test_the_command_says_its_address_first_and_ends_on_ctrl_c(served: Any, tiny_file: Path) -> None:
-    call = [sys.executable, "-m", "liif_cli", "serve", str(served.folder), "-m", str(tiny_file), "--port", "0"]
-    environment = os.environ | {"LIIF_NO_CONFIG": "1"}
-    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": os.environ | {"LIIF_NO_CONFIG": "1"}}
+    process = forked.start("serve", served.folder, "-m", tiny_file, "--port", 0, text=True, **options)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
