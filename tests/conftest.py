@@ -46,7 +46,8 @@ def formula(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 def golden_model(config: ModelConfig) -> SRModel:
     """A model whose parameters are the formula of their names."""
-    names = SRModel(config).export()
+    with torch.device("meta"):
+        names = SRModel(config).export()
     return SRModel.from_tensors(config, {name: formula(name, tuple(t.shape)) for name, t in names.items()}).eval()
 
 

@@ -34,11 +34,14 @@ MEAN_SHIFT = [f"encoder.{part}_mean.{what}" for part in ("sub", "add") for what 
 
 def formula_tensors(config: ModelConfig) -> Tensors:
     """Parameters by the authors' names."""
-    return {name: formula(name, tuple(tensor.shape)) for name, tensor in SRModel(config).export().items()}
+    with torch.device("meta"):
+        names = SRModel(config).export()
+    return {name: formula(name, tuple(tensor.shape)) for name, tensor in names.items()}
 
 
 def authors(config: ModelConfig, **changed: Any) -> dict[str, Any]:
-    """What the authors' `train_liif.py` saves: spec and tensors, Adam's state after a step, the epoch."""
+    """What the authors' `train_liif.py` saves: spec and tensors, Adam's state after a step, the epoch. RDN, which is large, goes
+    without Adam's state."""
     encoder, decoder = config.encoder, config.decoder
     if encoder.name == "edsr":
         args: dict[str, Any] = {"n_resblocks": encoder.blocks, "n_feats": encoder.features, "no_upsampling": True}
@@ -54,7 +57,8 @@ def authors(config: ModelConfig, **changed: Any) -> dict[str, Any]:
     if encoder.name == "edsr":
         tensors |= {name: torch.eye(3).view(3, 3, 1, 1) if "weight" in name else torch.ones(3) for name in MEAN_SHIFT}
     model = {"name": "liif", "args": spec | changed.pop("args", {}), "sd": tensors} | changed
-    return {"model": model, "optimizer": {"name": "adam", "args": {"lr": 1e-4}, "sd": adam(tensors)}, "epoch": 1000}
+    state = adam(tensors) if encoder.name == "edsr" else {}
+    return {"model": model, "optimizer": {"name": "adam", "args": {"lr": 1e-4}, "sd": state}, "epoch": 1000}
 
 
 def adam(tensors: Tensors) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def test_all_of_the_authors_outputs(name: str, shared: Path) -> None:
 @pytest.mark.parametrize("name", [*MODELS, *OTHERS])
 def test_parameters_have_the_authors_names_and_number(name: str, shared: Path) -> None:
     reference = json.loads((shared / "golden" / "reference_models.json").read_text())[name]
-    own = golden_model(PRESETS[name]).export()
+    with torch.device("meta"):  # names and sizes need no values
+        own = SRModel(PRESETS[name]).export()
     assert list(own) == reference["parameter_names"]
     assert sum(t.numel() for t in own.values()) == reference["params"]
 

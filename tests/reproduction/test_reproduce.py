@@ -31,7 +31,8 @@ def photos(desk: Path) -> Path:
 
 
 def test_table_3_from_end_to_end(liif: Run, photos: Path) -> None:
-    up = ("reproduce", "table3", "--data", photos, "--dataset", photos, "--budget", 0.000002, "-s", "2,4", *SMALL)
+    one = photos / "0.png"
+    up = ("reproduce", "table3", "--data", photos, "--dataset", one, "--budget", 0.000002, "-s", "2,4", *SMALL)
     ran = liif(*up, "-o", "t3")
     assert ran.code == 0, ran.err
     assert [line for line in ran.out if line.startswith("| LIIF")] and Path("t3/table3.md").read_text().rstrip() in (
@@ -52,7 +53,7 @@ def test_table_3_from_end_to_end(liif: Run, photos: Path) -> None:
     assert other.code == 2 and "t3 holds another reproduction" in other.err[0]
     # With given checkpoints it only scores.
     given = [f"--model={name}=t3/runs/{name}/{name}.safetensors" for name in ("edsr-baseline-liif-c",)]
-    only = liif("reproduce", "table3", *given, "--dataset", photos, "-s", "2,4", "-o", "given")
+    only = liif("reproduce", "table3", *given, "--dataset", one, "-s", "2,4", "-o", "given")
     assert only.code == 0 and not Path("given/runs").exists()
     line = next(line for line in ran.out if line.startswith("| LIIF (-c)"))
     assert line in only.out and not any(line.startswith("| LIIF (-u)") for line in only.out)
@@ -108,7 +109,7 @@ def test_hours_are_shared_equally(liif: Run, photos: Path) -> None:
         "--data",
         photos,
         "--dataset",
-        photos,
+        photos / "0.png",
         "--hours",
         0.0003,
         "-s",

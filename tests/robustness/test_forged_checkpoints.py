@@ -159,8 +159,8 @@ def in_archive(body: bytes, how: int = zipfile.ZIP_STORED) -> bytes:
 
 LAUGHS = b"\x80\x02}N" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"K\0s."
 """A dictionary whose key is a tuple of a tuple twice, 60 times over: its hash takes 2^60 steps."""
-DEEP = b"\x80\x02}N" + b"\x85" * 1_000_000 + b"K\0s."
-"""A key in a million tuples, which a hash goes down by recursion in C."""
+DEEP = b"\x80\x02}N" + b"\x85" * 200_000 + b"K\0s."
+"""A key in 200,000 tuples, which a hash goes down by recursion in C: more than a stack of 8 MiB holds."""
 ITSELF = b"\x80\x02]q\0h\0a."
 SHARED = b"\x80\x02}X\x05\0\0\0model" + b"N" + b"".join(b"q%c]h%cah%ca" % (i, i, i) for i in range(60)) + b"s."
 """A value, not a key, that a message would write out."""
