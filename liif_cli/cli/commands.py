@@ -15,6 +15,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
         "Model": ("model", "restore", "cell", "self_ensemble"),
         "File format": ("format", "quality", "lossless", "strip", "background", "to_srgb"),
         "Device and memory": ("device", "precision", "memory", "max_pixels", "tile", "chunk"),
+        "Cluster": ("ray", "actors", "gpus_per_actor"),
     },
     "compare": {
         "Size": ("scale", "size", "region"),

@@ -16,6 +16,12 @@ from liif_cli.cli.streams import result
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ADDRESS", help="Describe a Ray cluster too: nodes, memory, versions, actors that fit."
+        ),
+    ] = None,
 ) -> None:
     """Print the facts for a bug report, and why a GPU is or isn't used.
 
@@ -26,8 +32,14 @@ def doctor(
       liif doctor
 
       liif doctor --json
+
+      liif doctor --ray auto
     """
     found = examine()
+    if ray is not None:
+        from liif_cli.upscaling.fleet import examine as examine_cluster
+
+        found |= examine_cluster(ray)
     if as_json:
         result(json.dumps(found))
         return

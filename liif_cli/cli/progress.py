@@ -125,6 +125,14 @@ class Display:
             if self._files is not None:
                 bar.update(self._files, completed=self._behind + place)
 
+    def counted(self, pixels: int) -> None:
+        """Count an image that another machine rendered."""
+        if self._bar is None or self._files is None:
+            return
+        self._behind += pixels
+        self._guess_total(pixels)
+        self._bar.update(self._files, completed=self._behind)
+
     def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
         """Print the result with its notes and, if verbose, how it was made."""
         self.written += 1

@@ -204,6 +204,21 @@ def upscale(
             help="Record every output in a table, .jsonl or .parquet. If it exists, make only what is missing or changed.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ADDRESS",
+            help="Work on a Ray cluster: auto takes a running one, otherwise this machine.",
+            autocompletion=words("auto", "local"),
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Actors on the cluster, a model each. Default: as many as fit."),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="GPUs of each actor. Default: 1 if the cluster has any.")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
     ] = False,
@@ -230,6 +245,8 @@ def upscale(
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.models.store import find
     from liif_cli.rendering.sizes import Cell, Region
+    from liif_cli.upscaling.fleet import Fleet
+    from liif_cli.upscaling.fleet import run as run_fleet
     from liif_cli.upscaling.inputs import expand, is_many, without_outputs
     from liif_cli.upscaling.jobs import resolve
     from liif_cli.upscaling.options import Options
@@ -276,6 +293,10 @@ def upscale(
     naming = Naming.parse(output, many, form, lambda: found().name)
     sources, unknown = expand(images, recursive, naming.folder)
     sources, earlier = (sources, []) if every else without_outputs(sources)
+    if ray is not None and (naming.kind == "stream" or any(source.path is None for source in sources)):
+        raise UsageError(
+            "a cluster reads no standard input and writes no standard output", hint="name files or objects"
+        )
     stream = binary_output() if naming.kind == "stream" else None
     table = manifest_of(manifest, options, targets, found) if manifest else None
     work = resolve(
@@ -286,6 +307,7 @@ def upscale(
         stream=stream,
         skip_existing=skip_existing,
         manifest=table,
+        defer=ray is not None and not dry_run,
         failures=unknown,
     )
     if earlier:
@@ -297,7 +319,10 @@ def upscale(
     if scale and work.tasks:
         check_scales(found(), scale)
     display = Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None, manifest=table)
-    return run(work, found, options, display)
+    if ray is not None:
+        fleet = Fleet(ray, actors, gpus_per_actor)
+        return run(work, display, lambda: run_fleet(work, targets, found(), options, fleet, display))
+    return run(work, display, lambda: batch(work, found, options, display))
 
 
 def say_unless(quiet: bool, *sentences: str) -> None:
@@ -329,7 +354,7 @@ def idle(context: typer.Context, images: list[str]) -> list[str]:
     """A sentence for each typed option that has no effect in this call."""
     from liif_cli.upscaling.inputs import is_many
 
-    found = without_effect(context, {"fit": "size"})
+    found = without_effect(context, {"fit": "size", "actors": "ray", "gpus_per_actor": "ray"})
     if is_typed(context, "gravity") and context.params.get("fit") != "crop":
         found.append("--gravity has no effect without --fit crop")
     if is_typed(context, "recursive") and not any(is_many(each) for each in images):
@@ -459,29 +484,34 @@ def manifest_of(
     return Manifest(Path(file), settings(options, targets, found()), found())
 
 
-def run(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", display: Display) -> int:
-    """Process all tasks and return the exit code. If there is only one image, its error is raised."""
+def run(work: "Work", display: Display, do: "Callable[[], None]") -> int:
+    """Process all tasks, by `do`, and return the exit code. If there is only one image, its error is raised."""
     with display:
         for name, error in work.failures:
             display.reject(name, error)
         if work.tasks:
-            from liif_cli.upscaling.batch import Batch
-            from liif_cli.upscaling.calibration import learn
-            from liif_cli.upscaling.jobs import Task
-            from liif_cli.upscaling.upscaler import Upscaler
-
-            upscaler = Upscaler(found(), options)
-            known = [task for task in work.tasks if isinstance(task, Task)]
-            near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
-            if display.watched and near and (seconds := expectations(known, upscaler)):
-                display.expect(seconds)
-            batch = Batch(upscaler, display, make_folders=work.make_folders)
-            batch.run(work.tasks)
-            if near and len(depths := {output_bits(task) for task in known}) == 1:
-                learn(upscaler, depths.pop(), batch.measured)
+            do()
     if work.lone and display.errors:
         raise display.errors[0]
     return ExitCode.SOME_FAILED if display.errors else ExitCode.OK
+
+
+def batch(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", display: Display) -> None:
+    """Process all tasks on this machine."""
+    from liif_cli.upscaling.batch import Batch
+    from liif_cli.upscaling.calibration import learn
+    from liif_cli.upscaling.jobs import Task
+    from liif_cli.upscaling.upscaler import Upscaler
+
+    upscaler = Upscaler(found(), options)
+    known = [task for task in work.tasks if isinstance(task, Task)]
+    near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
+    if display.watched and near and (seconds := expectations(known, upscaler)):
+        display.expect(seconds)
+    doing = Batch(upscaler, display, make_folders=work.make_folders)
+    doing.run(work.tasks)
+    if near and len(depths := {output_bits(task) for task in known}) == 1:
+        learn(upscaler, depths.pop(), doing.measured)
 
 
 def describe(plan: "Estimate") -> str:
