@@ -172,7 +172,8 @@ class TestCluster:
         victims = [process for process in workers() if process.pid]
         assert victims, "no actor was found"
         victims[0].kill()
-        out, err = run.communicate(timeout=250)
+        out = run.stdout.read()  # not `communicate`, which would lose what is buffered
+        _, err = run.communicate(timeout=60)
         assert run.returncode == 0, err
         rows = [json.loads(line) for line in [first, *out.splitlines()]]
         assert len({row["output"] for row in rows}) == len(rows) == 500

@@ -1,0 +1,133 @@
+"""Images on a Ray cluster of this machine beside the plain batch: images per second, CPU seconds per image, memory over time.
+
+    python tests/benchmarks/bench_fleet.py --images 100 --side 256 --actors 1 2
+    python tests/benchmarks/bench_fleet.py --images 2000 --side 24 --actors 2 --memory   # flat?
+
+Each way is a process of its own, and every way makes the same outputs of the same images. CPU seconds are those of all
+processes that the run started, Ray's own included, so they hold on a machine that is busy with other things; images per second
+do not. Needs the extra `ray`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from liif_cli.images.write import write
+
+
+def main() -> None:
+    """Measure what is asked for and print a line for each way."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--actors", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--scale", default="2")
+    parser.add_argument("--memory", action="store_true", help="print the memory of the largest process over time, too")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--skip-plain", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        make_images(Path(folder), arguments.images, arguments.side)
+        ways: list[int | None] = [*([] if arguments.skip_plain else [None]), *arguments.actors]
+        for number in range(arguments.rounds):
+            for actors in ways:
+                found = measured(Path(folder), actors, arguments.scale, f"{number}-{actors}")
+                print(json.dumps(found if arguments.memory else {k: v for k, v in found.items() if k != "memory_mib"}))
+                sys.stdout.flush()
+
+
+def make_images(folder: Path, count: int, side: int) -> None:
+    """Smooth images with noise, as photographs are neither flat nor all noise."""
+    (folder / "in").mkdir()
+    rows = np.linspace(0, 6, side)
+    for index in range(count):
+        generator = np.random.default_rng(index)
+        waves = np.sin(
+            rows[:, None, None] * generator.uniform(1, 5, 3) + rows[None, :, None] * generator.uniform(1, 5, 3)
+        )
+        pixels = 127 + 90 * waves + generator.normal(0, 6, (side, side, 3))
+        write(folder / "in" / f"{index:05}.png", pixels.clip(0, 255).astype(np.uint8))
+
+
+def measured(folder: Path, actors: int | None, scale: str, name: str) -> dict[str, Any]:
+    """One run: of the plain batch, or of so many actors. seconds and cpu are without the start, up to the first output."""
+    command = [sys.executable, "-m", "liif_cli", "upscale", "in", "-s", scale, "-o", name, "-q"]
+    command += ["--ray", "local", "--actors", str(actors)] if actors else []
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    watch = Watch(process.pid)
+    assert process.stdout is not None
+    lines, first, cpu_first = 0, 0.0, 0.0
+    for _ in process.stdout:
+        lines += 1
+        watch.made = lines
+        if lines == 1:
+            first, cpu_first = time.perf_counter() - started, watch.cpu()
+    whole, cpu = time.perf_counter() - started, watch.cpu()
+    if process.wait():
+        raise SystemExit(f"{command} failed with {process.returncode}")
+    watch.over.set()
+    return {
+        "way": f"{actors} actors" if actors else "plain batch",
+        "images": lines,
+        "seconds": round(whole, 1),
+        "start_seconds": round(first, 1),
+        "images_per_second": round((lines - 1) / max(1e-9, whole - first), 2),
+        "cpu_seconds": round(cpu, 1),
+        "cpu_start_seconds": round(cpu_first, 1),
+        "cpu_seconds_per_image": round((cpu - cpu_first) / max(1, lines - 1), 4),
+        "memory_mib": watch.memory,
+    }
+
+
+class Watch(threading.Thread):
+    """The CPU time of a process and all that it started, those that have ended included; and its memory, by images made."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.root, self.over, self.made = psutil.Process(pid), threading.Event(), 0
+        self.seen: dict[tuple[int, float], float] = {}
+        self.memory: list[tuple[int, int]] = []
+        self.start()
+
+    def run(self) -> None:
+        """Look every half second."""
+        while not self.over.wait(0.5):
+            largest = self.look()
+            self.memory.append((self.made, largest >> 20))
+
+    def look(self) -> int:
+        """Take note of every process; the memory of the largest, in bytes."""
+        largest = 0
+        try:
+            processes = [self.root, *self.root.children(recursive=True)]
+        except psutil.Error:
+            return 0
+        for each in processes:
+            try:
+                times = each.cpu_times()
+                self.seen[each.pid, each.create_time()] = times.user + times.system
+                largest = max(largest, each.memory_info().rss)
+            except psutil.Error:
+                continue
+        return largest
+
+    def cpu(self) -> float:
+        """CPU seconds of all of them so far."""
+        self.look()
+        return sum(self.seen.values())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    main()
