@@ -5,6 +5,7 @@ machine uses, and what became of each output returns as a row. Loads neither Ray
 """
 
 import importlib.metadata
+import io
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,7 +161,8 @@ def connected(address: str) -> Iterator[Any]:
                 _connect(ray, address, quiet)
             yield ray
         finally:
-            ray.shutdown()
+            with redirect_stdout(io.StringIO()):  # it prints what its nodes have said and nobody has heard
+                ray.shutdown()
 
 
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
