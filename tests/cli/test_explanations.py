@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,16 @@ COMMAND = re.compile(r"\bliif [a-z]+ ")
 LIBRARY = [file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "cli"]
 
 
+@cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """The syntax tree of a module, flat."""
+    return list(ast.walk(ast.parse(file.read_text("utf-8"))))
+
+
 def spoken(file: Path) -> Iterator[str]:
     """What a module says: its string literals that are no docstrings, a formatted one as a whole."""
-    tree = ast.parse(file.read_text("utf-8"))
-    left_out = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    left_out = {id(node.value) for node in nodes_of(file) if isinstance(node, ast.Expr)}
+    for node in nodes_of(file):
         if isinstance(node, ast.JoinedStr):
             parts = [part for part in node.values if isinstance(part, ast.Constant)]
             left_out |= {id(part) for part in parts}
@@ -36,8 +42,7 @@ def spoken(file: Path) -> Iterator[str]:
 
 def keywords(name: str) -> set[str]:
     """The literals that the library passes as the keyword `name` (or, of remedies, to `Note.on`)."""
-    nodes = [node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8")))]
-    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    calls = [node for file in PACKAGE.rglob("*.py") for node in nodes_of(file) if isinstance(node, ast.Call)]
     given = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == name]
     if name == "remedy":
         given += [call.args[1] for call in calls if ast.unparse(call.func) == "Note.on"]

@@ -40,8 +40,7 @@ def formula_tensors(config: ModelConfig) -> Tensors:
 
 
 def authors(config: ModelConfig, **changed: Any) -> dict[str, Any]:
-    """What the authors' `train_liif.py` saves: spec and tensors, Adam's state after a step, the epoch. RDN, which is large, goes
-    without Adam's state."""
+    """What the authors' `train_liif.py` saves: spec and tensors, Adam's state after a step (not for large RDN), the epoch."""
     encoder, decoder = config.encoder, config.decoder
     if encoder.name == "edsr":
         args: dict[str, Any] = {"n_resblocks": encoder.blocks, "n_feats": encoder.features, "no_upsampling": True}

@@ -93,13 +93,13 @@ def test_figures(liif: Run, photos: Path, name: str, panels: str, monkeypatch: p
     from liif_cli.training import siren
 
     monkeypatch.setattr(siren, "fit", lambda pixels, fit=siren.fit: fit(pixels, iterations=2, width=8))
-    Image.open(photos / "0.png").resize((6, 5)).save("in.png")
+    Image.open(photos / "0.png").resize((4, 3)).save("in.png")
     up = ("reproduce", name, "--data", photos, "--budget", 0.000001, *SMALL, "-o", "out")
     assert liif(*up).code == 2
     ran = liif(*up, "--image", "in.png")
     assert ran.code == 0 and panels in "\n".join(ran.out), ran.err
     with Image.open(f"out/{name}.png") as sheet:
-        assert sheet.height > 150 and sheet.width >= 4 * 180
+        assert sheet.height > 90 and sheet.width >= 4 * 120
 
 
 def test_hours_are_shared_equally(liif: Run, photos: Path) -> None:
