@@ -1,10 +1,18 @@
 """docs/architecture.md is the map of the package: every file is on it, and the walks name what is there."""
 
 import ast
+import inspect
 import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -53,9 +61,50 @@ def test_the_walks_name_what_is_there(file: str, names: str) -> None:
     assert {name.strip() for name in names.split(",") if name} <= defined
 
 
+EACH = WALKS.partition("\n## ")[0].split("\n### ")[1:]
+ONLY_FOR_DOWNLOADS = {"models/hub.py", "evaluation/unpack.py"}
+
+
 def test_there_are_three_walks_and_each_goes_through_its_rooms() -> None:
-    walks = WALKS.partition("\n## ")[0].split("\n### ")[1:]
-    assert [walk.split(":")[0] for walk in walks] == ["An upscale", "A training step", "An evaluation"]
-    for walk, room in zip(walks, ("upscaling", "training", "evaluation"), strict=True):
-        rooms = {file.partition("/")[0] for file in re.findall(r"`([\w/]+\.py)", walk)}
-        assert {"cli", room, "models"} <= rooms
+    assert [walk.split(":")[0] for walk in EACH] == ["An upscale", "A training step", "An evaluation"]
+    for walk, room in zip(EACH, ("upscaling", "training", "evaluation"), strict=True):
+        assert {"cli", room, "models"} <= {file.partition("/")[0] for file in files_of(walk)}
+
+
+def files_of(walk: str) -> set[str]:
+    return set(re.findall(r"`([\w/]+\.py)", walk))
+
+
+@contextmanager
+def run_through() -> Iterator[set[str]]:
+    """The files of the package in which functions are called, in any thread that begins meanwhile."""
+    found: set[str] = set()
+    package = f"{ROOT / 'liif_cli'}/"
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(package):
+            found.add(code.co_filename.removeprefix(package))
+
+    sys.setprofile(called), threading.setprofile(called)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None), threading.setprofile(None)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("walk", "command"),
+    [
+        (EACH[0], "upscale in.png --scale 7.5 -o out.png"),
+        (EACH[1], "train --data . --out run --iterations 1 --batch 1 --patch 12 --scale 2"),
+        (EACH[2], "eval --dataset in.png --scale 2 --baseline bicubic"),
+    ],
+    ids=["upscale", "train", "eval"],
+)
+def test_the_commands_go_through_every_file_of_their_walk(liif: Callable[..., Any], walk: str, command: str) -> None:
+    Image.radial_gradient("L").resize((40, 40)).convert("RGB").save("in.png")
+    with run_through() as found:
+        assert liif(*command.split()).code == 0
+    assert files_of(walk) - found <= ONLY_FOR_DOWNLOADS
