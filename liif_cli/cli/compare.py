@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.cli.explanations import noted
-from liif_cli.cli.options import DEFAULT_MODEL, models, one_of, one_side, parse_target, words
+from liif_cli.cli.options import (
+    DEFAULT_MODEL,
+    DeviceOption,
+    OneJsonOption,
+    RegionOption,
+    SelfEnsembleOption,
+    models,
+    one_of,
+    one_side,
+    parse_target,
+)
 from liif_cli.cli.progress import pixel_bar
 from liif_cli.cli.streams import result, say
 from liif_cli.errors import UsageError
@@ -63,9 +73,7 @@ def compare(
             help="Degrade the images first, to show the effect: jpeg:Q, webp:Q, avif:Q, noise:S, blur:S, joined by +.",
         ),
     ] = "clean",
-    region: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
-    ] = None,
+    region: RegionOption = None,
     columns: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Panels per row. Default: all panels of an image.")
     ] = None,
@@ -75,19 +83,12 @@ def compare(
             metavar="CELL,...", help="Cell sizes passed to the decoder, one panel for each: raw, clip, or 1/k."
         ),
     ] = "raw",
-    self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average four rotations.")] = False,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            autocompletion=words("auto", "cpu", "cuda", "mps"),
-        ),
-    ] = "auto",
+    self_ensemble: SelfEnsembleOption = False,
+    device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(metavar="PRECISION", help="auto, fp32, bf16 or fp16.")] = "auto",
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse a sheet with more pixels.")] = 2**28,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing sheet.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
     """Compare the input, bicubic, Lanczos and models side by side.

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from liif_cli.cli.options import DEFAULT_MODEL, one_of, without_effect
+from liif_cli.cli.options import (
+    DEFAULT_MODEL,
+    CellOption,
+    DeviceOption,
+    OneJsonOption,
+    SelfEnsembleOption,
+    one_of,
+    without_effect,
+)
 from liif_cli.cli.progress import images_bar
 from liif_cli.cli.streams import say
 from liif_cli.errors import UsageError
@@ -68,25 +76,17 @@ def eval_(
             metavar="DIR", help="Folder of the sets: DIR/Set14/HR/*.png. Default: downloaded from the Hub once."
         ),
     ] = None,
-    cell: Annotated[
-        str,
-        typer.Option(
-            metavar="CELL",
-            help="Cell size passed to the decoder: raw, clip (at least that of x4), or 1/k of an input pixel.",
-        ),
-    ] = "raw",
-    self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average four rotations: better, and four times slower.")
-    ] = False,
+    cell: CellOption = "raw",
+    self_ensemble: SelfEnsembleOption = False,
     precision: Annotated[
         str, typer.Option(metavar="PRECISION", help="fp32 (for comparable scores), auto, bf16 or fp16.")
     ] = "fp32",
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     baseline: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help="Baselines: bicubic, lanczos, x4-lanczos, or none.")
     ] = "bicubic,x4-lanczos",
     per_image: Annotated[bool, typer.Option("--per-image", help="Include the scores of every image.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
     save_images: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from liif_cli.cli.options import one_side, parse_target, words
+from liif_cli.cli.options import DeviceOption, OneJsonOption, one_side, parse_target
 from liif_cli.cli.progress import fit_bar
 from liif_cli.cli.streams import result, say
 
@@ -28,17 +28,10 @@ def fit(
         typer.Option(metavar="DB", help="Stop at this PSNR over the image's own pixels, or when it no longer rises."),
     ] = 45.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed for the initial weights.")] = 0,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            autocompletion=words("auto", "cpu", "cuda", "mps"),
-        ),
-    ] = "auto",
+    device: DeviceOption = "auto",
     max_pixels: Annotated[int, typer.Option(metavar="N", help="Refuse an output with more pixels.")] = 2**31,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneJsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
 ) -> None:
     """Fit one sinusoidal network to one image and render it at any size: the 1-SIREN of the LIIF paper.

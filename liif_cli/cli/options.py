@@ -1,7 +1,7 @@
 """What the commands' options share: parsing of values, exclusions and shell completion."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -109,3 +109,33 @@ def needs_view() -> None:
 
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise UsageError("cannot serve: Starlette and uvicorn are not installed", hint="pip install 'liif[view]'")
+
+
+# Options that several commands have.
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=words("auto", "cpu", "cuda", "mps")
+    ),
+]
+RegionOption = Annotated[
+    str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
+]
+CellOption = Annotated[
+    str,
+    typer.Option(
+        metavar="CELL",
+        help="Cell size passed to the decoder: raw, clip (at least that of x4), or 1/k of an input pixel.",
+    ),
+]
+SelfEnsembleOption = Annotated[
+    bool, typer.Option("--self-ensemble", help="Average four rotations: better, and four times slower.")
+]
+OneJsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+HostOption = Annotated[str, typer.Option(metavar="HOST", help="Address to listen on; 0.0.0.0 accepts other machines.")]
+PortOption = Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")]
+CacheMemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of what is free."),
+]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from liif_cli.cli.options import one_of, words
+from liif_cli.cli.options import DeviceOption, one_of, words
 from liif_cli.cli.streams import result, say
 
 NAMES = ("table1", "table2", "table3", "table4", "table5", "figure5", "figure7")
@@ -43,7 +43,7 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A value for every recipe, e.g. batch=4. Repeatable."),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceOption = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
     """Reproduce a table or a figure of the LIIF paper: train every row equally, and print scores next to the published ones.

@@ -10,6 +10,10 @@ import typer
 
 from liif_cli.cli.options import (
     DEFAULT_MODEL,
+    CellOption,
+    DeviceOption,
+    RegionOption,
+    SelfEnsembleOption,
     exclusive,
     models,
     one_of,
@@ -120,27 +124,10 @@ def upscale(
             autocompletion=words("auto", "0", "0.5", "1"),
         ),
     ] = None,
-    region: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Render only this part, in pixels of the upright input.")
-    ] = None,
-    cell: Annotated[
-        str,
-        typer.Option(
-            metavar="CELL",
-            help="Cell size passed to the decoder: raw, clip (at least that of x4), or 1/k of an input pixel.",
-        ),
-    ] = "raw",
-    self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average four rotations: better, and four times slower.")
-    ] = False,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE",
-            help="auto, cpu, cuda, cuda:N or mps.",
-            autocompletion=words("auto", "cpu", "cuda", "mps"),
-        ),
-    ] = "auto",
+    region: RegionOption = None,
+    cell: CellOption = "raw",
+    self_ensemble: SelfEnsembleOption = False,
+    device: DeviceOption = "auto",
     precision: Annotated[
         str,
         typer.Option(

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from liif_cli.cli.options import DEFAULT_MODEL, models, needs_view, words
+from liif_cli.cli.options import (
+    DEFAULT_MODEL,
+    CacheMemoryOption,
+    DeviceOption,
+    HostOption,
+    PortOption,
+    models,
+    needs_view,
+)
 from liif_cli.cli.streams import result, say
 
 
@@ -21,24 +29,14 @@ def view(
             autocompletion=models,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")] = 0,
-    host: Annotated[
-        str, typer.Option(metavar="HOST", help="Address to listen on; 0.0.0.0 accepts other machines.")
-    ] = "127.0.0.1",
+    port: PortOption = 0,
+    host: HostOption = "127.0.0.1",
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
     max_pixels: Annotated[
         int, typer.Option(metavar="N", min=65536, help="Maximum number of pixels of a saved view.")
     ] = 2**24,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of what is free."),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=words("auto", "cpu", "cuda", "mps")
-        ),
-    ] = "auto",
+    memory: CacheMemoryOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """View images in the browser at up to x64, with the network, bicubic and Lanczos.
 

@@ -245,8 +245,8 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
 def make_grid(size: tuple[int, int], target: Scale | Size, region: Region | None = None, cell: Cell = RAW) -> Grid:
     """The grid of output pixels over an image of `size` (height, width).
 
-    With a `Scale`, a region keeps pixels of the whole image's grid: as many as its own size times the scale, wherever its corner
-    lies, in its middle. With a `Size`, it gets a grid of its own. Raises `UsageError` for a region outside the image.
+    With a `Scale`, a region keeps pixels of the whole image's grid: as many as its own size times the scale, in its middle,
+    wherever its corner lies. With a `Size`, it gets a grid of its own. Raises `UsageError` for a region outside the image.
     """
     grid = _grid(size, target, region)
     return cell.over(target.cropped(grid) if isinstance(target, Size) else grid)

@@ -44,6 +44,7 @@ def keywords(name: str) -> set[str]:
     """The literals that the library passes as the keyword `name` (or, of remedies, to `Note.on`)."""
     calls = [node for file in PACKAGE.rglob("*.py") for node in nodes_of(file) if isinstance(node, ast.Call)]
     given = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == name]
+    given = [value for value in given if not isinstance(value, ast.Subscript)]  # passed on, from another process
     if name == "remedy":
         given += [call.args[1] for call in calls if ast.unparse(call.func) == "Note.on"]
     literals = [part for value in given for part in ast.walk(value) if isinstance(part, ast.Constant)]

@@ -1,5 +1,7 @@
 """Sizes, scales, regions and cells as users write them."""
 
+from itertools import pairwise
+
 import pytest
 
 from liif_cli.coords import Grid
@@ -188,7 +190,7 @@ def test_neighbouring_regions_leave_no_gap_and_overlap_by_a_pixel_at_most() -> N
     for scale in ("1.5", "2.3", "3.7"):
         parts = [make_grid((60, 60), Scale.parse(scale), Region(x, 0, 15, 60)).columns for x in range(0, 60, 15)]
         assert parts[0].start == 0 and parts[-1].stop == parts[-1].count
-        assert all(0 <= one.stop - other.start <= 1 for one, other in zip(parts, parts[1:], strict=False))
+        assert all(0 <= one.stop - other.start <= 1 for one, other in pairwise(parts))
 
 
 def test_cells() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from liif_cli.images.metadata import ifd
-from liif_cli.images.metadata.ifd import SUB_DIRECTORIES, Directory, Reader
+from liif_cli.images.metadata.ifd import SIZE, SUB_DIRECTORIES, Directory, Reader
 
 ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
@@ -23,7 +23,6 @@ GPS_IFD = 0x8825
 PRIVATE_TAGS = (GPS_IFD, 0x927C, 0xA430, 0xA431, 0xA435, 0xC62F)
 """GPS; maker notes, which hold serial numbers; the owner's name; serial numbers of body and lens, and a DNG's."""
 THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def _occupied(blob: _Blob, ifd: int, entries: list[_Entry]) -> list[Span]:
 
 def _values(entries: list[_Entry]) -> list[Span]:
     """What the values that lie outside their entries take."""
-    sized = [(entry.value, SIZES.get(entry.kind, 1) * entry.count) for entry in entries]
+    sized = [(entry.value, SIZE.get(entry.kind, 1) * entry.count) for entry in entries]
     return [(start, start + size) for start, size in sized if size > 4]
 
 
