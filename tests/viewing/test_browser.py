@@ -155,6 +155,18 @@ def test_the_divider_moves_and_both_sides_show_their_method(shown: Browser) -> N
     assert np.abs(both[:, 250:] - network[:, 250:]).mean() < 0.5
 
 
+def test_a_double_click_zooms_and_a_single_one_does_not(shown: Browser) -> None:
+    shown.open("#id=rgb.png")
+    width = "() => liif.viewer.viewport.getBounds().width"
+    before = shown.page.evaluate(width)
+    shown.page.mouse.click(300, 250)
+    shown.settle()
+    assert shown.page.evaluate(width) == pytest.approx(before)
+    shown.page.mouse.dblclick(300, 250)
+    shown.settle()
+    assert shown.page.evaluate(width) == pytest.approx(before / 2)
+
+
 def test_the_link_opens_the_same_view(shown: Browser) -> None:
     shown.open("#id=rgb.png&left=lanczos&right=network&split=0.4&cell=1%2F4")
     shown.page.evaluate(FIT, [7, 6, 9, 6])
@@ -215,3 +227,81 @@ def test_nothing_sticks_out_of_the_window(browser: Any, served: Any, width: int,
     back = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, back[4:-1].split(","))) < 200) == (scheme == "dark")
     context.close()
+
+
+@dataclass
+class Fingers:
+    """Fingers on the page of a phone, through the browser's own input events."""
+
+    session: Any
+
+    def move(self, *paths: tuple[tuple[float, float], tuple[float, float]], steps: int = 12) -> None:
+        """Put down one finger for each (start, end), move them together, and lift them."""
+        for kind, share in (("touchStart", 0.0), *(("touchMove", step / steps) for step in range(1, steps + 1))):
+            points = [
+                {"x": a + (c - a) * share, "y": b + (d - b) * share, "id": index}
+                for index, ((a, b), (c, d)) in enumerate(paths)
+            ]
+            self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+            time.sleep(0.02)
+        time.sleep(0.2)  # no flick
+        self.session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def tap_twice(self, x: float, y: float) -> None:
+        """A double tap."""
+        for points in ([{"x": x, "y": y}], [], [{"x": x, "y": y}], []):
+            self.session.send(
+                "Input.dispatchTouchEvent", {"type": "touchStart" if points else "touchEnd", "touchPoints": points}
+            )
+
+
+@pytest.fixture
+def phone(browser: Any, served: Any) -> Iterator[tuple[Browser, Fingers]]:
+    context = browser.new_context(viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    seen = Browser(page, f"http://127.0.0.1:{served.port}/")
+    page.on("console", lambda message: seen.hear(message))
+    page.on("pageerror", lambda error: seen.said.append(str(error)))
+    yield seen, Fingers(context.new_cdp_session(page))
+    context.close()
+    assert seen.said == []
+
+
+def test_fingers_zoom_move_and_drag_the_divider(phone: tuple[Browser, Fingers]) -> None:
+    shown, fingers = phone
+    shown.open("#id=rgb.png&left=bicubic&right=network&split=0.5")
+    box = shown.page.locator("#viewer").bounding_box()
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2
+    bounds = "() => { const b = liif.viewer.viewport.getBounds(); return [b.x, b.y, b.width, b.height]; }"
+    first = shown.page.evaluate(bounds)
+    fingers.move(((x - 30, y), (x - 75, y)), ((x + 30, y), (x + 75, y)))
+    shown.settle()
+    pinched = shown.page.evaluate(bounds)
+    assert pinched[2] == pytest.approx(first[2] / 2.5, rel=0.1)  # the fingers are 2.5 times as far apart
+    under = [each[0] + each[2] * 0.25 for each in (first, pinched)]
+    assert under[0] == pytest.approx(under[1], abs=0.1 * first[2])  # what was between them still is
+    fingers.move(((x, y), (x - 60, y + 40)))
+    shown.settle()
+    dragged = shown.page.evaluate(bounds)
+    assert dragged[0] - pinched[0] == pytest.approx(60 * pinched[2] / box["width"], rel=0.3)
+    assert dragged[1] - pinched[1] == pytest.approx(-40 * pinched[2] / box["width"], rel=0.3)
+    assert dragged[2] == pytest.approx(pinched[2])
+    handle = shown.page.locator("#divider").bounding_box()
+    middle = handle["x"] + handle["width"] / 2
+    fingers.move(((middle, y), (box["x"] + 0.8 * box["width"], y)))
+    shown.settle()
+    assert "split=0.8" in shown.fragment() and shown.page.evaluate(bounds) == pytest.approx(dragged)
+    fingers.tap_twice(x, y)
+    shown.settle()
+    assert shown.page.evaluate(bounds)[2] < 0.6 * dragged[2]
+
+
+def test_buttons_are_large_enough_for_fingers(phone: tuple[Browser, Fingers]) -> None:
+    """At least 24 pixels per side, as WCAG 2.2 asks."""
+    shown, _ = phone
+    shown.open("#id=rgb.png")
+    for each in shown.page.locator(
+        "footer button:visible, footer select:visible, #strip button:visible, #divider"
+    ).all():
+        box = each.bounding_box()
+        assert min(box["width"], box["height"]) >= 24, each.inner_text()

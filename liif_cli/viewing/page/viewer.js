@@ -346,7 +346,7 @@ async function begin() {
   recall();
   viewer = OpenSeadragon({
     id: "viewer", drawer: "canvas", showNavigationControl: false, maxZoomPixelRatio: 1, minZoomImageRatio: 0.9,
-    visibilityRatio: 0.5, animationTime: 0.4, zoomPerClick: 1, imageLoaderLimit: 6, timeout: 60000,
+    visibilityRatio: 0.5, animationTime: 0.4, zoomPerClick: 2, imageLoaderLimit: 6, timeout: 60000,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
   });
   window.liif = { viewer, state, look, rectangle }; // for people who look into the page, and for tests
