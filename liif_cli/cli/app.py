@@ -3,7 +3,9 @@
 Nothing heavy is imported here or at the top of a command: `liif --help` and `--version` load neither torch nor NumPy.
 """
 
+import errno
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -75,6 +77,10 @@ app.add_typer(models)
 app.command(cls=Command)(config)
 app.command(cls=Command)(doctor)
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What the system says of a disk that takes no more: the help text's, or a temporary folder's."""
+NO_ROOM = re.compile("failed to map segment|annot allocate memory|annot apply additional memory")
+"""What the system says where there is no memory for a library's code."""
 STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
 
 
@@ -169,9 +175,12 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
         return error.exit_code
     if isinstance(error, typer.TyperException):
         return _explain_usage(error, arguments)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_ROOM.search(str(error))):
         complain("out of memory", "close other programs, or set a lower limit: --memory")
         return ExitCode.MEMORY
+    if isinstance(error, OSError) and error.errno in FULL:
+        complain(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+        return ExitCode.OUTPUT
     complain(explained(error)[0], STRAY)
     return ExitCode.SOME_FAILED
 

@@ -212,9 +212,14 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
     with tempfile.TemporaryDirectory(prefix="liif-") as folder:
         temporary = Path(folder) / f"output{form.suffixes[0]}"
         yield temporary
-        with temporary.open("rb") as file:
-            shutil.copyfileobj(file, stream)
-        stream.flush()
+        try:
+            with temporary.open("rb") as file:
+                shutil.copyfileobj(file, stream)
+            stream.flush()
+        except BrokenPipeError:  # the reader has gone, and knows
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot write the output: {error.strerror}") from error
 
 
 def open_writer(

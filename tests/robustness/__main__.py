@@ -1,4 +1,5 @@
-"""By hand: `python -m tests.robustness KIND --count 10000 [--first SEED] [--keep FOLDER]`, or `--corpus FOLDER`."""
+"""By hand: `python -m tests.robustness KIND --count 10000 [--first SEED] [--keep FOLDER]`, `faults --count 20`, or `--corpus
+FOLDER`."""
 
 import argparse
 import sys
@@ -10,6 +11,7 @@ from .campaign import Kind, campaign, minimised
 
 KINDS = {
     "images": "images.IMAGES",
+    "formats": "images.MORE",
     "checkpoints": "checkpoints.CHECKPOINTS",
     "configs": "texts.CONFIGS",
     "archives": "texts.ARCHIVES",
@@ -76,7 +78,7 @@ def corpus(folder: Path) -> int:
 def main() -> int:
     """0 if nothing strayed and nothing was slow."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
-    parser.add_argument("kind", nargs="?", choices=sorted(KINDS), default="images")
+    parser.add_argument("kind", nargs="?", choices=[*KINDS, "faults"], default="images")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path)
@@ -84,6 +86,10 @@ def main() -> int:
     given = parser.parse_args()
     if given.corpus:
         return corpus(given.corpus)
+    if given.kind == "faults":
+        from .faults import run
+
+        return int(bool(run(given.count, given.first, lambda line: print(line, flush=True))))
     return mutated_files(given.kind, given.count, given.first, given.keep)
 
 

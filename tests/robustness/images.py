@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -110,6 +111,123 @@ def entry(data: bytearray, dice: random.Random) -> None:
         struct.pack_into(("<H", "<H", "<I")[field], data, place + (0, 2, 8)[field], value)
 
 
+def more() -> list[tuple[str, bytes]]:
+    """(format, file) of other kinds: animations, depths, codings, tiles, planes, masks, HEIC; and formats that are not read."""
+    y, x = np.mgrid[:12, :16]
+    colour = np.stack([x * 15, y * 20, x + y], axis=2).astype(np.uint8)
+    image, deep = Image.fromarray(colour), Image.fromarray((x * 4000).astype(np.uint16))
+    alpha = Image.fromarray(np.dstack([colour, x * 16]).astype(np.uint8))
+    frames = [Image.fromarray(np.roll(colour, i, 1)) for i in range(3)]
+    made = []
+
+    def add(name: str, form: str, what: Image.Image, **options: object) -> None:
+        file = io.BytesIO()
+        what.save(file, form, **options)
+        made.append((name, file.getvalue()))
+
+    for form in ("GIF", "PNG", "WEBP", "AVIF", "TIFF"):
+        add(f"animated {form}", form, frames[0], save_all=True, append_images=frames[1:], duration=50)
+    for form in ("PNG", "WEBP", "AVIF", "TIFF", "BMP", "ICO", "TGA", "JPEG2000"):
+        add(f"{form} with alpha", form, alpha)
+    for form in ("PNG", "TIFF"):
+        add(f"deep {form}", form, deep)
+    for form in ("PNG", "GIF", "BMP", "TIFF", "TGA"):
+        add(f"{form} with a palette", form, image.quantize(8))
+    add("JPEG in scans", "JPEG", image, progressive=True, comment=b"text", icc_profile=b"x" * 200)
+    add("JPEG of four inks", "JPEG", image.convert("CMYK"))
+    for coding in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        add(f"TIFF {coding}", "TIFF", image, compression=coding)
+    made.append(("TIFF in tiles and planes", planes()))
+    made.append(("BMP with masks", _masked()))
+    made.append(("PPM in digits", b"P3\n# a\n2 2 255\n" + b"1 2 3 " * 4))
+    made.append(("deep PPM", b"P6 2 2 65535\n" + bytes(range(24))))
+    made.append(("PBM", b"P4 9 2\n\xaa\x80\x55\0"))
+    made += [(path.stem, path.read_bytes()) for path in sorted((Path(__file__).parents[1] / "data").glob("*.heic"))]
+    return made
+
+
+def planes() -> bytes:
+    """A TIFF of 16 x 16 pixels whose three colours lie in planes of one tile each; their values are 1, 2 and 3."""
+    numbers = {256: [16], 257: [16], 258: [8, 8, 8], 259: [1], 262: [2], 277: [3], 284: [2], 322: [16], 323: [16]}
+    numbers |= {324: [8, 264, 520], 325: [256] * 3}
+    data = b"II*\0" + struct.pack("<I", 776) + b"".join(bytes([value]) * 256 for value in (1, 2, 3))
+    tail, entries, values = 776 + 2 + 12 * len(numbers) + 4, b"", b""
+    for tag, given in sorted(numbers.items()):
+        packed = struct.pack(f"<{len(given)}I", *given)
+        place = packed if len(given) == 1 else struct.pack("<I", tail + len(values))
+        values += b"" if len(given) == 1 else packed
+        entries += struct.pack("<HHI", tag, 4, len(given)) + place
+    return data + struct.pack("<H", len(numbers)) + entries + bytes(4) + values
+
+
+def _masked() -> bytes:
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 3, 1, 16, 3, 24, 0, 0, 0, 0) + struct.pack("<3I", 0xF800, 0x7E0, 0x1F)
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + 24, 0, 0, 14 + len(head)) + head + bytes(range(24))
+
+
+def riff(data: bytearray, dice: random.Random) -> None:
+    """Of WebP: change, double, drop or add a chunk, with right lengths."""
+    if data[8:12] != b"WEBP":
+        chunk(data, dice)
+        return
+    parts, at = [], 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        parts.append((bytes(data[at : at + 4]), bytes(data[at + 8 : at + 8 + size])))
+        at += 8 + size + size % 2
+    _shuffled(parts, (b"VP8X", b"ANIM", b"ANMF", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"VP8 "), dice)
+    body = b"".join(n + len(b).to_bytes(4, "little") + b + b"\0" * (len(b) % 2) for n, b in parts)
+    data[4:] = (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body
+
+
+def boxes(data: bytearray, dice: random.Random) -> None:
+    """Of AVIF and HEIC: change, double, drop or add a box at any depth, with the lengths of those around it."""
+    if data[4:8] != b"ftyp":
+        entry(data, dice)
+        return
+    data[:] = _boxed(bytes(data), dice, 0)
+
+
+DEEPER = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"iref": 4, b"moov": 0, b"trak": 0}
+
+
+def _boxed(data: bytes, dice: random.Random, depth: int) -> bytes:
+    parts, at = [], 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4]) or len(data) - at
+        parts.append((data[at + 4 : at + 8], data[at + 8 : at + max(size, 8)]))
+        at += max(size, 8)
+    inner = [i for i, (name, _) in enumerate(parts) if name in DEEPER]
+    if inner and depth < 4 and dice.random() < 0.8:
+        place = dice.choice(inner)
+        name, body = parts[place]
+        lead = DEEPER[name]
+        parts[place] = name, body[:lead] + _boxed(body[lead:], dice, depth + 1)
+    else:
+        _shuffled(
+            parts, (b"colr", b"ispe", b"irot", b"imir", b"clap", b"auxC", b"iloc", b"pitm", b"ipma", b"prem"), dice
+        )
+    return b"".join((len(body) + 8).to_bytes(4) + name + body for name, body in parts)
+
+
+def _shuffled(parts: list[tuple[bytes, bytes]], names: tuple[bytes, ...], dice: random.Random) -> None:
+    """Change, double, drop, move or add one of a file's named parts."""
+    at = dice.randrange(len(parts)) if parts else 0
+    match dice.randrange(5) if parts else 4:
+        case 0 if parts[at][1]:
+            changed = bytearray(parts[at][1])
+            dice.choice((bits, number))(changed, dice)
+            parts[at] = parts[at][0], bytes(changed)
+        case 1:
+            parts.insert(at, parts[at])
+        case 2:
+            del parts[at]
+        case 3:
+            parts.append(parts.pop(at))
+        case _:
+            parts.insert(at, (dice.choice(names), dice.randbytes(dice.choice((0, 1, 4, 9, 12, 20, 100)))))
+
+
 MUTATORS: tuple[Mutator, ...] = (*BLIND, chunk, segment, entry)
 
 
@@ -135,4 +253,10 @@ def judged(data: bytes) -> str:
         return f"refused: {type(error).__name__}"
 
 
+def mutated_more(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, bytes]:
+    """As `mutated`, with what knows of the chunks and boxes of WebP, AVIF and HEIC."""
+    return apply(seed, files, (*MUTATORS, riff, boxes))
+
+
+MORE = Kind(more, mutated_more, judged, memory=200)
 IMAGES = Kind(seeds, mutated, judged, memory=200)

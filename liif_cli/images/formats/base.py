@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -150,10 +150,16 @@ def without_cicp(metadata: Metadata) -> tuple[str, ...]:
     return ("dropped because only PNG holds it here: the HDR code points (cICP)",)
 
 
+def texts(keywords: Iterable[str]) -> str:
+    """Texts by their keywords, for a note: those of a file may be thousands, and long."""
+    every = [key[:40] for key in keywords]
+    return f"the text {', '.join(every[:8])}" + (f" and {len(every) - 8:,} more" if len(every) > 8 else "")
+
+
 def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
     """A note on IPTC and text, which the format called `name` has no place for."""
     lost = ["IPTC"] if metadata.photoshop else []
-    lost += [f"the text {', '.join(k for k, _ in metadata.text)}"] if metadata.text else []
+    lost += [texts(k for k, _ in metadata.text)] if metadata.text else []
     return (f"dropped because {name} has no place for it: {' and '.join(lost)}",) if lost else ()
 
 

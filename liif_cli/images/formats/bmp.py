@@ -1,5 +1,6 @@
 """BMP, read and written by Pillow."""
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +51,10 @@ class Bitfields:
         import numpy as np
 
         rows, step = abs(self.height), -(-self.width * self.bits // 32) * 4
+        if file.seek(0, os.SEEK_END) - self.start < rows * step:  # before memory is taken for what the header claims
+            raise InputError("the file ends early", hint="copy or fetch the file again")
         file.seek(self.start)
         data = file.read(rows * step)
-        if len(data) < rows * step:
-            raise InputError("the file ends early", hint="copy or fetch the file again")
         kind = "<u2" if self.bits == 16 else "<u4"
         words = np.frombuffer(data, kind).reshape(rows, -1)[:, : self.width].astype(np.uint32)
         pixels = np.stack([_channel(words, mask) for mask in self.masks], axis=2)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from liif_cli.errors import InputError
 from liif_cli.images.formats.base import Format, Loaded, by_libvips, heif_brands
-from liif_cli.images.formats.heif import Facts, load_heif, read, settled, to_full_range
+from liif_cli.images.formats.heif import Facts, load_heif, names_are_text, read, settled, to_full_range
 from liif_cli.images.metadata import exif
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
@@ -34,6 +34,8 @@ def is_heic(head: bytes) -> bool:
 def load_heic(source: Source, file: BinaryIO, frame: int) -> Loaded:
     """A HEIC. Raises InputError where nothing here decodes HEVC."""
     if find_spec("pi_heif"):
+        if not names_are_text(file):
+            raise InputError(f"{source.name} is damaged: the list of its items is not text")
         return _by_pi_heif(source, read(file))
     import pyvips
 

@@ -83,6 +83,22 @@ def read(file: BinaryIO) -> Facts:
     return found
 
 
+def names_are_text(file: BinaryIO) -> bool:
+    """Whether all that `iinf` says of the items in words is UTF-8; pi-heif ends the process where it is not."""
+    file.seek(0)
+    data = file.read(MOST)
+    top = _children(data, 0, len(data)).get(b"meta", (0, 0))
+    start, stop = _children(data, top[0] + 4, top[1]).get(b"iinf", (0, 0))
+    lead = 6 if data[start : start + 1] == b"\0" else 8
+    for name, first, end in _boxes(data, start + lead, stop):
+        if name == b"infe":
+            try:
+                data[first + (10 if data[first] > 2 else 8) : end].decode()  # the type is one word of it
+            except UnicodeDecodeError:
+                return False
+    return True
+
+
 def _read_items(
     found: Facts,
     data: bytes,
@@ -121,7 +137,10 @@ def _items_of_alpha(ipma: bytes, properties: list[tuple[bytes, int, int]], data:
         item = int.from_bytes(box.read(4 if version else 2))
         given = [int.from_bytes(box.read(2)) & 0x7FFF if wide else box.read(1)[0] & 127 for _ in range(_byte(box))]
         own = [properties[index - 1] for index in given if 0 < index <= len(properties)]
-        if any(name == b"auxC" and data[first + 4 : end].startswith(ALPHA_NAMES) for name, first, end in own):
+        if any(
+            name == b"auxC" and data[first + 4 : min(end, first + 64)].startswith(ALPHA_NAMES)
+            for name, first, end in own
+        ):
             alpha.append(item)
         elif any(name == b"av1C" for name, _, _ in own):
             color.append(item)
@@ -150,13 +169,11 @@ def _located(iloc: bytes, wanted: int) -> int | None:
         in_file = number(2) & 15 == 0 if version in (1, 2) else True
         box.seek(2, 1)
         base = number(base_size)
-        starts = []
-        for _ in range(min(number(2), (len(iloc) - box.tell()) // max(1, index_size + offset_size + length_size))):
-            box.seek(index_size, 1)
-            starts.append(number(offset_size))
-            box.seek(length_size, 1)
+        extents = number(2)
+        box.seek(index_size, 1)
         if item == wanted:
-            return base + starts[0] if starts and in_file else None
+            return base + number(offset_size) if extents and in_file else None
+        box.seek(extents * (index_size + offset_size + length_size) - index_size, 1)
     return None
 
 

@@ -19,6 +19,7 @@ from liif_cli.images.formats.base import (
     decodable,
     from_vips,
     pyvips_error,
+    texts,
     without_cicp,
 )
 from liif_cli.images.formats.compression import jpeg_quality, quantisation_tables
@@ -67,6 +68,7 @@ def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def read(file: BinaryIO) -> Metadata:
     """What the segments before the first scan say."""
     found: dict[str, bytes] = {}
+    blocks: list[bytes] = []
     profile: dict[int, bytes] = {}
     tables: dict[int, list[int]] = {}
     dpi = None
@@ -89,7 +91,7 @@ def read(file: BinaryIO) -> Metadata:
         elif marker == APP1 and data.startswith(FLIR):
             found["flir"] = b"1"
         elif marker == APP13 and data.startswith(PHOTOSHOP):
-            found["photoshop"] = found.get("photoshop", b"") + data[len(PHOTOSHOP) :]
+            blocks.append(data[len(PHOTOSHOP) :])
         elif marker == COM:
             text.append(("Comment", _decoded(data)))
         elif marker == DQT:
@@ -99,7 +101,7 @@ def read(file: BinaryIO) -> Metadata:
         icc=icc,
         exif=found.get("exif"),
         xmp=found.get("xmp"),
-        photoshop=without_thumbnail(found.get("photoshop", b"")) or None,
+        photoshop=without_thumbnail(b"".join(blocks)) or None,
         dpi=dpi,
         text=tuple(text),
         stale=_stale(found),
@@ -154,7 +156,7 @@ def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
     parts += [_segment(COM, text.encode()[:ROOM]) for keyword, text in metadata.text if keyword == "Comment"]
     others = [keyword for keyword, _ in metadata.text if keyword != "Comment"]
     if others:
-        notes.append(f"dropped because JPEG has no place for it: the text {', '.join(others)}")
+        notes.append(f"dropped because JPEG has no place for it: {texts(others)}")
     return b"".join(parts), tuple(notes)
 
 
@@ -206,7 +208,7 @@ def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
     return notes + without_cicp(metadata)
 
 
-_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """A marker within or behind a scan: neither a stuffed 0xFF nor a restart."""
 
 

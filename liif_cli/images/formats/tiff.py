@@ -16,6 +16,7 @@ from liif_cli.images.formats.base import (
     by_libvips,
     from_vips,
     pillow_image,
+    texts,
     without_cicp,
 )
 from liif_cli.images.metadata import ifd
@@ -31,7 +32,11 @@ COMPRESSION, PLANAR, TILE_OFFSETS, TILE_COUNTS, SUB_IFDS, OLD_JPEG = 259, 284, 3
 SENSOR = (32803, 34892)
 """Photometric interpretations of a sensor's own samples: a colour filter array, and linear raw."""
 EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 338, 277, 262, 339, 258
-GEOGRAPHY = (33550, 33922, 34264, 34735)
+GEOGRAPHY = (33550, 33922, 34264, 34735, 42112, 42113)
+"""GeoTIFF's scale of a pixel, tie points, transformation and keys; GDAL's metadata and value of missing pixels."""
+DESCRIPTION, MICROSCOPE = 270, (33628, 33629, 34412, 50838, 50839, 51123)
+CALIBRATION = (DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT)
+"""Where ImageJ and OME say how large a pixel is: no resolution for printing."""
 DESCRIPTIVE = (
     269,
     270,
@@ -54,7 +59,7 @@ DESCRIPTIVE = (
 """Tags of IFD0 that EXIF shares and that are about the image, not about how its pixels are stored."""
 
 WANTED = frozenset(
-    {XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG, *GEOGRAPHY, *DESCRIPTIVE}
+    {XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG, *GEOGRAPHY, *MICROSCOPE, *DESCRIPTIVE}
     | {COMPRESSION, PLANAR, TILE_OFFSETS, SUB_IFDS, EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS}
 )
 """Tags whose values are read."""
@@ -123,6 +128,15 @@ def _refuse_raw(reader: Reader, tags: Directory, first: int) -> None:
         raise InputError(f"this is a camera's raw file ({name})", hint="develop it to TIFF, PNG or JPEG first")
 
 
+def _is_calibrated(tags: Directory) -> bool:
+    """Whether a microscope's software says how large a pixel is: ImageJ's and OME's descriptions, and the tags of Zeiss (LSM),
+    MetaMorph, ImageJ and Micro-Manager. (ImageJ's hyperstack format; OME-TIFF specification 6.)"""
+    _, _, description = tags.tags.get(DESCRIPTION, (0, 0, b""))
+    return (
+        b"ImageJ=" in description[:64] or b"<OME" in description[:1024] or any(tag in tags.tags for tag in MICROSCOPE)
+    )
+
+
 def _metadata(tags: Directory) -> Metadata:
     raw = {tag: data for tag, (_, _, data) in tags.tags.items() if tag in (XMP, IPTC, PHOTOSHOP, ICC)}
     blocks = without_thumbnail(raw.get(PHOTOSHOP, b""))
@@ -131,6 +145,9 @@ def _metadata(tags: Directory) -> Metadata:
     stale = ["the layers that Photoshop kept in the file"] if LAYERS in tags.tags else []
     if any(tag in tags.tags for tag in GEOGRAPHY):
         stale.append("the georeferencing, which counts in the old pixels")
+    if _is_calibrated(tags):
+        stale.append("the microscope's calibration and description, which count in the old pixels")
+        tags = replace(tags, tags={tag: value for tag, value in tags.tags.items() if tag not in CALIBRATION})
     bits = tags.number(BITS, 1)
     return Metadata(
         icc=raw.get(ICC), exif=_exif(tags), xmp=raw.get(XMP), photoshop=blocks or None, dpi=dpi_in(tags), bits=bits,
@@ -167,7 +184,7 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
     lost = _add_text(tags, metadata.text)
     _append(file, tags, reader.big)
     if lost:
-        notes += (f"dropped because TIFF has no place for it: the text {', '.join(lost)}",)
+        notes += (f"dropped because TIFF has no place for it: {texts(lost)}",)
     return notes
 
 

@@ -37,14 +37,11 @@ _PRIVATE_NAME = (
     rb"(?:exif:GPS\w*|\w+:(?:Lens|Body|Camera)?SerialNumber|\w+:CameraOwnerName|\w+:OwnerName|photoshop:(?:City|State|Country)"
     rb"|Iptc4xmp(?:Core|Ext):(?:Location\w*|CountryCode|City|Sublocation|ProvinceState|CountryName))"
 )
-_PRIVATE = re.compile(
-    rb"""\s+%s\s*=\s*(?:"[^"]*"|'[^']*')|<(%s)\b[^>]*?(?:/>|>.*?</\1\s*>)""" % (_PRIVATE_NAME, _PRIVATE_NAME), re.DOTALL
-)
 
 
 def without_location(packet: bytes) -> bytes:
     """The packet without GPS, places by name, serial numbers and the owner's name."""
-    return _PRIVATE.sub(b"", packet)
+    return _without(packet, _PRIVATE_NAME)
 
 
 def orientation(packet: bytes | None) -> int | None:

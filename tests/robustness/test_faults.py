@@ -1,0 +1,55 @@
+"""A share of the faults by the real command; `python -m tests.robustness faults` runs all of them, at many moments."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("limits and signals of POSIX", allow_module_level=True)
+
+import resource
+
+from robustness import faults
+from robustness.faults import Desk, said
+
+
+@pytest.fixture
+def bench() -> Iterator[Desk]:
+    with Desk.new() as desk:
+        yield desk
+
+
+def test_a_full_disk_is_code_4_and_the_old_output_stays(bench: Desk) -> None:
+    out = bench.path("out.png")
+    out.write_bytes(b"old")
+    said(bench.call(*bench.upscale(), "--overwrite", limits={resource.RLIMIT_FSIZE: 400}), (4,), "too large")
+    assert out.read_bytes() == b"old" and not bench.hidden()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_stream_is_code_4(bench: Desk) -> None:
+    with Path("/dev/full").open("wb") as full:
+        said(bench.call(*bench.upscale("in.png", "-", "--format", "png"), stdout=full), (4,), "cannot write")
+    with Path("/dev/full").open("wb") as full:
+        said(bench.call("upscale", "--help", stdout=full), (4,), "cannot write")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is Linux's")
+def test_too_little_memory_for_the_libraries_is_code_7(bench: Desk) -> None:
+    faults.little_memory(bench, 3)
+
+
+@pytest.mark.slow
+def test_few_descriptors_lose_nothing(bench: Desk) -> None:
+    faults.few_descriptors(bench, 2)
+
+
+@pytest.mark.slow
+def test_a_batch_survives_images_that_change(bench: Desk) -> None:
+    faults.input_replaced(bench)
+
+
+def test_a_signal_leaves_the_old_output_or_a_whole_one(bench: Desk) -> None:
+    faults.interrupted(bench, 4)

@@ -1,0 +1,159 @@
+"""Shapes that make a parser quadratic: the time for a file grows as its size does, and nothing that it claims is allocated."""
+
+import io
+import struct
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from robustness.images import judged
+
+from liif_cli.errors import InputError, LiifError
+from liif_cli.images import read, write
+from liif_cli.images.metadata import xmp
+
+SEVERAL = 4
+"""By which a file is made larger."""
+
+
+def image(form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)).save(file, form, **options)
+    return file.getvalue()
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4)
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(body) + 2).to_bytes(2) + body
+
+
+def box(name: bytes, body: bytes) -> bytes:
+    return (len(body) + 8).to_bytes(4) + name + body
+
+
+def png_with(*chunks: bytes) -> bytes:
+    data = image("PNG")
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def jpeg_with(inside: bytes) -> bytes:
+    data = image("JPEG")
+    return data[:2] + inside + data[2:]
+
+
+def avif_with(name: bytes, body: bytes) -> bytes:
+    """An AVIF whose `meta` has another first box of that name."""
+    data = image("AVIF")
+    at = data.index(b"meta") + 8
+    size = int.from_bytes(data[at - 12 : at - 8])
+    new = box(name, body)
+    return data[: at - 12] + (size + len(new)).to_bytes(4) + b"meta" + data[at - 4 : at] + new + data[at:]
+
+
+def tiff_pages(n: int) -> bytes:
+    """A TIFF of n pages of one pixel each."""
+    head, step, tags = b"II*\0\x08\0\0\0", 2 + 12 * 8 + 4, []
+    for tag, value in ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1)):
+        tags.append(struct.pack("<HHII", tag, 3, 1, value))
+    body = b"".join(tags)
+    pages = (struct.pack("<H", 8) + body + struct.pack("<I", 8 + step * (i + 1) if i + 1 < n else 0) for i in range(n))
+    return head + b"".join(pages)
+
+
+def ipma(n: int) -> bytes:
+    """Items without number that all have the same long property."""
+    prop = box(b"auxC", bytes(4) + b"x" * 20 * n)
+    inner = box(b"ipco", prop) + box(b"ipma", bytes(4) + n.to_bytes(4) + b"\0\1\1\1" * n)
+    return avif_with(b"iprp", inner)
+
+
+def iloc(n: int) -> bytes:
+    """Items of 65,535 places each that take no bytes."""
+    return avif_with(b"iloc", bytes(6) + n.to_bytes(2) + struct.pack(">HHH", 999, 0, 65_535) * n)
+
+
+BLOCK = b"8BIM\x04\x00\0\0\0\0\0\0"
+SHAPES: dict[str, tuple[Callable[[int], bytes], int]] = {
+    "PNG: texts": (lambda n: png_with(*[chunk(b"tEXt", b"k%d\0v" % i) for i in range(n)]), 4000),
+    "PNG: profiles": (lambda n: png_with(*[chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(9999)))] * n), 500),
+    "PNG: empty chunks": (lambda n: png_with(*[chunk(b"prVt", b"")] * n), 20_000),
+    "JPEG: Photoshop blocks": (lambda n: jpeg_with(segment(0xED, b"Photoshop 3.0\0" + BLOCK * 20) * n), 2000),
+    "JPEG: comments": (lambda n: jpeg_with(segment(0xFE, b"x") * n), 4000),
+    "JPEG: profiles": (lambda n: jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\1" + b"x" * 99) * n), 4000),
+    "JPEG: fill bytes behind a scan": (lambda n: image("JPEG")[:-2] + b"\xff" * 25 * n + b"\0", 2000),
+    "TIFF: pages": (tiff_pages, 1000),
+    "AVIF: items of one property": (ipma, 4000),
+    "AVIF: items of no places": (iloc, 250),
+    "AVIF: empty boxes": (lambda n: avif_with(b"iprp", box(b"ipco", box(b"free", b"") * n)), 20_000),
+    "PPM: comments": (lambda n: b"P6\n" + b"#x\n" * 5 * n + b"1 1 255\nabc", 2000),
+    "PPM: spaces": (lambda n: b"P6" + b" " * 15 * n + b"x", 2000),
+    "GIF: comments": (lambda n: image("GIF")[:13] + image("GIF")[13:-1] + b"!\xfe\1x\0" * n + b";", 10_000),
+    "WebP: chunks": (lambda n: image("WEBP") + b"ABCD\0\0\0\0" * n, 20_000),
+}  # fmt: skip
+
+
+def seconds(data: bytes) -> float:
+    start = time.process_time()
+    judged(data)
+    return time.process_time() - start
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_time_grows_with_the_size(shape: str) -> None:
+    make, n = SHAPES[shape]
+    judged(make(2))
+    small, large = seconds(make(n)), seconds(make(SEVERAL * n))
+    assert large < 0.3 or large < 2.5 * SEVERAL * small, f"{small:.2f} s, and {SEVERAL} times as much {large:.2f} s"
+
+
+PACKETS = {
+    "spaces": lambda n: b"<x" + b" " * n + b"/>",
+    "a long name": lambda n: b"a" * n + b":SerialNumber",
+    "elements that are not closed": lambda n: b"<aux:SerialNumber>" * (n // 18),
+    "regions that are not closed": lambda n: b"<mwg-rs:Regions " * (n // 16),
+    "closing tags": lambda n: b"</exif:GPSLatitude>" * (n // 19),
+    "attributes without an end": lambda n: b' exif:GPSLatitude="' * (n // 19),
+}
+
+
+@pytest.mark.parametrize("shape", PACKETS)
+@pytest.mark.parametrize(
+    "change", [xmp.without_location, lambda packet: xmp.updated(packet, 9, 9)], ids=["place", "size"]
+)
+def test_the_time_for_xmp_grows_with_its_size(shape: str, change: Callable[[bytes], object]) -> None:
+    packet = PACKETS[shape](1_000_000)
+    start = time.process_time()
+    change(packet)
+    assert time.process_time() - start < 5
+
+
+def test_a_bmp_s_claim_is_not_allocated() -> None:
+    """Masks, and a billion pixels, in 70 bytes."""
+    head = b"BM" + bytes(8) + struct.pack("<I", 66) + struct.pack("<IiiHHI", 40, 30_000, 30_000, 1, 32, 3) + bytes(20)
+    data = head + struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
+    with pytest.raises(LiifError, match="ends early"):
+        read.read(data)
+
+
+@pytest.mark.parametrize("place", [b"rdf+xml", b"Exif\0\0"], ids=["type of content", "type of item"])
+def test_a_heic_whose_items_are_not_text_is_refused(place: bytes) -> None:
+    """pi-heif ended the process."""
+    data = (Path(__file__).parents[1] / "data" / "phone.heic").read_bytes()
+    pytest.importorskip("pi_heif")
+    with pytest.raises(InputError, match="not text"):
+        read.read(data.replace(place, b"\xff" * len(place), 1))
+
+
+def test_a_note_is_short_whatever_is_dropped() -> None:
+    picture = read.read(png_with(*[chunk(b"tEXt", b"k%d\0v" % i) for i in range(5000)]))
+    for suffix in ("webp", "tif", "avif", "gif", "jpg", "png", "bmp"):
+        file = io.BytesIO()
+        notes = write.write(file, picture.pixels, picture.metadata, write.SaveOptions(format=suffix))
+        assert all(len(note) < 500 for note in notes), suffix
