@@ -75,6 +75,24 @@ def test_regions_of_faces_go_with_a_note_however_the_image_is_turned(
     assert b"image/jpeg" in made and b'tiff:Orientation="6"' not in made
 
 
+ELEMENTS = {
+    "GPano:FullPanoWidthPixels": "panorama",
+    "GPano:UsePanoramaViewer": "panorama",
+    "hdrgm:Version": "gain map",
+    "GCamera:MotionPhoto": "motion photo",
+    "apple-fi:AngleInfoRoll": "regions of faces",
+    "dcterms:provenance": "C2PA",
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+@pytest.mark.parametrize("form", ["<{0}>4000</{0}>", "<{0}>\n 4000 \n</{0}>", '<rdf:li {0}="4000"/>', "<{0}/>"])
+def test_an_element_goes_as_its_attribute_does(tmp_path: Path, name: str, form: str) -> None:
+    packet = REGIONS.format(form.format(name)).encode()
+    made, notes = written(read.read(saved("JPEG", xmp=packet)), tmp_path / "out.jpg")
+    assert ELEMENTS[name] in notes and name.encode() not in made and b"image/jpeg" in made
+
+
 # Planes of tiles
 
 

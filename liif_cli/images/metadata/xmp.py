@@ -87,7 +87,7 @@ def _without(packet: bytes, names: bytes) -> bytes:
 def _places(packet: bytes, names: bytes) -> Iterator[tuple[int, int]]:
     """(start, end) of each attribute and element of such names."""
     mark = re.compile(
-        rb"""(?<![\w:.-])(?:</(?P<end>%s)\s*>|<(?P<open>%s)(?=[\s/>])[^<>]*>|(?:%s)\s*=\s*(?:"[^"<]*"|'[^'<]*'))"""
+        rb"""</(?P<end>%s)\s*>|<(?P<open>%s)(?=[\s/>])[^<>]*>|(?<![\w:.-])(?:%s)\s*=\s*(?:"[^"<]*"|'[^'<]*')"""
         % (names, names, names)
     )
     found = list(mark.finditer(packet))
