@@ -2,6 +2,9 @@
 
 After SPANV2 (NTIRE 2026 efficient SR challenge), whose blocks multiply `x + f` by a 1x1 convolution of `f`. No pooling and no
 normalisation layers, so an image can be cut into tiles exactly.
+
+A gate is kept within `GATE`. Without bounds, each block would double the degree of a polynomial of the image: what no photograph
+shows, such as a halftone or a checkerboard of single pixels, would grow from block to block until nothing else is left.
 """
 
 from dataclasses import dataclass
@@ -15,8 +18,7 @@ from liif_cli.models.interfaces import Encoder
 from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.schema import PartConfig, Width
 
-BOUND = 8.0  # of features between blocks: a photograph's stay below 1
-TRUSTED = 16.0  # the norm of the last block's features from which they fade; at twice it they are gone
+GATE = (-0.5, 1.75)  # photographs keep to it but for one pixel in ten thousand
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class GatedConfig(PartConfig):
 
 
 class GatedBlock(nn.Module):
-    """x -> (x + f) * gate(f), f being three 3x3 convolutions with ReLUs between them, gate a 1x1 convolution.
+    """x -> (x + f) * gate(f), f being three 3x3 convolutions with ReLUs between them, gate a 1x1 convolution within `GATE`.
 
     The gate starts as the constant 1 and the last convolution small, so that a new network is a plain residual one.
     """
@@ -49,7 +51,7 @@ class GatedBlock(nn.Module):
         relu = relu_ if in_place else torch.relu
         f: Tensor = self.third(relu(self.second(relu(self.first(x)))))
         gate: Tensor = self.gate(f)
-        return f.add_(x).mul_(gate) if in_place else (x + f) * gate
+        return f.add_(x).mul_(gate.clamp_(*GATE)) if in_place else (x + f) * gate.clamp(*GATE)
 
 
 class GatedResNet(Encoder):
@@ -80,27 +82,8 @@ class GatedResNet(Encoder):
         first, *others = self.blocks
         if torch.is_autocast_enabled(shallow.device.type):
             shallow = shallow.to(torch.get_autocast_dtype(shallow.device.type))
-        early: Tensor = self._kept(first(shallow))
+        early: Tensor = first(shallow)
         last = early
         for block in others:
-            last = block(self._kept(last))
-        features = torch.cat([shallow, early, last], 1)
-        return features if self.training else trusted(features, last)
-
-    def _kept(self, x: Tensor) -> Tensor:
-        """Features between blocks; once trained, within `BOUND`."""
-        if self.training:
-            return x
-        return x.clamp(-BOUND, BOUND) if torch.is_grad_enabled() else x.clamp_(-BOUND, BOUND)
-
-
-def trusted(features: Tensor, last: Tensor) -> Tensor:
-    """Features (B, C, H, W), faded to 0 where those of the last block are far beyond what training made.
-
-    A product of features grows without bound, and on images that training did not show, such as white noise, a checkerboard or
-    a dithered photograph, it does. Without features the decoder interpolates the pixels.
-    """
-    trust = (2 - last.square().sum(1, keepdim=True).sqrt() / TRUSTED).clamp(0, 1)
-    if torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return features * trust
-    return features.mul_(trust) if trust.device.type != "cpu" or bool((trust < 1).any()) else features
+            last = block(last)
+        return torch.cat([shallow, early, last], 1)
