@@ -12,18 +12,9 @@ from threading import Barrier, Lock
 
 import torch
 
+from liif_cli.machine.memory import keep_freed
+
 _starting = Lock()  # of a pool: two callers want one
-KEPT = 31 * 2**20  # bytes; glibc adapts to blocks below 32 MiB only
-
-
-@cache
-def keep_memory() -> None:
-    """Make glibc keep freed memory instead of returning it to the system and getting it back, zeroed, for every layer.
-
-    glibc adapts when a block is freed: from then on it keeps blocks up to that size, and at most twice as much in total. The
-    block is never touched, so it costs no memory. With another C library this does nothing.
-    """
-    torch.empty(KEPT, dtype=torch.uint8)
 
 
 @cache
@@ -59,7 +50,7 @@ def run(jobs: Sequence[Callable[[], None]]) -> None:
 
     Several threads may call it at once: they share the pool, and torch's numbers of threads stay as they are.
     """
-    keep_memory()
+    keep_freed()
     count = torch.get_num_threads()
     if count == 1 or len(jobs) == 1:
         for job in jobs:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from liif_cli.coords import Axis, Grid
+from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
 CHUNK = 65536  # queries at once in `render_by_query`
@@ -46,7 +47,7 @@ class Field:
 
     def is_finite(self) -> bool:
         """Whether all that queries read is finite."""
-        return bool(self.codes.isfinite().all())
+        return all_finite(self.codes)
 
 
 class Part(nn.Module):

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from liif_cli.coords import Axis, Grid
 from liif_cli.errors import CheckpointError
+from liif_cli.machine.memory import keep_freed
 from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
-from liif_cli.machine.threads import keep_memory
 from liif_cli.models.interfaces import Decoder, Encoder
+from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 
 
@@ -101,14 +102,14 @@ class SRModel(nn.Module):
         return self.decoder.prepare(self._features(pixels, dtype), pixels, origin, size, dtype)
 
     def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
-        keep_memory()
+        keep_freed()
         shallow: Tensor = self.encoder.shallow(pixels)
         features: Tensor
         half = self._half(dtype, pixels.device.type)
         if half:
             with torch.autocast(pixels.device.type, half, cache_enabled=False):
                 features = self.encoder.deep(shallow).to(half)
-            if features.isfinite().all():
+            if all_finite(features):
                 return features
         features = self.encoder.deep(shallow)
         return features
@@ -140,7 +141,10 @@ class SRModel(nn.Module):
 
         field: as `bind` gives it.
         """
-        return self.denormalise(self.decoder.render(field, rows, columns, chunk))
+        colours = self.decoder.render(field, rows, columns, chunk)
+        lines = colours.flatten(2)  # torch is slow where the values of a line are as few as the colours
+        std, mean = (values.repeat(len(columns)) for values in (self.std, self.mean))
+        return torch.addcmul(mean, lines, std).view(colours.shape)
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.
@@ -172,7 +176,7 @@ class SRModel(nn.Module):
         for name, tensor in tensors.items():
             if tensor.shape != own[name].shape:
                 raise CheckpointError(f"{name} has the shape {_shape(tensor)}, its config asks for {_shape(own[name])}")
-            if not tensor.is_meta and not torch.isfinite(tensor).all():
+            if not tensor.is_meta and not all_finite(tensor):
                 raise CheckpointError(f"{name} holds NaN or infinite values")
         self.load_state_dict({name: tensors[self._exported(name)] for name in self.state_dict()}, assign=assign)
 

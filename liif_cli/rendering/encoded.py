@@ -16,6 +16,7 @@ from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.images.levels import as_floats, luma
 from liif_cli.machine.devices import DTYPES, exact_float32, or_none_without_memory
 from liif_cli.models.interfaces import Field
+from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours
 from liif_cli.rendering.plan import piece_rows
@@ -198,10 +199,10 @@ class Output:
     def colours(self, part: Grid) -> Colours:
         """Colours of a part of the grid. Raises `DeviceError` if they are not finite even in fp32."""
         rgb = self.encoding.render(self.fields, part)
-        if not np.isfinite(rgb).all():
+        if not all_finite(torch.from_numpy(rgb)):
             self._use(self.encoding.in_fp32(self.choices))
             rgb = self.encoding.render(self.fields, part)
-            if not np.isfinite(rgb).all():
+            if not all_finite(torch.from_numpy(rgb)):
                 raise NOT_FINITE
         return rgb
 

@@ -74,7 +74,7 @@ class Renderer(Choices):
                     for row, rgb in encoding.bands(part, self):
                         yield Piece(index, top + row, left, rgb, top + len(part.rows))
                 del encoding
-                give_back()  # otherwise the heap becomes more fragmented with every tile
+        give_back()
 
     def _shrink(self, tile: Tile) -> int:
         """The side to continue with after `tile` did not fit. Raises `OutOfMemory` at the smallest."""

@@ -76,6 +76,20 @@ def heavy(arguments: list[str]) -> set[str]:
     return set(eval(said.splitlines()[-1]))
 
 
+def test_an_architecture_loads_nothing_of_torchs_compiler() -> None:
+    """It takes a second to import, and torch does so for some random numbers that are never made."""
+    code = """
+import sys, torch
+from liif_cli.models.model import SRModel
+from liif_cli.models.registry import PRESETS
+with torch.device("meta"):
+    for config in PRESETS.values():
+        SRModel(config)
+print("torch._dynamo" in sys.modules)
+"""
+    assert python(code) == "False\n"
+
+
 def test_completion_of_models_loads_no_torch() -> None:
     said = python(f"import sys; from liif_cli.cli.options import models; models(''); print({HEAVY})")
     assert not {"torch", "numpy", "pyvips"} & set(eval(said))

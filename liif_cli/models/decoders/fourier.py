@@ -12,7 +12,7 @@ pixel and scale 1 it gives nothing but the code's `correction` of that pixel: wi
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Literal
 
 import torch
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from liif_cli.coords import Axis
 from liif_cli.machine.threads import run
 from liif_cli.models.interfaces import Decoder, Field
-from liif_cli.models.kernels.banded import CELLS, COLOURS, OTHER_CELLS, Taps, banded, render_banded
+from liif_cli.models.kernels.banded import COLOURS, Blocks, Taps, banded, render_banded, scratch
+from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
 LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
-ROWS = 16  # LR pixels at once in a thread where features become coefficients
-WIDEST, MAGNIFIED = 1024, 4  # codes per side of a tile and pixels per code that scratch is planned for
+ROWS = 16  # of LR pixels at once in a thread where features become coefficients
+WIDEST = 1024  # codes per side of a tile that scratch is planned for
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class FourierConfig(PartConfig):
 class FourierField(Field):
     """What queries read of a tile.
 
-    codes: (B, h, n * 3 * n, w), coefficients ordered by (function of y, colour, function of x). In float32 the constant ones
-    hold the LR image as well; in 16 bits it is added in float32. image: (B, h, w, 3) float32, the LR image, normalised, with
-    the codes' corrections. origin: (y, x) of the tile's first code in the whole image. size: (height, width) of the whole
-    image, to which codes are clamped.
+    codes: (B, h, n * 3 * n, w), coefficients ordered by (function of y, colour, function of x), contiguous. In float32 the
+    constant ones hold the LR image as well; in 16 bits it is added in float32. image: (B, h, w, 3) float32, the LR image,
+    normalised, with the codes' corrections. origin: (y, x) of the tile's first code in the whole image. size: (height, width)
+    of the whole image, to which codes are clamped.
     """
 
     image: Tensor
@@ -62,7 +63,7 @@ class FourierField(Field):
 
     def is_finite(self) -> bool:
         """Whether codes and image are finite."""
-        return super().is_finite() and bool(self.image.isfinite().all())
+        return super().is_finite() and all_finite(self.image)
 
 
 class Fourier(Decoder):
@@ -84,7 +85,8 @@ class Fourier(Decoder):
         self.correction = nn.Conv2d(in_channels, COLOURS, 1)
         self.frequency = nn.Parameter(torch.tensor(0.25))
         self.damping = nn.Parameter(torch.tensor(0.2))
-        nn.init.normal_(self.coefficients.weight, std=1e-3)
+        # Uniform, of a standard deviation of 1e-3: on torch's meta device, `normal_` would import its compiler, for a second.
+        nn.init.uniform_(self.coefficients.weight, -(3**0.5) * 1e-3, 3**0.5 * 1e-3)
         for zero in (self.coefficients.bias, self.correction.weight, self.correction.bias):
             nn.init.zeros_(zero)  # type: ignore[arg-type]
 
@@ -126,23 +128,22 @@ class Fourier(Decoder):
     ) -> FourierField:
         """Features (B, in_channels, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` -> its field.
 
-        dtype: of the coefficients, and what `render` multiplies; default: the features' own. On the CPU without gradients it is
-        float32, whatever is asked for: the products are too narrow to be faster in 16 bits there.
+        dtype: of the coefficients, and what `render` multiplies; default: the features' own, as always on the CPU without
+        gradients.
         """
         weight, bias = self.head()
         if features.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
-            codes = coefficients_by_row(features, weight, bias)
+            codes, correction = coefficients_by_row(features, weight, bias)
         else:
             weight, bias = weight.to(features.dtype), bias.to(features.dtype)
             codes = nn.functional.conv2d(features, weight[:, :, None, None], bias).permute(0, 2, 1, 3)
             codes = codes.to(dtype or codes.dtype)
-        codes, correction = codes[:, :, :-COLOURS], codes[:, :, -COLOURS:]
+            codes, correction = codes[:, :, :-COLOURS].contiguous(), codes[:, :, -COLOURS:]
         pixels = image.float().permute(0, 2, 3, 1) + correction.float().transpose(2, 3)
         if codes.dtype == torch.float32:
-            codes = codes.contiguous()
             codes[:, :, : self.functions * COLOURS : self.functions] += pixels.transpose(2, 3)
         height, width = size or (features.shape[2], features.shape[3])
-        return FourierField(codes.contiguous(), origin, (height, width), pixels.contiguous())
+        return FourierField(codes, origin, (height, width), pixels.contiguous())
 
     def bytes_per_code(self, dtype: torch.dtype) -> int:
         """See `Decoder`."""
@@ -150,10 +151,7 @@ class Fourier(Decoder):
 
     def scratch_bytes(self, queries: int | None = None) -> int:
         """Bytes that `render` takes at most beside its result, in tiles of up to `WIDEST` codes per side."""
-        cpu = self.frequency.device.type == "cpu"
-        rows = (CELLS["cpu"] if cpu else OTHER_CELLS) * MAGNIFIED
-        per_row = 2 * (self.functions * COLOURS + MAGNIFIED * COLOURS) * WIDEST
-        return (torch.get_num_threads() if cpu else 1) * 4 * rows * per_row
+        return scratch(self.functions, WIDEST, self.frequency.device.type)
 
     def query(self, field: FourierField, position: Tensor, cell: Tensor) -> Tensor:
         """Colours at any positions.
@@ -184,7 +182,7 @@ class Fourier(Decoder):
         upper = (0.5 - 0.5 * torch.cos(math.pi * fraction)).to(cell.dtype)  # sin^2(pi f / 2)
         window = torch.stack([1 - upper, upper], -1)
         functions = self.basis(offset, cell.unsqueeze(-1).expand_as(offset))
-        return Taps(code - origin, window, window.unsqueeze(-1) * functions)
+        return Taps(lower - origin, code - origin, window, window.unsqueeze(-1) * functions)
 
     def patches(self, field: FourierField, side: Tensor, largest: int) -> Tensor:
         """All pixels of outputs of `side` (B,) pixels per side over whole square images, with gradients.
@@ -219,47 +217,59 @@ class Fourier(Decoder):
 
         queries: not needed, as no pixel needs room of its own.
         """
-        y, x = (self._axis_taps(axis, field, i) for i, axis in enumerate((rows, columns)))
         if not len(rows) or not len(columns):
             return field.image.new_empty(len(field.image), len(rows), len(columns), COLOURS)
         if at_codes(rows) and at_codes(columns):  # x1: the series give exactly nothing, whatever rounding makes of it
-            return field.image[:, y.code[:, 0]][:, :, x.code[:, 0]]
-        return render_banded(field.codes, None if field.codes.dtype == torch.float32 else field.image, y, x)
-
-    def _axis_taps(self, axis: Axis, field: FourierField, i: int) -> Taps:
-        lower, fraction = (torch.from_numpy(part) for part in axis.split())
-        cell = torch.full((), axis.cell, dtype=torch.float64)
-        exact = _in_float64(self)
-        taps = exact.weigh(lower, fraction, cell, field.size[i], field.origin[i])
-        device = field.codes.device
-        return Taps(taps.code.to(device), taps.window.float().to(device), taps.function.float().to(device))
-
-
-def _in_float64(decoder: Fourier) -> Fourier:
-    """The decoder's scalars alone, in float64 on the CPU: tables are formed there and rounded once."""
-    other = Fourier.__new__(Fourier)
-    nn.Module.__init__(other)
-    other.frequencies, other.functions = decoder.frequencies, decoder.functions
-    for name in ("frequency", "damping"):
-        setattr(other, name, nn.Parameter(getattr(decoder, name).detach().double().cpu(), requires_grad=False))
-    return other
+            y, x = (
+                torch.from_numpy(axis.split()[0]).to(field.image.device) - origin
+                for axis, origin in zip((rows, columns), field.origin, strict=True)
+            )
+            return field.image[:, y][:, :, x]
+        own = self.frequencies, self.frequency.item(), self.damping.item(), field.codes.device
+        down = blocks(rows, field.size[0], field.origin[0], own, by_code=True)
+        across = blocks(columns, field.size[1], field.origin[1], own, by_code=False)
+        return render_banded(field.codes, None if field.codes.dtype == torch.float32 else field.image, down, across)
 
 
-def coefficients_by_row(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A 1x1 convolution of (B, C, h, w) by (n, C), computed in the features' dtype -> (B, h, n, w) float32; on the CPU.
+@lru_cache(16)
+def blocks(
+    axis: Axis, size: int, origin: int, decoder: tuple[int, float, float, torch.device], by_code: bool
+) -> Blocks:
+    """What an axis's pixels read and how they weigh it; formed in float64 on the CPU and rounded once. Tiles share them.
+
+    size and origin: see `FourierField`. decoder: its frequencies, frequency and damping, and where it computes.
+    """
+    exact = Fourier.__new__(Fourier)
+    nn.Module.__init__(exact)
+    exact.frequencies, frequency, damping, device = decoder
+    exact.functions = 2 * exact.frequencies + 1
+    exact.frequency, exact.damping = (
+        nn.Parameter(torch.tensor(value, dtype=torch.float64), requires_grad=False) for value in (frequency, damping)
+    )
+    lower, fraction = (torch.from_numpy(part) for part in axis.split())
+    taps = exact.weigh(lower, fraction, torch.full((), axis.cell, dtype=torch.float64), size, origin)
+    taps = Taps(taps.lower, taps.code, taps.window.float(), taps.function.float())
+    return Blocks.of(taps, device.type, by_code).to(device)
+
+
+def coefficients_by_row(features: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """A 1x1 convolution of (B, C, h, w) by (n + 3, C), in the features' dtype, on the CPU -> (B, h, n, w) and (B, h, 3, w).
 
     Row by row, since that is the order in which the result is needed: to turn a whole array afterwards takes longer.
     """
     weight, bias = weight.to(features.dtype), bias.to(features.dtype).unsqueeze(1)
     batch, _, height, width = features.shape
-    out = torch.empty(batch, height, len(weight), width)
+    codes = features.new_empty(batch, height, len(weight) - COLOURS, width)
+    correction = features.new_empty(batch, height, COLOURS, width)
 
     def some(image: int, first: int) -> None:
         for y in range(first, min(first + ROWS, height)):
-            torch.add(torch.mm(weight, features[image, :, y]), bias, out=out[image, y])
+            row = features[image, :, y]
+            torch.addmm(bias[:-COLOURS], weight[:-COLOURS], row, out=codes[image, y])
+            torch.addmm(bias[-COLOURS:], weight[-COLOURS:], row, out=correction[image, y])
 
     run([partial(some, image, first) for image in range(batch) for first in range(0, height, ROWS)])
-    return out
+    return codes, correction
 
 
 def at_codes(axis: Axis) -> bool:

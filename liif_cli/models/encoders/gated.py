@@ -3,8 +3,9 @@
 After SPANV2 (NTIRE 2026 efficient SR challenge), whose blocks multiply `x + f` by a 1x1 convolution of `f`. No pooling and no
 normalisation layers, so an image can be cut into tiles exactly.
 
-A gate is kept within `GATE`. Without bounds, each block would double the degree of a polynomial of the image: what no photograph
-shows, such as a halftone or a checkerboard of single pixels, would grow from block to block until nothing else is left.
+A gate is kept within `GATE`. Without bounds, each block would double the degree of a polynomial of the image: what no
+photograph shows, such as a halftone or a checkerboard of single pixels, would grow from block to block until nothing else is
+left.
 """
 
 from dataclasses import dataclass
