@@ -103,16 +103,20 @@ class SRModel(nn.Module):
 
     def _features(self, pixels: Tensor, dtype: torch.dtype | None) -> Tensor:
         keep_freed()
-        shallow: Tensor = self.encoder.shallow(pixels)
         features: Tensor
         half = self._half(dtype, pixels.device.type)
         if half:
             with torch.autocast(pixels.device.type, half, cache_enabled=False):
-                features = self.encoder.deep(shallow).to(half)
+                features = self.encoder.deep(self._shallow(pixels)).to(half)
             if all_finite(features):
                 return features
-        features = self.encoder.deep(shallow)
+        features = self.encoder.deep(self._shallow(pixels))
         return features
+
+    def _shallow(self, pixels: Tensor) -> Tensor:
+        """The encoder's first layers. Who asks keeps no name for them: `deep` may let go of them."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self.encoder.shallow(pixels)
 
     def _half(self, dtype: torch.dtype | None, kind: str) -> torch.dtype | None:
         """The 16 bits that the encoder computes in on a `kind` of device, where the decoder computes in `dtype`.

@@ -69,8 +69,9 @@ class RowAssembler:
         unfinished = np.flatnonzero(self._filled < self.width)
         complete = int(unfinished[0]) if len(unfinished) else len(self._filled)
         if complete:
-            # A copy, so that keeping these rows does not keep all the others in memory.
-            rows, self._rows = self._rows[:complete].copy(), self._rows[complete:] if len(unfinished) else None
+            rows, self._rows = self._rows[:complete], self._rows[complete:] if len(unfinished) else None
+            if self._rows is not None:
+                rows = rows.copy()  # so that keeping these rows does not keep all the others in memory
             self._filled = self._filled[complete:]
             self.done += complete
             yield rows

@@ -27,7 +27,7 @@ from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
 LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
-ROWS = 16  # of LR pixels at once in a thread where features become coefficients
+PIXELS = 4608  # of LR at once in a thread where features become coefficients
 WIDEST = 1024  # codes per side of a tile that scratch is planned for
 
 
@@ -262,13 +262,15 @@ def coefficients_by_row(features: Tensor, weight: Tensor, bias: Tensor) -> tuple
     codes = features.new_empty(batch, height, len(weight) - COLOURS, width)
     correction = features.new_empty(batch, height, COLOURS, width)
 
-    def some(image: int, first: int) -> None:
-        for y in range(first, min(first + ROWS, height)):
-            row = features[image, :, y]
-            torch.addmm(bias[:-COLOURS], weight[:-COLOURS], row, out=codes[image, y])
-            torch.addmm(bias[-COLOURS:], weight[-COLOURS:], row, out=correction[image, y])
+    rows = max(1, PIXELS // width)
 
-    run([partial(some, image, first) for image in range(batch) for first in range(0, height, ROWS)])
+    def some(image: int, first: int) -> None:
+        part = features[image, :, first : first + rows].transpose(0, 1)
+        for own, out in ((slice(-COLOURS), codes), (slice(-COLOURS, None), correction)):
+            each = weight[own].expand(len(part), -1, -1)
+            torch.baddbmm(bias[own], each, part, out=out[image, first : first + rows])
+
+    run([partial(some, image, first) for image in range(batch) for first in range(0, height, rows)])
     return codes, correction
 
 
