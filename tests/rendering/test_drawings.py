@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bench_flat import SIDE, decibels, line_art, palette, text
 from make_line_art import draw, flat
 from PIL import Image
@@ -90,3 +91,14 @@ def test_images_that_training_did_not_show_stay_recognisable(name: str) -> None:
         assert np.abs(shown - filtered).mean() < 0.2, kind
         tiled = render_image(model, image, grid, side=40)
         assert np.abs(shown - tiled).max() < 1e-4, kind
+
+
+@pytest.mark.parametrize("name", ["light", "light-photo", "light-large"])
+def test_photographs_are_not_touched_by_that(name: str) -> None:
+    with Image.open(CHELSEA) as image:
+        pixels = torch.from_numpy(np.asarray(image.convert("RGB"))[60:188, 60:188].copy()).permute(2, 0, 1)[None] / 255
+    model = load_model(name)
+    with torch.inference_mode():
+        shown = model.encoder(model.normalise(pixels))
+        model.encoder.train()
+        assert torch.equal(shown, model.encoder(model.normalise(pixels)))
