@@ -36,7 +36,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = [_picture(folder / f"{index:03}.png", options.size, index) for index in range(options.pictures)]
+        paths = [_image(folder / f"{index:03}.png", options.size, index) for index in range(options.pictures)]
         upscaler = Upscaler(options.model, Options(device=options.device, save=SaveOptions(overwrite=True)))
         originals, target = [upscaler.read(Source(path)) for path in paths], Scale.parse(options.scale)
         _render(upscaler, originals[:1], target)  # warms up
@@ -63,8 +63,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _picture(path: Path, size: int, seed: int) -> Path:
-    """A picture about as hard to compress as a photograph: blurred noise of two scales."""
+def _image(path: Path, size: int, seed: int) -> Path:
+    """An image about as hard to compress as a photograph: blurred noise of two scales."""
     noise = np.random.default_rng(seed).integers(0, 256, (2, size, size, 3), np.uint8)
     coarse, fine = (Image.fromarray(n).filter(ImageFilter.GaussianBlur(r)) for n, r in zip(noise, (6, 1), strict=True))
     Image.blend(coarse, fine, 0.3).save(path)

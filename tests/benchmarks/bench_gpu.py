@@ -98,12 +98,12 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     began = time.perf_counter()
-    pictures = ImageFolders([chosen.data], 192)
+    images = ImageFolders([chosen.data], 192)
     loaded = time.perf_counter()
-    print(f"{len(pictures)} pictures in {loaded - began:.1f} s", flush=True)
+    print(f"{len(images)} images in {loaded - began:.1f} s", flush=True)
     for name in chosen.model:
         data = config_of(name, 16, False, False, chosen.precision).data
-        pairs = Pairs(pictures, chosen.patch, data.scale, data.queries, candidates=data.candidates)
+        pairs = Pairs(images, chosen.patch, data.scale, data.queries, candidates=data.candidates)
         source = DevicePairs(pairs, device, chosen.photo)
         print(f"on the device after {time.perf_counter() - loaded:.1f} s", flush=True)
         for batch in chosen.batch:

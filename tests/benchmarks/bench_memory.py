@@ -1,6 +1,6 @@
 """Peak resident memory and speed of the streaming writer: `python tests/benchmarks/bench_memory.py [WIDTH HEIGHT ...]`.
 
-Each case runs in a process of its own, which is told the picture row by row and reads its own VmHWM afterwards. Linux only.
+Each case runs in a process of its own, which is told the image row by row and reads its own VmHWM afterwards. Linux only.
 """
 
 import json
@@ -14,7 +14,7 @@ ROWS = 64
 
 
 def write_one(path: Path, width: int, height: int) -> dict[str, float]:
-    """Write a picture of soft structure and noise to `path`; peak memory in MiB above the start, and seconds."""
+    """Write an image of soft structure and noise to `path`; peak memory in MiB above the start, and seconds."""
     import numpy as np
 
     from liif_cli.images.write import SaveOptions, open_writer
@@ -45,7 +45,7 @@ def peak() -> float:
 def main(arguments: list[str]) -> None:
     """Run the cases and print a table."""
     sizes = [int(a) for a in arguments] or [8192, 4096, 16384, 8192, 16384, 16384]
-    print("format  size         picture MiB  peak MiB  above start MiB  file MiB  seconds")
+    print("format  size         image MiB  peak MiB  above start MiB  file MiB  seconds")
     for name in ("png", "jpg", "tif"):
         for width, height in zip(sizes[::2], sizes[1::2], strict=True):
             with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:

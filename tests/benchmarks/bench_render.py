@@ -121,7 +121,7 @@ def entry(name: str, options: argparse.Namespace, out: Path) -> dict[str, Any]:
     light = name.startswith("light")
     model = load_model(LIGHT if light else "edsr-baseline-liif", device=device)
     name = name.removeprefix("light ")
-    image = picture(options.width, options.height).to(device)
+    image = sample(options.width, options.height).to(device)
     size = (options.height * options.scale, options.width * options.scale)
     auto = choose_precision("auto", device, 8)
     dtype = (
@@ -147,8 +147,8 @@ def entry(name: str, options: argparse.Namespace, out: Path) -> dict[str, Any]:
     return {"seconds": time_taken, "share": operations / time_taken / rate, "rate": rate, "peak": peak, "dtype": kind}
 
 
-def picture(width: int, height: int) -> Tensor:
-    """The example picture at a size, (1, 3, height, width) in [0, 1]."""
+def sample(width: int, height: int) -> Tensor:
+    """The example image at a size, (1, 3, height, width) in [0, 1]."""
     from PIL import Image
 
     with Image.open(EXAMPLE) as example:

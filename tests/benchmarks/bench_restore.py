@@ -57,11 +57,11 @@ def main() -> None:
     parser.add_argument("--strength", type=float, action="append")
     arguments = parser.parse_args()
     strengths = arguments.strength or [0.0, 0.25, 0.5, 0.75, 1.0]
-    pictures = ImageFolders([arguments.folder], 2 * arguments.side // 2)
+    images = ImageFolders([arguments.folder], 2 * arguments.side // 2)
     plain, photo = load_model("light"), load_model("light-photo")
     models = [between(plain, photo, strength) for strength in strengths]
     for scale in arguments.scale or [2.0, 4.0]:
-        cases = [make_case(pictures[i], arguments.side, scale) for i in range(min(arguments.count, len(pictures)))]
+        cases = [make_case(images[i], arguments.side, scale) for i in range(min(arguments.count, len(images)))]
         print(f"\n| x{scale:g}, {arguments.form} | Lanczos | {' | '.join(f'{s:g}' for s in strengths)} | best |")
         print("| --: |" + " --: |" * (len(strengths) + 2), flush=True)
         for quality in arguments.quality or QUALITIES:

@@ -1,6 +1,6 @@
 """What starting costs, in seconds of processor and wall time, least of five: `python tests/benchmarks/bench_start.py`.
 
-`liif --help` and `--version` beside a bare interpreter, and a picture of 64x64 at x4 beside `import torch` alone.
+`liif --help` and `--version` beside a bare interpreter, and an image of 64x64 at x4 beside `import torch` alone.
 """
 
 import subprocess
@@ -32,8 +32,8 @@ def main() -> None:
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "in.png"
-        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
+        image = Path(folder) / "in.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(image)
         liif = ["-m", "liif_cli"]
         cases = {
             "python -c pass": ["-c", "pass"],
@@ -41,7 +41,7 @@ def main() -> None:
             "liif --help": [*liif, "--help"],
             "liif upscale --help": [*liif, "upscale", "--help"],
             "import torch": ["-c", "import torch"],
-            "64x64 -> x4": [*liif, "upscale", str(picture), "-s", "4", "-o", f"{folder}/out.png", "--overwrite"],
+            "64x64 -> x4": [*liif, "upscale", str(image), "-s", "4", "-o", f"{folder}/out.png", "--overwrite"],
         }
         print(f"{'':22} processor s    wall s")
         for name, arguments in cases.items():

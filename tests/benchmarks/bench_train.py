@@ -28,7 +28,7 @@ MATRIX_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, as
 
 
 def make_batch(queries: int, seed: int = 0) -> Batch:
-    """Random bytes at random scales: the step's time does not depend on what the pictures show."""
+    """Random bytes at random scales: the step's time does not depend on what the images show."""
     rng = np.random.default_rng(seed)
     sides = rng.integers(PATCH, 4 * PATCH + 1, BATCH)
     index = torch.from_numpy(np.stack([rng.choice(side**2, queries, replace=False) for side in sides]))

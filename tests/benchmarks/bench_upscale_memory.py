@@ -5,7 +5,7 @@
     python tests/benchmarks/bench_upscale_memory.py --shallow    the same encoder and codes, one hidden layer: a few minutes
     python tests/benchmarks/bench_upscale_memory.py --case photo only some of the cases
 
-The pictures are made here: smooth structure with noise, so that files have a size as photographs have. Unix only.
+The images are made here: smooth structure with noise, so that files have a size as photographs have. Unix only.
 """
 
 import argparse
@@ -28,7 +28,7 @@ CASES = {
 DEFAULT = ["small", "photo", "low", "tall"]
 
 
-def make_picture(path: Path, width: int, height: int) -> None:
+def make_image(path: Path, width: int, height: int) -> None:
     """A TIFF of waves and noise, written by bands."""
     import numpy as np
 
@@ -84,9 +84,9 @@ def main() -> None:
             model = ["--model", str(folder / "shallow.safetensors")]
         for case in chosen.case:
             width, height, options = CASES[case]
-            picture, output = folder / f"{case}.tif", folder / "out.png"
-            make_picture(picture, width, height)
-            call = ["upscale", str(picture), *options, *model, "-o", str(output), "--json"]
+            image, output = folder / f"{case}.tif", folder / "out.png"
+            make_image(image, width, height)
+            call = ["upscale", str(image), *options, *model, "-o", str(output), "--json"]
             plan = json.loads(run([*call, "--dry-run"])[2])
             peak, seconds, printed = run(call)
             result = json.loads(printed)

@@ -31,7 +31,7 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def picture(desk: Path) -> None:
+def sample(desk: Path) -> None:
     """in.png, 12 x 8 pixels."""
     pixels = np.random.default_rng(3).integers(0, 256, (8, 12, 3), np.uint8)
     Image.fromarray(pixels).save("in.png")

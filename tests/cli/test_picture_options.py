@@ -1,4 +1,4 @@
-"""The options of `liif upscale` that are about pictures, from the command line to the file."""
+"""The options of `liif upscale` that are about images, from the command line to the file."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ P3 = icc.built("Display P3", icc.PRIMARIES[12], icc.D65, icc.SRGB_CURVE)
 
 @pytest.fixture
 def folder(tiny: SRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a tiny model and pictures in it."""
+    """The current folder, with a tiny model and images in it."""
     save_model(tiny, tmp_path / "m.safetensors", licence="CC0-1.0", provenance={})
     Image.fromarray(RGB).save(tmp_path / "in.png", icc_profile=P3, dpi=(99, 99))
     Image.fromarray(np.dstack([RGB, X * 16]).astype(np.uint8)).save(tmp_path / "alpha.png")

@@ -17,7 +17,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pi
 
 
 @pytest.fixture(autouse=True)
-def pictures(desk: Path) -> None:
+def images(desk: Path) -> None:
     """a.png, b.png, c.png."""
     for name in "abc":
         Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 12, 3), np.uint8)).save(f"{name}.png")
@@ -96,7 +96,7 @@ def test_completion_of_models_loads_no_torch() -> None:
 
 
 @posix
-def test_a_picture_goes_through_pipes(tiny_file: Path) -> None:
+def test_an_image_goes_through_pipes(tiny_file: Path) -> None:
     data = Path("a.png").read_bytes()
     arguments = ["upscale", "-", "-s", 2, "-o", "-", "--format", "jpeg", "-m", tiny_file]
     with fork(*arguments, stdin=subprocess.PIPE) as process:
@@ -111,7 +111,7 @@ def test_a_picture_goes_through_pipes(tiny_file: Path) -> None:
 
 
 @posix
-def test_a_terminal_gets_no_picture_and_gives_none() -> None:
+def test_a_terminal_gets_no_image_and_gives_none() -> None:
     import pty
 
     leader, follower = pty.openpty()
@@ -127,7 +127,7 @@ def test_a_terminal_gets_no_picture_and_gives_none() -> None:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_leave_whole_files_a_summary_and_130(tiny_file: Path, number: int) -> None:
-    """Of forty pictures some are written when the signal comes, after the first."""
+    """Of forty images some are written when the signal comes, after the first."""
     for index in range(40):
         Image.fromarray(np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)).save(f"p{index:02}.png")
     before = {path.name for path in Path().iterdir()}

@@ -28,7 +28,7 @@ pty = pytest.importorskip("pty", reason="no POSIX terminals here", exc_type=Impo
 
 
 @pytest.fixture(autouse=True)
-def pictures(desk: Path) -> None:
+def images(desk: Path) -> None:
     """a.png, b.png, c.png."""
     for name in "abc":
         Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 12, 3), np.uint8)).save(f"{name}.png")
@@ -163,10 +163,10 @@ def test_names_that_are_no_text_leave_as_they_came(
     assert code == 0 and b"\\udcfd/\\udcff\\udcfe_2x" in out
 
 
-def test_a_picture_from_standard_input(
+def test_an_image_from_standard_input(
     liif: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tiny_file: Path
 ) -> None:
-    for data, code in ((Path("a.png").read_bytes(), 0), (b"no picture", 3), (b"", 3)):
+    for data, code in ((Path("a.png").read_bytes(), 0), (b"no image", 3), (b"", 3)):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         ran = liif("upscale", "-", "-s", 2, "-o", "{stem}_{width}.png", "-m", tiny_file, "--overwrite")
         assert ran.code == code and (ran.out == ["stdin_24.png"]) == (code == 0)

@@ -25,7 +25,7 @@ def test_boxes_as_users_write_them():
     Box(5, 5, 5, 4).check(9, 10)
 
 
-def test_the_box_lies_where_the_pictures_differ_most():
+def test_the_box_lies_where_the_images_differ_most():
     first = np.zeros((100, 120, 3))
     second = first.copy()
     second[70:80, 30:40] = 0.5
@@ -48,7 +48,7 @@ def test_every_method_shows_its_own_crop():
             runs.append(tuple(int(v) for v in pixel))
     white, green = (255, 255, 255), (0, 255, 0)
     assert runs[-7:] == [white, (255, 0, 0), white, (0, 0, 255), white, green, white]
-    assert any(pixel[0] > 200 and pixel[1] < 60 for pixel in runs[:-7])  # the frame in the whole picture
+    assert any(pixel[0] > 200 and pixel[1] < 60 for pixel in runs[:-7])  # the frame in the whole image
     assert (sheet[: -GAP - PANEL] < 100).any()  # the labels
 
 

@@ -48,9 +48,9 @@ def noise(height=60, width=48, seed=0):
     return np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def folder_of(path, *pictures):
+def folder_of(path, *photos):
     path.mkdir(parents=True, exist_ok=True)
-    for index, pixels in enumerate(pictures):
+    for index, pixels in enumerate(photos):
         Image.fromarray(pixels).save(path / f"{index}.png")
     return find(str(path))[0]
 
@@ -68,9 +68,9 @@ def checkpoint(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of three pictures, one of them too small for x6."""
-    home = tmp_path_factory.mktemp("pictures") / "mine"
+def photos(tmp_path_factory):
+    """A folder of three images, one of them too small for x6."""
+    home = tmp_path_factory.mktemp("photos") / "mine"
     folder_of(home, noise(), noise(66, 54, 1), noise(18, 24, 2))
     return home
 
@@ -82,7 +82,7 @@ class TestRows:
         assert luma.psnr == pytest.approx(-20 * math.log10(0.2 * STUDIO_LUMA.sum()), abs=1e-9)
         (rgb,) = evaluate([BLACK], dataset, [2.0], DIV2K)
         assert rgb.psnr == pytest.approx(-20 * math.log10(0.2), abs=1e-9)
-        # of flat pictures SSIM compares the means alone: (2ab + C1) / (a2 + b2 + C1) with a = 0, b = 0.2
+        # of flat images SSIM compares the means alone: (2ab + C1) / (a2 + b2 + C1) with a = 0, b = 0.2
         assert rgb.ssim == pytest.approx(1e-4 / (0.04 + 1e-4), abs=1e-9)
 
     def test_decibels_are_averaged_not_errors(self, tmp_path):
@@ -91,7 +91,7 @@ class TestRows:
         assert row.psnr == pytest.approx(-20 * np.mean(np.log10([0.2, 0.4, 0.8])), abs=1e-9)
         assert [score.image for score in row.scores] == ["0.png", "1.png", "2.png"]
 
-    def test_small_pictures_take_no_part_and_the_count_says_so(self, tmp_path):
+    def test_small_images_take_no_part_and_the_count_says_so(self, tmp_path):
         dataset = folder_of(tmp_path / "sizes", noise(18, 60), noise(30, 60), noise(90, 90))
         rows = evaluate([BLACK], dataset, [2.0, 6.0, 30.0, 31.0], BENCHMARK)
         # shaved sides: 18-4, 30-4, 90-4; 18-12, 30-12, 90-12; 0-60, 30-60, 90-60; ..., 62-62
@@ -205,8 +205,8 @@ def run(capsys, *arguments):
 
 
 class TestCommand:
-    def test_json(self, capsys, pictures, checkpoint):
-        code, out, err = run(capsys, "--dataset", pictures, "--model", checkpoint, "--scale", "2,6", "--json")
+    def test_json(self, capsys, photos, checkpoint):
+        code, out, err = run(capsys, "--dataset", photos, "--model", checkpoint, "--scale", "2,6", "--json")
         rows = json.loads(out)["rows"]
         assert (code, err) == (0, "")
         assert [(row["scale"], row["method"], row["images"]) for row in rows] == [
@@ -215,19 +215,19 @@ class TestCommand:
         ]
         assert {(row["dataset"], row["protocol"], row["standard"]) for row in rows} == {("mine", "benchmark", True)}
         assert all(row["psnr"] > 0 and 0 < row["ssim"] < 1 and row["seconds"] >= 0 for row in rows)
-        dataset = find(str(pictures))[0]
+        dataset = find(str(photos))[0]
         (expected,) = evaluate([bicubic(BENCHMARK)], dataset, [2.0])
         assert rows[0]["psnr"] == expected.psnr
 
-    def test_at_x1_a_picture_should_come_back(self, capsys, pictures, checkpoint):
+    def test_at_x1_an_image_should_come_back(self, capsys, photos, checkpoint):
         options = ("--model", checkpoint, "--scale", "1", "--baseline", "bicubic")
-        _, out, _ = run(capsys, "--dataset", pictures, *options, "--json")
+        _, out, _ = run(capsys, "--dataset", photos, *options, "--json")
         same, network = json.loads(out)["rows"]
         assert (same["method"], same["psnr"], same["ssim"]) == ("bicubic", None, 1.0)  # JSON has no infinity
         assert network["psnr"] > 0
-        assert "∞" in run(capsys, "--dataset", pictures, *options)[1]
+        assert "∞" in run(capsys, "--dataset", photos, *options)[1]
 
-    def test_several_models_and_sets(self, capsys, pictures, checkpoint, tmp_path):
+    def test_several_models_and_sets(self, capsys, photos, checkpoint, tmp_path):
         other = tmp_path / "other.safetensors"
         other.write_bytes(checkpoint.read_bytes())
         twin = tmp_path / "twin" / "tiny.safetensors"
@@ -235,15 +235,15 @@ class TestCommand:
         twin.write_bytes(checkpoint.read_bytes())
         folder_of(tmp_path / "second", noise())
         models = [option for file in (checkpoint, other, twin) for option in ("-m", file)]
-        code, out, _ = run(capsys, "-d", pictures, "-d", tmp_path / "second", *models, "-s", "3", "--csv")
+        code, out, _ = run(capsys, "-d", photos, "-d", tmp_path / "second", *models, "-s", "3", "--csv")
         lines = list(csv.DictReader(io.StringIO(out)))
         names = ["bicubic", "x4-lanczos", str(checkpoint), "other", str(twin)]
         assert code == 0 and [line["method"] for line in lines] == names * 2
         assert [line["dataset"] for line in lines] == ["mine"] * 5 + ["second"] * 5
         assert lines[2]["psnr"] == lines[3]["psnr"] == lines[4]["psnr"]
 
-    def test_the_table_and_markdown(self, capsys, pictures, checkpoint):
-        _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "x2", "--lr", "pillow", "--per-image")
+    def test_the_table_and_markdown(self, capsys, photos, checkpoint):
+        _, out, _ = run(capsys, "-d", photos, "-m", checkpoint, "-s", "x2", "--lr", "pillow", "--per-image")
         assert (
             "benchmark *" in out
             and "* not standard" in out
@@ -251,13 +251,13 @@ class TestCommand:
             and "x4-lanczos" in out
             and "fp32" in out
         )
-        _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2", "--protocol", "mmediting", "--markdown")
+        _, out, _ = run(capsys, "-d", photos, "-m", checkpoint, "-s", "2", "--protocol", "mmediting", "--markdown")
         assert "**mine**, protocol `mmediting`" in out and "| scale | images | bicubic | x4-lanczos | tiny |" in out
-        _, out, _ = run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--markdown")
+        _, out, _ = run(capsys, "-d", photos, "-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--markdown")
         assert "| scale | images | bicubic | tiny |" in out
 
-    def test_degraded_inputs_are_a_protocol_of_our_own(self, capsys, pictures, checkpoint, tmp_path):
-        options = ("-d", pictures, "-m", checkpoint, "-s", "2", "--baseline", "bicubic,lanczos")
+    def test_degraded_inputs_are_a_protocol_of_our_own(self, capsys, photos, checkpoint, tmp_path):
+        options = ("-d", photos, "-m", checkpoint, "-s", "2", "--baseline", "bicubic,lanczos")
         wanted = "clean,jpeg:10,noise:9+jpeg:90"
         _, out, _ = run(capsys, *options, "--degrade", wanted, "--json", "--save-images", tmp_path / "images")
         rows = json.loads(out)["rows"]
@@ -279,8 +279,8 @@ class TestCommand:
         _, out, _ = run(capsys, *options, "--degrade", "jpeg:10", "--markdown")
         assert "**mine**, protocol `benchmark + jpeg:10 (liif's own)`" in out
 
-    def test_only_the_centres(self, capsys, pictures, checkpoint, tmp_path):
-        for file in pictures.iterdir():
+    def test_only_the_centres(self, capsys, photos, checkpoint, tmp_path):
+        for file in photos.iterdir():
             with Image.open(file) as image:
                 left, top = ((n - 40) // 2 if n > 40 else 0 for n in image.size)
                 cut = image.crop((left, top, left + min(40, image.width), top + min(40, image.height)))
@@ -288,7 +288,7 @@ class TestCommand:
                 cut.save(tmp_path / "cut" / file.name)
         options = ("-m", checkpoint, "-s", "2", "--baseline", "bicubic", "--json")
         cut = json.loads(run(capsys, "-d", tmp_path / "cut", *options)[1])["rows"]
-        code, out, _ = run(capsys, "-d", pictures, "--centre", "40", *options)
+        code, out, _ = run(capsys, "-d", photos, "--centre", "40", *options)
         rows = json.loads(out)["rows"]
         assert code == 0 and rows[0]["dataset"] == "mine (central 40)"
         assert [row["psnr"] for row in rows] == [row["psnr"] for row in cut]
@@ -306,27 +306,27 @@ class TestCommand:
         code, _, err = run(capsys, *options, "--lr", "files", "-s", "3", "-q")
         assert code == 3 and "no x3 file for 0.png" in err and "Hint: --lr matlab" in err
 
-    def test_for_the_eye(self, capsys, pictures, checkpoint, tmp_path):
+    def test_for_the_eye(self, capsys, photos, checkpoint, tmp_path):
         images, sheet = tmp_path / "images", tmp_path / "sheet.png"
-        options = ("-d", pictures, "-m", checkpoint, "-s", "2,4", "--save-images", images, "--figure", sheet, "--json")
+        options = ("-d", photos, "-m", checkpoint, "-s", "2,4", "--save-images", images, "--figure", sheet, "--json")
         assert run(capsys, *options, "--figure-image", "1", "--crop", "5,5,20,20")[0] == 0
         names = {file.name for file in (images / "mine" / "x4").iterdir()}
         assert {f"1_{what}.png" for what in WRITTEN} <= names
-        with Image.open(images / "mine" / "x4" / "1_tiny.png") as result, Image.open(pictures / "1.png") as source:
+        with Image.open(images / "mine" / "x4" / "1_tiny.png") as result, Image.open(photos / "1.png") as source:
             assert result.size == (52, 64) and source.size == (54, 66)
         with Image.open(sheet) as figure:
-            assert figure.width > 3 * 240 + 4 * 8  # three crops and the whole picture
+            assert figure.width > 3 * 240 + 4 * 8  # three crops and the whole image
         before = sheet.read_bytes()
         code, out, err = run(capsys, *options)
         assert (code, out) == (4, "") and "images is not empty" in err and sheet.read_bytes() == before
-        code, _, err = run(capsys, "-d", pictures, "-m", checkpoint, "--figure", sheet)
+        code, _, err = run(capsys, "-d", photos, "-m", checkpoint, "--figure", sheet)
         assert code == 4 and "sheet.png exists" in err
         assert run(capsys, *options, "--overwrite")[0] == 0
         assert sheet.read_bytes() != before
 
-    def test_the_plot(self, capsys, pictures, checkpoint, tmp_path):
+    def test_the_plot(self, capsys, photos, checkpoint, tmp_path):
         pytest.importorskip("matplotlib")
-        assert run(capsys, "-d", pictures, "-m", checkpoint, "-s", "2,3", "--plot", tmp_path / "p.png")[0] == 0
+        assert run(capsys, "-d", photos, "-m", checkpoint, "-s", "2,3", "--plot", tmp_path / "p.png")[0] == 0
         with Image.open(tmp_path / "p.png") as plot:
             assert plot.width > 300
 
@@ -335,32 +335,32 @@ class TestCommand:
         [
             (("-d", "set6"), 2, "--dataset 'set6' is not a set, folder or file"),
             (("-d", "set5", "--data-dir", "."), 5, "cannot find the set set5 in"),
-            (("-d", "{pictures}", "-s", "0.5"), 2, "is not a list of scales"),
-            (("-d", "{pictures}", "-s", "2,two"), 2, "is not a list of scales"),
-            (("-d", "{pictures}", "--protocol", "best"), 2, "--protocol 'best' is not a protocol"),
-            (("-d", "{pictures}", "--lr", "opencv"), 2, "--lr 'opencv' is not one of"),
-            (("-d", "{pictures}", "--baseline", "nearest"), 2, "--baseline 'nearest' is not one of"),
-            (("-d", "{pictures}", "--json", "--csv"), 2, "exclude each other"),
-            (("-d", "{pictures}", "--degrade", "jpeg:200"), 2, "--degrade 'jpeg:200' is not a degradation"),
-            (("-d", "{pictures}", "--centre", "20", "--lr", "files", "-s", "2"), 2, "cannot use --centre"),
-            (("-d", "{pictures}", "--cell", "round"), 2, "is not a cell"),
-            (("-d", "{pictures}", "--model", "nothing"), 5, "no model or file 'nothing'"),
-            (("-d", "{pictures}", "--figure", "sheet.txt"), 2, "cannot write the format of"),
+            (("-d", "{photos}", "-s", "0.5"), 2, "is not a list of scales"),
+            (("-d", "{photos}", "-s", "2,two"), 2, "is not a list of scales"),
+            (("-d", "{photos}", "--protocol", "best"), 2, "--protocol 'best' is not a protocol"),
+            (("-d", "{photos}", "--lr", "opencv"), 2, "--lr 'opencv' is not one of"),
+            (("-d", "{photos}", "--baseline", "nearest"), 2, "--baseline 'nearest' is not one of"),
+            (("-d", "{photos}", "--json", "--csv"), 2, "exclude each other"),
+            (("-d", "{photos}", "--degrade", "jpeg:200"), 2, "--degrade 'jpeg:200' is not a degradation"),
+            (("-d", "{photos}", "--centre", "20", "--lr", "files", "-s", "2"), 2, "cannot use --centre"),
+            (("-d", "{photos}", "--cell", "round"), 2, "is not a cell"),
+            (("-d", "{photos}", "--model", "nothing"), 5, "no model or file 'nothing'"),
+            (("-d", "{photos}", "--figure", "sheet.txt"), 2, "cannot write the format of"),
             (
-                ("-d", "{pictures}", "--figure", "f.png", "--figure-image", "9"),
+                ("-d", "{photos}", "--figure", "f.png", "--figure-image", "9"),
                 2,
                 "--figure-image 9 is not an image of",
             ),
             (
-                ("-d", "{pictures}", "--figure", "f.png", "-s", "2", "--figure-scale", "3"),
+                ("-d", "{photos}", "--figure", "f.png", "-s", "2", "--figure-scale", "3"),
                 2,
                 "--figure-scale 3 is not one of the scales",
             ),
         ],
     )
-    def test_refusals(self, capsys, monkeypatch, tmp_path, pictures, checkpoint, options, code, message):
+    def test_refusals(self, capsys, monkeypatch, tmp_path, photos, checkpoint, options, code, message):
         monkeypatch.chdir(tmp_path)
-        filled = [option.format(pictures=pictures) for option in options]
+        filled = [option.format(photos=photos) for option in options]
         found, out, err = run(capsys, *filled, *([] if "--model" in filled else ["-m", checkpoint]))
         assert (found, out) == (code, "") and message in err and err.startswith("Error: ")
         assert list(tmp_path.iterdir()) == []
@@ -377,8 +377,8 @@ class TestCommand:
         assert "expected: DIR/Set14/HR/*.png" in err
 
 
-def test_two_processes_share_the_pictures_and_print_one_table(capsys, pictures, checkpoint, tmp_path):
-    options = ["--dataset", str(pictures), "--model", str(checkpoint), "--scale", "2,6", "--json", "--per-image"]
+def test_two_processes_share_the_images_and_print_one_table(capsys, photos, checkpoint, tmp_path):
+    options = ["--dataset", str(photos), "--model", str(checkpoint), "--scale", "2,6", "--json", "--per-image"]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -410,7 +410,7 @@ def test_two_processes_share_the_pictures_and_print_one_table(capsys, pictures, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is not on Windows")
-def test_memory_stays_bounded_on_a_2k_picture(tmp_path, checkpoint):
+def test_memory_stays_bounded_on_a_2k_image(tmp_path, checkpoint):
     folder_of(tmp_path / "large", noise(1356, 2040))
     code = (
         "import resource, sys; from liif_cli.cli import app; app.run(sys.argv[1:]);"

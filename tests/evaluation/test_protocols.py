@@ -15,7 +15,7 @@ from liif_cli.images.resize import matlab_bicubic
 BENCHMARK, DIV2K, MMEDITING, FACES = (PROTOCOLS[name] for name in ("benchmark", "div2k", "mmediting", "celebahq"))
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -28,15 +28,15 @@ def test_borders(protocol, scale, border):
 
 
 def test_mmediting_crops_to_a_multiple_of_twelve_and_then_to_the_scale():
-    high = picture(100, 59)
+    high = image(100, 59)
     pair = MMEDITING.pair(high, 18)
     assert pair.high.shape == (90, 36, 3) and pair.low.shape == (5, 2, 3)  # 96 x 48 -> 5 x 2 pixels of 18
     np.testing.assert_array_equal(pair.high, high[:90, :36])
     assert BENCHMARK.pair(high, 18).high.shape == (90, 54, 3)
 
 
-def test_low_resolution_pictures_are_made_as_each_protocol_says():
-    high = picture(48, 48)
+def test_low_resolution_images_are_made_as_each_protocol_says():
+    high = image(48, 48)
     small = np.asarray(Image.fromarray(high).resize((24, 24), Image.Resampling.BICUBIC))
     matlab = matlab_bicubic(high, 24, 24)
     assert (small != matlab).any()
@@ -50,7 +50,7 @@ def test_low_resolution_pictures_are_made_as_each_protocol_says():
 
 
 def test_files_crop_the_truth_from_its_top_left_corner():
-    high, low = picture(41, 33), picture(20, 16)
+    high, low = image(41, 33), image(20, 16)
     pair = BENCHMARK.pair(high, 2, "files", low)
     np.testing.assert_array_equal(pair.high, high[:40, :32])
     assert pair.low is low
@@ -93,7 +93,7 @@ def test_div2k_shaves_six_more():
 
 
 def test_the_baseline_is_matlabs_or_pillows():
-    low = picture(12, 14)
+    low = image(12, 14)
     pillow = np.asarray(Image.fromarray(low).resize((28, 24), Image.Resampling.BICUBIC)) / np.float32(255)
     np.testing.assert_array_equal(MMEDITING.bicubic(low, 24, 28), pillow)
     np.testing.assert_array_equal(BENCHMARK.bicubic(low, 24, 28), np.clip(matlab_bicubic(low / 255, 24, 28), 0, 1))

@@ -18,7 +18,7 @@ ROWS = [
 ]
 
 
-def test_a_row_is_the_mean_of_its_pictures():
+def test_a_row_is_the_mean_of_its_images():
     assert (ROWS[0].images, ROWS[0].psnr, ROWS[0].seconds) == (2, 32.0, 1.5)
     assert ROWS[0].ssim == pytest.approx(0.8)
     assert (ROWS[2].images, ROWS[2].psnr) == (0, None)
@@ -43,7 +43,7 @@ def test_json():
     assert data["rows"][1]["psnr"] is None and data["rows"][2]["psnr"] is None
 
 
-def test_json_with_pictures():
+def test_json_with_images():
     row = json.loads(to_json(ROWS, per_image=True))["rows"][0]
     assert row["per_image"][1] == {"image": "b.png", "psnr": 34.0, "ssim": 0.7, "seconds": 2.0}
 

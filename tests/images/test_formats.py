@@ -122,16 +122,16 @@ class TestHeic:
     def test_a_phone_s_photograph(self) -> None:
         pytest.importorskip("pi_heif")
         header = read.probe(DATA / "phone.heic")
-        picture = read.read(DATA / "phone.heic")
+        image = read.read(DATA / "phone.heic")
         assert (header.format, header.width, header.height, header.channels) == ("heic", 32, 48, 3)
-        assert np.abs(np.rot90(RGB, -1).astype(int) - picture.pixels).mean() < 1
-        assert picture.metadata.orientation == 1 and b"Maker" in picture.metadata.exif and picture.metadata.xmp
+        assert np.abs(np.rot90(RGB, -1).astype(int) - image.pixels).mean() < 1
+        assert image.metadata.orientation == 1 and b"Maker" in image.metadata.exif and image.metadata.xmp
 
     def test_ten_bits(self) -> None:
         pytest.importorskip("pi_heif")
-        picture = read.read(DATA / "deep.heic")
-        assert picture.pixels.dtype == np.uint16 and picture.metadata.bits == 10
-        assert np.abs(picture.pixels / 257 - RGB).mean() < 1
+        image = read.read(DATA / "deep.heic")
+        assert image.pixels.dtype == np.uint16 and image.metadata.bits == 10
+        assert np.abs(image.pixels / 257 - RGB).mean() < 1
 
     def test_a_broken_one_is_an_input_error(self, tmp_path: Path) -> None:
         data = (DATA / "phone.heic").read_bytes()

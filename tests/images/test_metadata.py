@@ -162,7 +162,7 @@ class TestEXIF:
             assert image.getexif().get_ifd(ExifTags.IFD.Exif)[0xA434] == "50mm"
 
     @pytest.mark.parametrize("blob", [b"", b"II*\0", b"MM\0*\0\0\0\x08\0\x09", b"garbage" * 9])
-    def test_broken_exif_is_dropped_and_the_picture_read(self, blob: bytes) -> None:
+    def test_broken_exif_is_dropped_and_the_image_read(self, blob: bytes) -> None:
         picture = read.read(saved("PNG"))
         metadata, notes = Metadata(exif=blob).for_size(9, 9)
         assert metadata.orientation == 1 and picture.metadata.orientation == 1

@@ -1,4 +1,4 @@
-"""Pictures in: every kind that is promised, made by Pillow, libvips, tifffile-free bytes or ImageMagick, read by us."""
+"""Images in: every kind that is promised, made by Pillow, libvips, tifffile-free bytes or ImageMagick, read by us."""
 
 import io
 import shutil
@@ -288,7 +288,7 @@ class TestRefusals:
         [SVG, SVG[21:], b"%PDF-1.7\n", b"", b"\0" * 100, b"GIF", b"8BPS\0\1", b"P7\n", b"\x00\x00\x00\x0cftypmp42"],
         ids=["svg", "bare svg", "pdf", "empty", "zeros", "cut gif", "psd", "pam", "mp4"],
     )
-    def test_what_is_no_picture_of_ours(self, data: bytes, tmp_path: Path) -> None:
+    def test_what_is_no_image_of_ours(self, data: bytes, tmp_path: Path) -> None:
         (tmp_path / "x.png").write_bytes(data)
         with pytest.raises(InputError, match=r"x\.png") as caught:
             images.read(tmp_path / "x.png")

@@ -16,7 +16,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("filter", FILTERS)
-def test_a_flat_picture_stays_flat(filter):
+def test_a_flat_image_stays_flat(filter):
     flat = np.full((17, 23, 3), 0.25, np.float32)
     np.testing.assert_allclose(resample(flat, 5, 40, filter), 0.25, atol=1e-6)
 

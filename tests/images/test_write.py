@@ -327,7 +327,7 @@ def test_writers_of_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_every_strip_of_a_picture_of_gigabytes_is_in_its_place(tmp_path: Path) -> None:
+def test_every_strip_of_an_image_of_gigabytes_is_in_its_place(tmp_path: Path) -> None:
     """libvips takes no offset beyond 1 GB in one file, and would give the first rows again without an error."""
     height, width = 30_000, 15_000
     with open_writer(tmp_path / "a.jpg", height, width, 3, np.uint8) as writer:
@@ -354,7 +354,7 @@ def test_memory_is_flat_against_the_height(tmp_path: Path, name: str) -> None:
         return float(done["peak"] - done["before"])
 
     small, large = above(4096), above(12288)
-    assert large < 100 and large - small < 30  # MiB; the pictures have 96 and 288
+    assert large < 100 and large - small < 30  # MiB; the images have 96 and 288
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "bmp"])

@@ -109,7 +109,7 @@ def test_convolutions_work_on_pixels_whole(strides: str) -> None:
 def test_blocks_that_overwrite_their_input_give_what_gradients_need(
     sixteen: bool, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without gradients memory is reused; neither the numbers nor what goes in may show it. Pieces end inside the picture."""
+    """Without gradients memory is reused; neither the numbers nor what goes in may show it. Pieces end inside the image."""
     monkeypatch.setattr(inplace, "PIECE", 600)
     torch.manual_seed(5)
     encoder = EDSR(features=8, blocks=3, residual_scale=scale).to(memory_format=torch.channels_last)

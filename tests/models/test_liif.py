@@ -50,7 +50,7 @@ def test_without_the_ensemble_it_is_the_nearest_code_and_the_even_one_of_two() -
 
 
 def test_a_tile_uses_the_images_size_not_its_own() -> None:
-    """The field of the right half of the picture gives the right half of the output."""
+    """The field of the right half of the image gives the right half of the output."""
     decoder = identity(True)
     rows, columns = Axis.whole(6, 13), Axis.whole(8, 40)
     whole = decoder.render(decoder.prepare(CODES), rows, columns)
@@ -61,7 +61,7 @@ def test_a_tile_uses_the_images_size_not_its_own() -> None:
 @pytest.mark.parametrize("hidden", [(7,), (8, 8), (16, 3, 9), (5,) * 6])
 @pytest.mark.parametrize("parts", [(True, True, True), (False, True, True), (True, False, True), (True, True, False)])
 def test_any_depth_width_and_part(hidden: tuple[int, ...], parts: tuple[bool, bool, bool]) -> None:
-    """`render` and `query` agree, and batches are what their pictures are alone."""
+    """`render` and `query` agree, and batches are what their images are alone."""
     torch.manual_seed(1)
     decoder = LIIF(3, hidden, *parts)
     rendered, queried = both(decoder, Axis.whole(6, 14), Axis.whole(8, 19).part(2, 18))

@@ -103,7 +103,7 @@ class TestBleeding:
 
 
 def _flat(model: SRModel, field: Any, rows: Axis, columns: Axis, *_: Any) -> Any:
-    """Stands in for the network: the picture of this test is flat once it has bled, and this returns its colour."""
+    """Stands in for the network: the image of this test is flat once it has bled, and this returns its colour."""
     import torch
 
     return torch.tensor([220, 140, 30]).div(255).expand(1, len(rows), len(columns), 3)

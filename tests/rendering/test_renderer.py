@@ -79,7 +79,7 @@ def test_tiled_equals_untiled(encoder: str, corner: int, shape: tuple[int, int])
 
 @pytest.mark.parametrize("encoder", ["edsr", "rdn"])
 def test_a_halo_one_pixel_short_fails(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Towards the ends; towards the beginnings the ensemble reads one code less, unless the picture is turned."""
+    """Towards the ends; towards the beginnings the ensemble reads one code less, unless the image is turned."""
     model, grid = positive(encoder, corner=2), Grid.whole((60, 70), (91, 222))
     whole = unclamped(model, IMAGE, grid, None)
     short = model.halo - 1
@@ -179,7 +179,7 @@ def test_self_ensemble_is_the_mean_of_four_rotations() -> None:
         np.testing.assert_allclose(ours, expected, atol=2e-6, rtol=0)
 
 
-def test_uint8_uint16_and_float_are_the_same_picture() -> None:
+def test_uint8_uint16_and_float_are_the_same_image() -> None:
     model, grid = golden_model(tiny_config()), Grid.whole((20, 20), (30, 30))
     bytes_ = (IMAGE[:20, :20] * 255).astype(np.uint8)
     as_float = unclamped(model, bytes_.astype(np.float32) / 255, grid, None)
@@ -359,13 +359,13 @@ def test_the_users_tile_is_kept() -> None:
     assert (plan.side, plan.count) == (50, 36)
 
 
-def test_a_larger_picture_takes_no_larger_tile() -> None:
+def test_a_larger_image_takes_no_larger_tile() -> None:
     model = golden_model(tiny_config())
     small, large = (Tile(0, n, 0, n) for n in (1000, 20000))
     assert tile_bytes(model, (1000, 1000), small, 256) == tile_bytes(model, (20000, 20000), large, 256)
 
 
-def test_tiles_cover_the_picture_once() -> None:
+def test_tiles_cover_the_image_once() -> None:
     plan = make_plan(golden_model(tiny_config()), (70, 45), [Grid.whole((70, 45), (70, 45))], 3, 2**30, side=13)
     covered = np.zeros((70, 45), int)
     for tile in plan.tiles():

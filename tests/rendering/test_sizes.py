@@ -62,7 +62,7 @@ def test_no_scale(text: str) -> None:
         ("1x1", "contain", (1, 1)),
     ],
 )
-def test_size_of_a_600x400_picture(text: str, fit: str, expected: tuple[int, int]) -> None:
+def test_size_of_a_600x400_image(text: str, fit: str, expected: tuple[int, int]) -> None:
     assert Size.parse(text, fit).of((400, 600)) == expected  # type: ignore[arg-type]
 
 
@@ -163,7 +163,7 @@ def test_no_region(text: str) -> None:
         Region.parse(text)
 
 
-def test_region_beyond_the_picture() -> None:
+def test_region_beyond_the_image() -> None:
     with pytest.raises(UsageError, match="beyond"):
         make_grid((10, 10), Scale.parse("2"), Region(5, 5, 6, 2))
 

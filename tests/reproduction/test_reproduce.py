@@ -21,7 +21,7 @@ SMALL = (*TINY, *PATCH)
 
 @pytest.fixture
 def photos(desk: Path) -> Path:
-    """Three square pictures of 48 pixels: waves, which enlarge well."""
+    """Three square images of 48 pixels: waves, which enlarge well."""
     (desk / "photos").mkdir()
     y, x = np.mgrid[0:48, 0:48] / 5
     for index in range(3):

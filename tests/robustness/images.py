@@ -246,8 +246,8 @@ def judged(data: bytes) -> str:
         header = read.probe(data)
         if header.width * header.height * header.frames > LARGE:
             return "made: header alone"
-        picture = read.read(data)
-        picture.metadata.for_size(2 * picture.width, 2 * picture.height)
+        image = read.read(data)
+        image.metadata.for_size(2 * image.width, 2 * image.height)
         return "made"
     except LiifError as error:
         return f"refused: {type(error).__name__}"

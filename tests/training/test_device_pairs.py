@@ -18,7 +18,7 @@ from liif_cli.training.trainer import Trainer
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Pairs of noise and of smooth pictures, of several sizes."""
+    """Pairs of noise and of smooth images, of several sizes."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for number, shape in enumerate([(200, 240), (192, 192), (301, 200)]):

@@ -1,4 +1,4 @@
-"""Training data: which pictures, which pairs, in which order; and that a pair is what the paper says it is."""
+"""Training data: which images, which pairs, in which order; and that a pair is what the paper says it is."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from liif_cli.training.sources import ImageFolders, find_images, read_image
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven usable pictures in two folders, of several formats, and some that are not."""
+    """Seven usable images in two folders, of several formats, and some that are not."""
     rng = np.random.default_rng(0)
     (tmp_path / "a" / "deep").mkdir(parents=True)
     (tmp_path / "b").mkdir()
@@ -22,7 +22,7 @@ def folder(tmp_path):
         Image.fromarray(pixels).save(tmp_path / ("a/deep" if number % 2 else "b") / f"{number}.{suffix}")
     Image.new("RGB", (200, 79)).save(tmp_path / "a" / "small.png")
     (tmp_path / "a" / "broken.png").write_bytes((tmp_path / "b" / "0.png").read_bytes()[:40])
-    (tmp_path / "a" / "words.txt").write_text("no picture")
+    (tmp_path / "a" / "words.txt").write_text("no image")
     return tmp_path
 
 
@@ -40,23 +40,23 @@ def test_folders_are_searched_recursively_and_once(folder):
 
 
 @pytest.mark.parametrize("budget", [float("inf"), 0])
-def test_unusable_pictures_are_named_and_skipped(folder, budget):
-    pictures = ImageFolders([folder / "a", folder / "b"], 80, budget)
-    assert len(pictures) == 7 and pictures.in_memory == (budget > 0)
-    assert any("small.png is 200x79, under 80 pixels" in reason for reason in pictures.skipped)
-    assert any("broken.png" in reason for reason in pictures.skipped)
-    assert len(pictures.skipped) == 2
+def test_unusable_images_are_named_and_skipped(folder, budget):
+    images = ImageFolders([folder / "a", folder / "b"], 80, budget)
+    assert len(images) == 7 and images.in_memory == (budget > 0)
+    assert any("small.png is 200x79, under 80 pixels" in reason for reason in images.skipped)
+    assert any("broken.png" in reason for reason in images.skipped)
+    assert len(images.skipped) == 2
 
 
-def test_a_picture_that_breaks_while_training_gives_way_to_the_next(folder):
-    pictures = ImageFolders([folder / "b"], 80, budget=0)
-    pictures.paths[1].write_bytes(b"gone")
-    assert np.array_equal(pictures[1], read_image(pictures.paths[2]))
-    assert np.array_equal(pictures[1], pictures[2])
-    assert sum(str(pictures.paths[1]) in reason for reason in pictures.skipped) == 1
+def test_an_image_that_breaks_while_training_gives_way_to_the_next(folder):
+    images = ImageFolders([folder / "b"], 80, budget=0)
+    images.paths[1].write_bytes(b"gone")
+    assert np.array_equal(images[1], read_image(images.paths[2]))
+    assert np.array_equal(images[1], images[2])
+    assert sum(str(images.paths[1]) in reason for reason in images.skipped) == 1
 
 
-def test_no_usable_picture_is_an_error(folder):
+def test_no_usable_image_is_an_error(folder):
     with pytest.raises(InputError, match="no usable image") as caught:
         ImageFolders([folder], 500)
     assert "under 500 pixels" in str(caught.value.hint)
@@ -64,7 +64,7 @@ def test_no_usable_picture_is_an_error(folder):
         ImageFolders([], 1)
 
 
-def test_pictures_come_as_upright_rgb_bytes(tmp_path):
+def test_images_come_as_upright_rgb_bytes(tmp_path):
     rng = np.random.default_rng(2)
     deep = rng.integers(0, 65536, (30, 40), dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "gray16.png")
@@ -88,9 +88,9 @@ def test_a_pair_is_the_papers(folder):
         lr, rgb, index, side = pairs.pair(number)
         draw, _ = pairs.draw(number)
         assert lr.shape == (20, 20, 3) and rgb.shape == (50, 3) and 20 <= side <= 80
-        picture = pairs.images[draw.image]
-        top, left = (int(c * (n - side + 1)) for c, n in zip(draw.corners[0], picture.shape[:2], strict=True))
-        hr = picture[top : top + side, left : left + side]
+        image = pairs.images[draw.image]
+        top, left = (int(c * (n - side + 1)) for c, n in zip(draw.corners[0], image.shape[:2], strict=True))
+        hr = image[top : top + side, left : left + side]
         assert hr.shape == (side, side, 3)
         reduced = np.asarray(Image.fromarray(hr).resize((20, 20), Image.Resampling.BICUBIC)) if side > 20 else hr
         assert np.array_equal(lr, turn(reduced, draw.flips))
@@ -106,7 +106,7 @@ def test_chance_is_as_the_paper_has_it(folder):
     assert {draw.flips for draw in draws} == {
         (a, b, c) for a in (False, True) for b in (False, True) for c in (False, True)
     }
-    for epoch in range(100):  # every picture once an epoch, in an order of its own
+    for epoch in range(100):  # every image once an epoch, in an order of its own
         assert sorted(draw.image for draw in draws[7 * epoch : 7 * epoch + 7]) == list(range(7))
     assert len({tuple(draw.image for draw in draws[7 * epoch : 7 * epoch + 7]) for epoch in range(20)}) > 15
     fixed = make(folder, scale=(3.0, 3.0), augment=False)
@@ -142,7 +142,7 @@ def test_of_several_candidates_the_crop_with_the_most_detail_is_taken(tmp_path):
     assert [pairs[n].draw(5)[0].side for n in (1, 4)] == [pairs[1].draw(5)[0].side] * 2
 
 
-def test_a_picture_is_decoded_once_a_pair(folder, monkeypatch):
+def test_an_image_is_decoded_once_a_pair(folder, monkeypatch):
     reads = []
     read = sources.read_image
     monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read(path))

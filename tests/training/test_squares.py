@@ -23,7 +23,7 @@ SIDES = (8, 16)
 
 @pytest.fixture
 def faces(tmp_path: Path) -> Path:
-    """Five pictures, of which one is no square."""
+    """Five images, of which one is no square."""
     (tmp_path / "faces").mkdir()
     for index in range(5):
         pixels = np.random.default_rng(index).integers(0, 256, (20, 20 + 6 * (index == 2), 3), np.uint8)
@@ -40,9 +40,9 @@ def test_truths_have_sizes_spread_evenly(faces: Path) -> None:
     )
     for number in range(5):  # each query is the truth's pixel at its own size
         low, rgb, index, side = pairs.pair(number)
-        picture = pairs.draw(number)[0].image
-        square = Image.open(faces / f"{picture}.png")
-        square = square.crop((3, 0, 23, 20)) if picture == 2 else square
+        image = pairs.draw(number)[0].image
+        square = Image.open(faces / f"{image}.png")
+        square = square.crop((3, 0, 23, 20)) if image == 2 else square
         truth = np.asarray(square.resize((side, side), Image.Resampling.BICUBIC))
         np.testing.assert_array_equal(rgb, truth.reshape(-1, 3)[index])
         np.testing.assert_array_equal(low, np.asarray(square.resize((8, 8), Image.Resampling.BICUBIC)))

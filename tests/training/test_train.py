@@ -51,7 +51,7 @@ from liif_cli.training.trainer import Objective, Trainer, make_ema, settle
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Nine smooth pictures of 64 x 72 pixels."""
+    """Nine smooth images of 64 x 72 pixels."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(9):
@@ -279,7 +279,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(config, tmp_path, pr
     assert (tmp_path / "whole/tiny.safetensors").read_bytes() == (tmp_path / "parts/tiny.safetensors").read_bytes()
 
 
-def test_pictures_read_as_needed_train_the_same_as_those_in_memory(config, tmp_path):
+def test_images_read_as_needed_train_the_same_as_those_in_memory(config, tmp_path):
     states = []
     for cache in ("memory", "lazy"):
         changed = replace(config, iterations=4, data=replace(config.data, cache=cache))
@@ -290,7 +290,7 @@ def test_pictures_read_as_needed_train_the_same_as_those_in_memory(config, tmp_p
     assert same(*states)
 
 
-def test_a_picture_that_breaks_on_the_way_is_named(config, photos, tmp_path):
+def test_an_image_that_breaks_on_the_way_is_named(config, photos, tmp_path):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     config = replace(config, iterations=8, workers=0, data=replace(config.data, folders=(str(folder),), cache="lazy"))
@@ -298,7 +298,7 @@ def test_a_picture_that_breaks_on_the_way_is_named(config, photos, tmp_path):
 
     def ruin(event):
         if isinstance(event, Step) and event.iteration == 1:
-            (folder / "3.png").write_bytes(b"no picture any more")
+            (folder / "3.png").write_bytes(b"no image any more")
 
     assert train(run, config, watch=ruin) == "done"
     (named,) = (e["skipped"] for e in run.entries() if e["event"] == "skipped")

@@ -1,4 +1,4 @@
-"""`upscale` for pictures in memory, axes that shrink, and what the options mean."""
+"""`upscale` for images in memory, axes that shrink, and what the options mean."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def test_arrays_keep_their_kind(tiny: SRModel, dtype: Any, shape: tuple[int, ...
     assert (out.dtype, out.shape) == (dtype, (30, 45, *shape[2:]))
 
 
-def test_rgb_is_the_rendered_picture_rounded_once(tiny: SRModel) -> None:
+def test_rgb_is_the_rendered_image_rounded_once(tiny: SRModel) -> None:
     out = liif_cli.upscale(PIXELS, scale="1.7", model=tiny, precision="fp32")
     expected = render_image(tiny, PIXELS, Grid.whole((20, 30), (34, 51)))
     np.testing.assert_array_equal(out, np.rint(expected * 255))
@@ -119,7 +119,7 @@ def test_arguments_that_make_no_sense(tiny: SRModel, arguments: dict[str, Any], 
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 4, 5)), np.zeros(4), np.zeros((0, 4)), np.zeros((4, 4), int)])
-def test_arrays_that_are_no_pictures(tiny: SRModel, image: Any) -> None:
+def test_arrays_that_are_no_images(tiny: SRModel, image: Any) -> None:
     with pytest.raises(UsageError):
         liif_cli.upscale(image, scale=2, model=tiny)
 
@@ -169,7 +169,7 @@ class TestAxesThatShrink:
         assert not list(grid_notes(Scale.parse("2"), make_grid((20, 30), Scale.parse("2"))))
 
 
-def test_a_picture_from_file_to_file(tiny: SRModel, tmp_path: Path) -> None:
+def test_an_image_from_file_to_file(tiny: SRModel, tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "in.png")
     upscaler = Upscaler(tiny, Options(precision="fp32"))
     targets = [(Scale.parse("2"), tmp_path / "a.png"), (Size.parse("33x21"), tmp_path / "b.png")]

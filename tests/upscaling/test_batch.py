@@ -1,4 +1,4 @@
-"""Many pictures at once: `liif upscale` from its arguments to its files."""
+"""Many images at once: `liif upscale` from its arguments to its files."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ RNG = np.random.default_rng(9)
 X2 = Scale.parse("2")
 
 
-def picture(name: str, width: int = 12, height: int = 8) -> Path:
+def sample(name: str, width: int = 12, height: int = 8) -> Path:
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (height, width, 3), np.uint8)).save(path)
@@ -62,7 +62,7 @@ def up(liif: Callable[..., Any], tiny_file: Path) -> Callable[..., Any]:
 
 def test_a_tree_is_kept_under_the_folder(up: Callable[..., Any]) -> None:
     for name in ("pics/a.png", "pics/x/b.jpg", "pics/x/y/c.png"):
-        picture(name)
+        sample(name)
     ran = up("pics", "-r", "-s", 2, "-o", "large")
     assert ran.code == 0
     assert files("large") == ["a_2x.png", "x/b_2x.png", "x/y/c_2x.png"]
@@ -72,14 +72,14 @@ def test_a_tree_is_kept_under_the_folder(up: Callable[..., Any]) -> None:
 
 
 def test_a_folder_inside_the_input_is_not_read_again(up: Callable[..., Any]) -> None:
-    picture("a.png")
+    sample("a.png")
     for more in ((), ("--skip-existing",)):
         assert up(".", "-r", "-s", 2, "-o", "large", *more).code == 0
         assert files() == ["a.png", "large/a_2x.png"]
 
 
 def test_running_twice_beside_the_inputs_makes_nothing_new(up: Callable[..., Any]) -> None:
-    picture("a.png")
+    sample("a.png")
     assert up(".", "-s", 2).code == 0
     ran = up("*.png", "-s", 2, "--skip-existing")
     assert (ran.code, ran.out) == (0, []) and "1 skipped" in ran.err[-1]
@@ -87,14 +87,14 @@ def test_running_twice_beside_the_inputs_makes_nothing_new(up: Callable[..., Any
 
 
 def test_patterns_templates_and_several_sizes(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     ran = up("?.png", "-s", 2, "--size", "30x", "-o", "{model}/{stem}-{width}.webp")
     assert ran.code == 0
     assert files("tiny") == ["a-24.webp", "a-30.webp", "b-24.webp", "b-30.webp"]
 
 
 def test_a_bad_file_is_reported_and_the_rest_done(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("c.png")
+    sample("a.png"), sample("c.png")
     Path("b.png").write_bytes(Path("a.png").read_bytes()[:60])
     ran = up("a.png", "b.png", "gone.png", "c.png", "-s", 2)
     assert ran.code == 1
@@ -105,7 +105,7 @@ def test_a_bad_file_is_reported_and_the_rest_done(up: Callable[..., Any]) -> Non
     assert files() == ["a.png", "a_2x.png", "b.png", "c.png", "c_2x.png"]
 
 
-def test_a_lone_picture_that_fails_has_its_own_code(up: Callable[..., Any]) -> None:
+def test_a_lone_image_that_fails_has_its_own_code(up: Callable[..., Any]) -> None:
     Path("b.png").write_bytes(b"nothing")
     for arguments in (("b.png",), ("gone.png",), (".",), ("*.gif",)):
         ran = up(*arguments, "-s", 2)
@@ -113,15 +113,15 @@ def test_a_lone_picture_that_fails_has_its_own_code(up: Callable[..., Any]) -> N
         assert ran.err[0].startswith("Error: ") and len(ran.err) <= 2
 
 
-def test_the_rest_of_a_batch_that_was_done_before_is_no_lone_picture(up: Callable[..., Any]) -> None:
-    picture("a.png"), Path("bad.png").write_bytes(b"nothing")
+def test_the_rest_of_a_batch_that_was_done_before_is_no_lone_image(up: Callable[..., Any]) -> None:
+    sample("a.png"), Path("bad.png").write_bytes(b"nothing")
     for _ in range(2):
         ran = up("a.png", "bad.png", "-s", 2, "-o", "out", "--skip-existing")
         assert ran.code == 1 and "bad.png" in ran.err[0] and "1 failed" in ran.err[-1]
 
 
-def test_errors_beyond_ours_stop_only_their_picture(up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    picture("a.png"), picture("b.png")
+def test_errors_beyond_ours_stop_only_their_image(up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    sample("a.png"), sample("b.png")
     real = images.read
 
     def read(source: Any, **options: Any) -> Any:
@@ -135,10 +135,10 @@ def test_errors_beyond_ours_stop_only_their_picture(up: Callable[..., Any], monk
     assert "Error: a.png: ZeroDivisionError: in a decoder" in ran.err
 
 
-def test_a_picture_too_large_is_refused_before_it_is_decoded(
+def test_an_image_too_large_is_refused_before_it_is_decoded(
     up: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture("a.png")
+    sample("a.png")
 
     def read(*_: Any, **__: Any) -> Any:
         raise AssertionError("decoded")
@@ -149,7 +149,7 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(
 
 
 def test_nothing_is_done_when_an_output_exists(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     Path("b_2x.png").write_text("mine")
     ran = up("a.png", "b.png", "-s", 2)
     assert (ran.code, ran.out) == (4, [])
@@ -161,7 +161,7 @@ def test_nothing_is_done_when_an_output_exists(up: Callable[..., Any]) -> None:
 
 
 def test_collisions_are_refused_before_work(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("a.jpg")
+    sample("a.png"), sample("a.jpg")
     ran = up("a.png", "a.jpg", "-s", 2, "-o", "{stem}.png")
     assert ran.code == 2 and "would both be written" in ran.err[0] and ran.err[1].startswith("Hint: ")
     assert up("a.png", "-s", 2, "-s", 3, "-o", "x.png").code == 2
@@ -169,7 +169,7 @@ def test_collisions_are_refused_before_work(up: Callable[..., Any]) -> None:
 
 
 def test_json_has_one_object_per_output(up: Callable[..., Any], tiny_file: Path) -> None:
-    picture("ä.png")
+    sample("ä.png")
     ran = up("ä.png", "-s", "1.5", "--size", "5x5", "--json")
     lines = [json.loads(line) for line in ran.out]
     expected = ["input", "output", "width", "height", "scale", "model", "revision"]
@@ -184,7 +184,7 @@ def test_json_has_one_object_per_output(up: Callable[..., Any], tiny_file: Path)
 
 
 def test_json_has_a_line_for_each_input_that_failed(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("c.png")
+    sample("a.png"), sample("c.png")
     Path("b.png").write_bytes(Path("a.png").read_bytes()[:60])
     ran = up("a.png", "b.png", "gone.png", "c.png", "-s", 2, "--json", "--max-pixels", "400")
     lines = [json.loads(line) for line in ran.out]
@@ -200,7 +200,7 @@ def test_json_has_a_line_for_each_input_that_failed(up: Callable[..., Any]) -> N
 @pytest.mark.parametrize("name", ["x.png", "{stem}_{width}_{scale}.png", "new/"])
 def test_everything_is_decided_once(up: Callable[..., Any], name: str) -> None:
     """Of one image and one output: one look at the header, one grid, one format; permission before the work and at the end."""
-    picture("a.png")
+    sample("a.png")
     counted = {f.__code__: f.__name__ for f in (images.probe, make_grid, format_of, check_target, check_pixels, find)}
     calls: Counter[str] = Counter()
 
@@ -231,9 +231,9 @@ def test_everything_is_decided_once(up: Callable[..., Any], name: str) -> None:
 
 
 def test_a_file_that_changes_while_it_waits_is_refused(desk: Path, tiny: SRModel) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     tasks = [task("a.png"), task("b.png")]
-    picture("a.png", 9, 9)
+    sample("a.png", 9, 9)
     watcher = Notes()
     Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run(tasks)
     assert [str(error) for error in watcher.errors] == ["a.png changed while it waited: it had 12x8 pixels and has 9x9"]
@@ -241,7 +241,7 @@ def test_a_file_that_changes_while_it_waits_is_refused(desk: Path, tiny: SRModel
 
 
 def test_dry_run_shows_every_output_and_writes_nothing(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("b.png", 20, 10)
+    sample("a.png"), sample("b.png", 20, 10)
     ran = up("a.png", "b.png", "-s", 2, "-o", "new/", "--dry-run", "--json")
     plans = [json.loads(line) for line in ran.out]
     assert [(Path(p["output"]).as_posix(), p["width"]) for p in plans] == [("new/a_2x.png", 24), ("new/b_2x.png", 40)]
@@ -249,7 +249,7 @@ def test_dry_run_shows_every_output_and_writes_nothing(up: Callable[..., Any]) -
 
 
 def test_talk(up: Callable[..., Any]) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     quiet = up("a.png", "b.png", "--size", "5x5", "-q")
     assert (quiet.out, quiet.err) == (["a_5x5.png", "b_5x5.png"], [])
     usual = up("a.png", "--size", "5x5", "--overwrite")
@@ -271,7 +271,7 @@ def test_talk(up: Callable[..., Any]) -> None:
 def test_the_times_of_verbose_are_those_of_the_parts(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture("a.png")
+    sample("a.png")
 
     def slow(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -327,7 +327,7 @@ def test_reading_and_writing_happen_beside_rendering(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each rendering waits for the next image to have been read, and each writing for the next rendering to have begun."""
-    names = [picture(f"{index}.png").name for index in range(6)]
+    names = [sample(f"{index}.png").name for index in range(6)]
     tasks = [task(name) for name in names]
     was_read, begun = [[threading.Event() for _ in names] for _ in range(2)]
     real_read, real_encode, real_render = images.read, write.encode, tiny.render
@@ -356,8 +356,8 @@ def test_reading_and_writing_happen_beside_rendering(
     assert watcher.pixels == 6 * 24 * 16
 
 
-def test_large_pictures_are_not_read_ahead(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [picture(f"{index}.png").name for index in range(4)]
+def test_large_images_are_not_read_ahead(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [sample(f"{index}.png").name for index in range(4)]
     threads = []
     real = images.read
 
@@ -372,7 +372,7 @@ def test_large_pictures_are_not_read_ahead(desk: Path, tiny: SRModel, monkeypatc
 
 
 def test_outputs_that_wait_take_bounded_memory(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [picture(f"{index}.png").name for index in range(6)]
+    names = [sample(f"{index}.png").name for index in range(6)]
     held = most = 0
     real_save, real_render = Draft.save, Upscaler.render
 
@@ -402,7 +402,7 @@ def test_outputs_that_wait_take_bounded_memory(desk: Path, tiny: SRModel, monkey
 def test_an_interrupt_leaves_whole_files_and_nothing_else(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [picture(f"{index}.png").name for index in range(8)]
+    names = [sample(f"{index}.png").name for index in range(8)]
     watcher = Notes(interrupt_after=4)
     with pytest.raises(KeyboardInterrupt):
         Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run([task(name) for name in names])
@@ -416,7 +416,7 @@ def test_a_signal_while_an_output_is_told_of_comes_after_it(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file that was made was told of, wherever in the telling, or in the handing over, the signal came."""
-    names = [picture(f"{index}.png").name for index in range(4)]
+    names = [sample(f"{index}.png").name for index in range(4)]
     for raiser in ("finished", "submit"):
         watcher = Notes()
         run = Batch(Upscaler(tiny, Options(precision="fp32")), watcher)
@@ -455,7 +455,7 @@ def _then_a_signal(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_an_interrupt_stops_an_encoder(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that would take long to write is given up, and no trace of it is left."""
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     encoding_now, real = threading.Event(), vips.interruptibly
 
     def endless(image: Any, work: Callable[[], object], cancelled: threading.Event) -> None:
@@ -484,7 +484,7 @@ def _raise_when(condition: bool, event: threading.Event) -> None:
 
 
 def test_the_model_is_loaded_once_and_its_errors_end_the_run(up: Callable[..., Any], liif: Callable[..., Any]) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     ran = liif("upscale", "a.png", "b.png", "-s", 2, "-m", "edsr-baseline-lif")
     assert ran.code == 5 and ran.err[1] == "Hint: did you mean edsr-baseline-liif?" and len(ran.err) == 2
     Path("bad.safetensors").write_bytes(b"12345678901234567890")
@@ -493,7 +493,7 @@ def test_the_model_is_loaded_once_and_its_errors_end_the_run(up: Callable[..., A
 
 
 def test_a_full_disk_costs_only_its_output(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    picture("a.png"), picture("b.png")
+    sample("a.png"), sample("b.png")
     real = write.encode
 
     def encode(image: Any, path: Path, *arguments: Any, **options: Any) -> Any:

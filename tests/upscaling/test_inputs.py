@@ -1,4 +1,4 @@
-"""Which pictures arguments stand for."""
+"""Which images arguments stand for."""
 
 import io
 import os
@@ -41,7 +41,7 @@ def test_files_keep_their_order_and_come_once(tree: Path) -> None:
     assert names("pics/notes.txt") == ["pics/notes.txt"]  # named: its content decides
 
 
-def test_a_folder_gives_its_pictures_and_with_r_all_below(tree: Path) -> None:
+def test_a_folder_gives_its_images_and_with_r_all_below(tree: Path) -> None:
     assert names("pics") == ["pics/A.JPG", "pics/b.png"]
     assert names("pics", recursive=True) == ["pics/A.JPG", "pics/b.png", "pics/sub/c.tif", "pics/sub/deep/d.webp"]
     assert names("pics", recursive=True, without=Path("pics/sub/deep"))[-1] == "pics/sub/c.tif"
@@ -122,7 +122,7 @@ def test_standard_input_once_and_only_when_named(desk: Path, monkeypatch: pytest
     assert named.path == Path("-")
 
 
-def test_a_terminal_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(stdin, "isatty", lambda: True)
     for closed_or_terminal in (stdin, None):

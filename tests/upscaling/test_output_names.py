@@ -21,7 +21,7 @@ X4, FULL = Scale.parse("4"), Size.parse("1920x1080")
 
 
 @pytest.fixture(autouse=True)
-def picture(desk: Path) -> None:
+def image(desk: Path) -> None:
     """a.jpg, 30 x 20 pixels."""
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save("a.jpg")
 
