@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from liif_cli import __version__
 from liif_cli.cli import settings
-from liif_cli.cli.commands import Command, Group, configured
+from liif_cli.cli.commands import FOLDER_NOTE, Command, Group, configured
 from liif_cli.cli.compare import compare
 from liif_cli.cli.config import config
 from liif_cli.cli.doctor import doctor
@@ -108,11 +108,12 @@ def _options(
     if not no_config and os.environ.get("LIIF_NO_CONFIG") != "1":
         context.obj = settings.load(commands)
         context.default_map = settings.default_map(context.obj)
-        _tell_of_folder(commands, context.invoked_subcommand or "")
+        _tell_of_folder(context, commands, context.invoked_subcommand or "")
 
 
-def _tell_of_folder(commands: Any, command: str) -> None:
-    """Report what the current folder's file sets, and what it may not set: it may have come with a downloaded folder."""
+def _tell_of_folder(context: typer.Context, commands: Any, command: str) -> None:
+    """Warn of what the current folder's file may not set, since it may have come with a downloaded folder, and leave a note on
+    what it sets to the command, which knows whether it is to be quiet."""
     if command == "config":
         return
     taken, refused = settings.of_folder(commands, command)
@@ -122,7 +123,7 @@ def _tell_of_folder(commands: Any, command: str) -> None:
             f"Warning: {settings.FILE} in this folder cannot set {named}: only your own file, variables and options can"
         )
     if taken:
-        say(f"Note: {settings.FILE} in this folder sets {', '.join(taken)}")
+        context.meta[FOLDER_NOTE] = f"{settings.FILE} in this folder sets {', '.join(taken)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

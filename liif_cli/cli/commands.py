@@ -6,6 +6,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from liif_cli.cli import settings
+from liif_cli.cli.streams import say
 from liif_cli.errors import CheckpointError, DeviceError, LiifError, ModelNotFound
 
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -41,6 +42,9 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
 WITHOUT_VALUE = {"--strip": "--strip=all"}
 """Options whose value may be omitted, and what they then stand for."""
 
+FOLDER_NOTE = "liif.folder"
+"""Where the context keeps the note on what the current folder's file sets, until the command begins."""
+
 CULPRITS = {ModelNotFound: "model", CheckpointError: "model", DeviceError: "device"}
 """The parameter concerned by errors that name no argument."""
 
@@ -69,6 +73,9 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. A `LiifError` about a value that was not typed gets the origin of that value."""
+        note = ctx.meta.pop(FOLDER_NOTE, None)
+        if note is not None and not ctx.params.get("quiet"):
+            say(f"Note: {note}")
         try:
             return super().invoke(ctx)
         except LiifError as error:

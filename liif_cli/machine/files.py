@@ -75,19 +75,23 @@ class OutputFile:
 
     The data is synced to disk (fsync) before the last step. Without `overwrite` that is a link, which cannot replace a file
     that appeared in the meantime. A new file gets its mode from the umask; an overwritten file keeps its mode, and the
-    temporary one never has a wider one. What killed processes left beside `path`, older than a day, goes. Raises OutputError.
+    temporary one never has a wider one. What killed processes left beside `path`, older than a day and not locked by a living
+    one, goes. Raises OutputError.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
         path = path.resolve() if path.is_symlink() else path  # the link stays; its target is replaced
         self.path, self.overwrite = path, overwrite
         self.temporary = path.parent / f".liif-{secrets.token_hex(6)}{path.suffix}"
+        self._lock: int | None = None
 
     def __enter__(self) -> Path:
         try:
             mode = stat.S_IMODE(self.path.stat().st_mode) if self.overwrite and self.path.exists() else 0o666
             # not mkstemp: only the owner may read its files; the owner must write whatever the old file's mode
-            os.close(os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200))
+            self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200)
+            if not _locked(self._lock):
+                self._unlock()
             remove_leftovers(self.path.parent)
         except OSError as error:
             raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
@@ -98,8 +102,14 @@ class OutputFile:
             if kind is None:
                 self._put_in_place()
         finally:
+            self._unlock()
             with contextlib.suppress(OSError):
                 self.temporary.unlink(missing_ok=True)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _put_in_place(self) -> None:
         try:
@@ -127,13 +137,40 @@ class OutputFile:
             self.temporary.replace(self.path)
 
 
+def _locked(handle: int) -> bool:
+    """Whether an open file is locked now, until it is closed; not where the system has no such locks, or another has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a living process has locked a file."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no locks on this file system
+            return False
+    return False
+
+
 LEFTOVER = re.compile(r"\.liif-[0-9a-f]{12}(\.\w+)?")
 DAY = 86_400
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder: ours by name, plain, untouched for a day. Once for
-    each folder; what cannot be removed stays."""
+    """Remove the temporary files that killed processes left in a folder: ours by name, plain, untouched for a day, and
+    locked by none. Once for each folder; what cannot be removed stays."""
     if folder in _cleared:
         return
     _cleared.add(folder)
@@ -143,7 +180,8 @@ def remove_leftovers(folder: Path) -> None:
                 continue
             if time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY:
                 with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+                    if not _is_held(Path(entry.path)):
+                        Path(entry.path).unlink()
 
 
 _cleared: set[Path] = set()

@@ -62,3 +62,10 @@ def test_a_pipe_is_not_waited_for(liif: Run) -> None:
     os.mkfifo("liif.toml")
     ran = liif("doctor")
     assert ran.code == 2 and "not a regular file" in ran.err[0]
+
+
+def test_its_note_obeys_quiet_and_its_warning_does_not(liif: Run, tiny_file: Path) -> None:
+    Path("liif.toml").write_text('[upscale]\nformat = "png"\noverwrite = true\n')
+    ran = liif("upscale", "in.png", "-s", "2", "-m", str(tiny_file), "--quiet")
+    assert ran.code == 0 and len(ran.err) == 1
+    assert ran.err[0].startswith("Warning: liif.toml in this folder cannot set overwrite:")

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -46,6 +48,28 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path) -> No
     with OutputFile(tmp_path / "out.png") as temporary:
         temporary.write_bytes(b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"out.png", *names[1:]}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no such locks")
+def test_what_a_living_process_writes_is_no_leftover(tmp_path: Path) -> None:
+    """However old it is: a render may take days. Once its process is gone, it goes."""
+    code = (
+        "import sys, time; from pathlib import Path; from liif_cli.machine.files import OutputFile\n"
+        "with OutputFile(Path(sys.argv[1])) as temporary: print(temporary, flush=True); time.sleep(600)"
+    )
+    past = time.time() - 2 * files.DAY
+    command = [sys.executable, "-c", code, str(tmp_path / "long.png")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        temporary = Path(process.stdout.readline().strip())
+        os.utime(temporary, (past, past))
+        files.remove_leftovers(tmp_path)
+        assert temporary.exists()
+        process.kill()
+    files._cleared.discard(tmp_path)
+    files.remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["n" * 252 + ".png", "\u56fe" * 84 + ".png"], ids=["latin", "chinese"])
