@@ -19,7 +19,7 @@ from torch import Tensor
 from liif_cli.coords import Grid
 from liif_cli.errors import OutOfMemory
 from liif_cli.machine.devices import exact_float32, free_memory
-from liif_cli.machine.memory import format_bytes
+from liif_cli.machine.memory import format_bytes, give_back
 from liif_cli.rendering.channels import network_input
 from liif_cli.rendering.encoded import Encoding, to_tensor
 from liif_cli.rendering.plan import SMALLEST, Plan, check_supported, tile_bytes
@@ -132,7 +132,15 @@ class CachedRenderer(Renderer):
     def _encode(self, image: Pixels, tile: Tile) -> Encoding | None:
         if self.cache is None or (image.shape[0], image.shape[1]) != self.size:
             return super()._encode(image, tile)
-        return self.cache.get(tile, lambda: super(CachedRenderer, self)._encode(image, tile))
+        return self.cache.get(tile, lambda: self._encode_and_tidy(image, tile))
+
+    def _encode_and_tidy(self, image: Pixels, tile: Tile) -> Encoding | None:
+        encoding = super()._encode(image, tile)
+        give_back()
+        return encoding
+
+    def _tidy(self) -> None:
+        """Nothing: what is encoded stays, and to give memory back for every view of it takes longer than the view."""
 
 
 @dataclass

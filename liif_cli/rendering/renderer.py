@@ -74,6 +74,10 @@ class Renderer(Choices):
                     for row, rgb in encoding.bands(part, self):
                         yield Piece(index, top + row, left, rgb, top + len(part.rows))
                 del encoding
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """After an image."""
         give_back()
 
     def _shrink(self, tile: Tile) -> int:

@@ -134,6 +134,7 @@ def render_banded(codes: Tensor, image: Tensor | None, rows: Blocks, columns: Bl
     dtype; on the CPU in float32, where they are too narrow to be faster in 16 bits.
     """
     out = codes.new_empty(len(codes), rows.count, columns.count, COLOURS, dtype=torch.float32)
+    codes, image, rows, columns = _narrowed(codes, image, rows, columns)
     planes = None if image is None else image.permute(0, 1, 3, 2).contiguous()
     on_cpu = codes.device.type == "cpu"
     render = _render_on_cpu if on_cpu else _render_blocks
@@ -148,6 +149,19 @@ def render_banded(codes: Tensor, image: Tensor | None, rows: Blocks, columns: Bl
         for job in jobs:
             job()
     return out
+
+
+def _narrowed(
+    codes: Tensor, image: Tensor | None, rows: Blocks, columns: Blocks
+) -> tuple[Tensor, Tensor | None, Blocks, Blocks]:
+    """The part of the codes that is read, where that is few of their columns, as of a small part of an image to look at."""
+    (top, bottom), (left, right) = ((axis.first[0], axis.first[-1] + axis.reach) for axis in (rows, columns))
+    if 2 * (right - left) > codes.shape[3]:
+        return codes, image, rows, columns
+    part = None if image is None else image[:, top:bottom, left:right]
+    rows = replace(rows, first=[code - top for code in rows.first])
+    columns = replace(columns, first=[code - left for code in columns.first])
+    return codes[:, top:bottom, :, left:right].contiguous(), part, rows, columns
 
 
 def scratch(functions: int, width: int, device: str) -> int:
