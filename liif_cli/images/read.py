@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,20 @@ def read(
 
 
 def later_frames(source: Path | bytes | Source, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
-    """The frames after the first of an animation that `read` gave the timing of; none of a still (None). InputError."""
-    for frame in range(2, timing.frames + 1 if timing else 0):
-        yield read(source, frame=frame, to_srgb=to_srgb)
+    """The frames after the first of an animation that `read` gave the timing of, in one pass over the file; none of a still
+    (None). InputError, also where there are fewer by now."""
+    if timing is None or timing.frames < 2:
+        return
+    source, made = source_of(source), 1
+    with _readable(source) as form:
+        loaded = load(source, form, None, None)
+        for stored in islice(loaded.later() if loaded.later else (), timing.frames - 1):
+            pixels = oriented(stored, loaded.metadata.orientation)
+            pixels, metadata, said = _for_network(pixels, loaded.metadata, to_srgb)
+            made += 1
+            yield Picture(pixels, metadata, form.name, loaded.notes + said, None)
+        if made < timing.frames:
+            raise InputError(f"{source.name} has no frame {made + 1}: it has {made}")
 
 
 def source_of(source: Path | bytes | Source) -> Source:

@@ -198,9 +198,10 @@ def interrupted(desk: Desk, seed: int = 0) -> None:
     time.sleep(dice.uniform(0, 1.2 * LENGTH.get("upscale", 4.0)))
     process.send_signal(number)
     ran = ended(process)
-    assert ran.code in (130, 0, -number), (ran.code, ran.err)
+    # Within `exec`, as dataclasses are made, CPython remembers an interrupt that was caught: it ends by SIGINT, a shell's 130.
+    assert ran.code in (130, 0, -number, -signal.SIGINT), (ran.code, ran.err)
     assert not any("Traceback" in line for line in ran.err) or ran.code == -number, ran.err
-    assert out.read_bytes() == b"old" if ran.code == -number else out.read_bytes() == b"old" or whole(out)
+    assert out.read_bytes() == b"old" if ran.code < 0 else out.read_bytes() == b"old" or whole(out)
     assert not desk.hidden(), desk.hidden()
 
 

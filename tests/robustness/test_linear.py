@@ -5,6 +5,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,35 @@ def test_the_time_for_xmp_grows_with_its_size(shape: str, change: Callable[[byte
     start = time.process_time()
     change(packet)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_frames_are_read_in_one_pass(form: str) -> None:
+    """Each was once decoded from the first on: the work for n frames was that for n * n."""
+    ground = np.arange(12 * 16 * 3, dtype=np.uint8).reshape(12, 16, 3)
+    frames = [Image.fromarray(np.roll(ground, i, 1)) for i in range(16)] * 40
+    frames[3] = frames[3].convert("RGBA")
+    frames[3].putpixel((1, 1), (0, 0, 0, 0))
+    file = io.BytesIO()
+    options = {"lossless": True, "method": 0} if form == "WEBP" else {}
+    frames[0].save(
+        file, form, save_all=True, append_images=frames[1:], duration=[20 + i % 3 for i in range(640)], **options
+    )
+    data = file.getvalue()
+    first, start = read.read(data), time.process_time()
+    later = list(read.later_frames(data, first.timing))
+    assert time.process_time() - start < 3 and len(later) == first.timing.frames - 1 > 600
+    for frame in (2, 4, 17, 600):
+        np.testing.assert_array_equal(later[frame - 2].pixels, read.read(data, frame=frame).pixels)
+
+
+def test_an_animation_that_lost_frames_is_an_input_error() -> None:
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in (0, 99, 200)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    timing = replace(read.read(file.getvalue()).timing, durations=(10,) * 5)
+    with pytest.raises(InputError, match="no frame 4"):
+        list(read.later_frames(file.getvalue(), timing))
 
 
 def test_a_bmp_s_claim_is_not_allocated() -> None:

@@ -96,8 +96,14 @@ def load_apng(source: Source, header: Header, frame: int) -> Loaded:
             image.seek(frame + first)
             return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
 
-    timing = Timing(tuple(durations), loop)
-    return Loaded(header.width, header.height, 2 if gray else 4, replace(metadata, bits=8), decode, notes, timing)
+    def later() -> Iterator[NDArray[Any]]:
+        with source.open() as file, pillow_image("PNG", file) as image:
+            for index in range(first + 1, first + len(durations)):
+                image.seek(index)
+                yield _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
+
+    timing, metadata = Timing(tuple(durations), loop), replace(metadata, bits=8)
+    return Loaded(header.width, header.height, 2 if gray else 4, metadata, decode, notes, timing, later=later)
 
 
 def _opaque_or_not(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -41,7 +41,8 @@ class Coding:
 class Loaded:
     """A file's header, and `decode`, which reads its pixels as stored, (H, W, C) uint8 or uint16.
 
-    `timing` is there for animations; `pages` counts a TIFF's pages. late: notes that `decode` adds.
+    `timing` is there for animations, and `later`, which gives their frames after the first, as `decode` does; `pages` counts a
+    TIFF's pages. late: notes that `decode` adds.
     """
 
     width: int
@@ -53,6 +54,7 @@ class Loaded:
     timing: Timing | None = None
     pages: int = 1
     late: list[str] = field(default_factory=list)
+    later: Callable[[], Iterator[NDArray[Any]]] | None = None
 
     @property
     def frames(self) -> int:
@@ -192,7 +194,23 @@ def timed(loaded: Loaded, whole: Any) -> Loaded:
     frames, bands = whole.get("n-pages"), whole.bands
     delays = whole.get("delay") if whole.get_typeof("delay") else [100] * frames
     timing = Timing(tuple(delays), whole.get("loop") if whole.get_typeof("loop") else 1)
-    return replace(loaded, timing=timing, channels=bands, decode=lambda: _with_bands(loaded.decode(), bands))
+
+    def decode() -> NDArray[Any]:
+        return _with_bands(loaded.decode(), bands)
+
+    return replace(loaded, timing=timing, channels=bands, decode=decode, later=lambda: _later(whole))
+
+
+def _later(whole: Any) -> Iterator[NDArray[Any]]:
+    """The frames after the first of an animation that libvips has opened with all of its frames, in one pass over the file."""
+    import numpy as np
+    import pyvips
+
+    region, width, bands = pyvips.Region.new(whole), whole.width, whole.bands
+    height = whole.get("page-height") if whole.get_typeof("page-height") else whole.height
+    for top in range(height, whole.height, height):
+        data = region.fetch(0, top, width, height)
+        yield np.frombuffer(data, np.uint8).reshape(height, width, bands)
 
 
 def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
