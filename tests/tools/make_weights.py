@@ -3,8 +3,8 @@
 A LIIF decoder's layers behind the first are rounded to what bf16 holds too, so that the renderer's fast path computes with the
 very weights of the file. The header keeps how it was trained; where it goes on from the weights that it replaces, their
 header's account stays with it, under `before`. With `--share`, what is stored lies between the two, weight by weight: an
-average of a model and its continuation is often better than both. The tables of the card and of the README are then made anew by
-`tests/tools/make_tables.py`.
+average of a model and its continuation is often better than both. The tables of the card and of the README are then made anew
+by `tests/tools/make_tables.py`.
 """
 
 import argparse

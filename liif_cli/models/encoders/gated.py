@@ -20,9 +20,8 @@ from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.schema import PartConfig, Width
 
 GATE = (-0.5, 1.75)  # photographs keep to it but for one pixel in ten thousand
-TRUSTED = (
-    20.0  # the norm of the last block's features from which they fade; at twice it they are gone; photographs reach 10
-)
+# The norm of the last block's features from which they fade; at twice it they are gone. Photographs reach 10.
+TRUSTED = 20.0
 
 
 @dataclass(frozen=True)
