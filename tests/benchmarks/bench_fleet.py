@@ -3,9 +3,9 @@
     python tests/benchmarks/bench_fleet.py --images 100 --side 256 --actors 1 2
     python tests/benchmarks/bench_fleet.py --images 2000 --side 24 --actors 2 --memory   # flat?
 
-Each way is a process of its own, and every way makes the same outputs of the same images. CPU seconds are those of all
-processes that the run started, Ray's own included, so they hold on a machine that is busy with other things; images per second
-do not. Needs the extra `ray`.
+Each way is a process of its own and runs twice, over a fifth of the images and over all of them: the difference is what images
+take, the rest what the start takes. CPU seconds are those of all processes that a run started, Ray's own included, so they hold
+on a machine that is busy with other things; images per second do not. Needs the extra `ray`.
 """
 
 import argparse
@@ -41,9 +41,27 @@ def main() -> None:
         ways: list[int | None] = [*([] if arguments.skip_plain else [None]), *arguments.actors]
         for number in range(arguments.rounds):
             for actors in ways:
-                found = measured(Path(folder), actors, arguments.scale, f"{number}-{actors}")
-                print(json.dumps(found if arguments.memory else {k: v for k, v in found.items() if k != "memory_mib"}))
+                few = max(1, arguments.images // 5)
+                less = measured(Path(folder), actors, arguments.scale, f"{number}-{actors}-few", few)
+                more = measured(Path(folder), actors, arguments.scale, f"{number}-{actors}", arguments.images)
+                print(
+                    json.dumps(compared(less, more) | ({"memory_mib": more["memory_mib"]} if arguments.memory else {}))
+                )
                 sys.stdout.flush()
+
+
+def compared(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """What the images take that one run has more than the other, and what is left for the start."""
+    images = more["images"] - less["images"]
+    seconds, cpu = ((more[name] - less[name]) / images for name in ("seconds", "cpu_seconds"))
+    return {
+        "way": more["way"],
+        "images": more["images"],
+        "images_per_second": round(1 / seconds, 2),
+        "cpu_seconds_per_image": round(cpu, 4),
+        "start_seconds": round(less["seconds"] - less["images"] * seconds, 1),
+        "start_cpu_seconds": round(less["cpu_seconds"] - less["images"] * cpu, 1),
+    }
 
 
 def make_images(folder: Path, count: int, side: int) -> None:
@@ -59,33 +77,26 @@ def make_images(folder: Path, count: int, side: int) -> None:
         write(folder / "in" / f"{index:05}.png", pixels.clip(0, 255).astype(np.uint8))
 
 
-def measured(folder: Path, actors: int | None, scale: str, name: str) -> dict[str, Any]:
-    """One run: of the plain batch, or of so many actors. seconds and cpu are without the start, up to the first output."""
-    command = [sys.executable, "-m", "liif_cli", "upscale", "in", "-s", scale, "-o", name, "-q"]
+def measured(folder: Path, actors: int | None, scale: str, name: str, count: int) -> dict[str, Any]:
+    """One run over the first `count` images: of the plain batch, or of so many actors."""
+    inputs = sorted(path.relative_to(folder).as_posix() for path in (folder / "in").iterdir())[:count]
+    command = [sys.executable, "-m", "liif_cli", "upscale", *inputs, "-s", scale, "-o", f"{name}/", "-q"]
     command += ["--ray", "local", "--actors", str(actors)] if actors else []
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     watch = Watch(process.pid)
     assert process.stdout is not None
-    lines, first, cpu_first = 0, 0.0, 0.0
     for _ in process.stdout:
-        lines += 1
-        watch.made = lines
-        if lines == 1:
-            first, cpu_first = time.perf_counter() - started, watch.cpu()
+        watch.made += 1
     whole, cpu = time.perf_counter() - started, watch.cpu()
     if process.wait():
         raise SystemExit(f"{command} failed with {process.returncode}")
     watch.over.set()
     return {
         "way": f"{actors} actors" if actors else "plain batch",
-        "images": lines,
-        "seconds": round(whole, 1),
-        "start_seconds": round(first, 1),
-        "images_per_second": round((lines - 1) / max(1e-9, whole - first), 2),
-        "cpu_seconds": round(cpu, 1),
-        "cpu_start_seconds": round(cpu_first, 1),
-        "cpu_seconds_per_image": round((cpu - cpu_first) / max(1, lines - 1), 4),
+        "images": watch.made,
+        "seconds": whole,
+        "cpu_seconds": cpu,
         "memory_mib": watch.memory,
     }
 
