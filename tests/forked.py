@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -73,6 +74,7 @@ class Forked(subprocess.Popen[Any]):
         parent = parent or Parent()
         cwd, env, pipes = rest[4], rest[5], rest[9:15]
         request = {"arguments": args, "folder": os.fspath(cwd or Path.cwd()), "environment": dict(env or os.environ)}
+        request["ignored"] = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
         streams = [given if given != -1 else own for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         self.pid = parent.fork(request, streams)
         self._child_created = True
@@ -117,6 +119,8 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
         os.dup2(given, own)
         os.close(given)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    for each in request["ignored"]:
+        signal.signal(each, signal.SIG_IGN)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
