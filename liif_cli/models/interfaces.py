@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from liif_cli.coords import Axis, Grid
-from liif_cli.models.kernels.finite import all_finite
+from liif_cli.models.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
 CHUNK = 65536  # queries at once in `render_by_query`

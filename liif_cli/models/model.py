@@ -10,8 +10,8 @@ from liif_cli.coords import Axis, Grid
 from liif_cli.errors import CheckpointError
 from liif_cli.machine.memory import keep_freed
 from liif_cli.machine.precision import fast_bf16_cpu, fast_fp16_cpu
+from liif_cli.models.finite import all_finite
 from liif_cli.models.interfaces import Decoder, Encoder
-from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 
 

@@ -15,8 +15,8 @@ from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory
 from liif_cli.images.levels import as_floats, luma
 from liif_cli.machine.devices import DTYPES, exact_float32, or_none_without_memory
+from liif_cli.models.finite import all_finite
 from liif_cli.models.interfaces import Field
-from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours
 from liif_cli.rendering.plan import piece_rows

@@ -5,7 +5,7 @@ import torch
 
 from liif_cli.coords import Axis
 from liif_cli.models.encoders.gated import GATE, GatedBlock
-from liif_cli.models.kernels.finite import all_finite
+from liif_cli.models.finite import all_finite
 from liif_cli.models.store import load_model
 
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from liif_cli.coords import Axis
 from liif_cli.machine.threads import run
+from liif_cli.models.finite import all_finite
 from liif_cli.models.interfaces import Decoder, Field
 from liif_cli.models.kernels.banded import COLOURS, Blocks, Taps, banded, render_banded, scratch
-from liif_cli.models.kernels.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
 LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
