@@ -232,8 +232,6 @@ def upscale(
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.models.store import find
     from liif_cli.rendering.sizes import Cell, Region
-    from liif_cli.upscaling.fleet import Fleet
-    from liif_cli.upscaling.fleet import run as run_fleet
     from liif_cli.upscaling.inputs import expand, is_many, without_outputs
     from liif_cli.upscaling.jobs import resolve
     from liif_cli.upscaling.options import Options
@@ -307,6 +305,9 @@ def upscale(
         check_scales(found(), scale)
     display = Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None, manifest=table)
     if ray is not None:
+        from liif_cli.upscaling.fleet import Fleet
+        from liif_cli.upscaling.fleet import run as run_fleet
+
         fleet = Fleet(ray, actors, gpus_per_actor)
         return run(work, display, lambda: run_fleet(work, targets, found(), options, fleet, display))
     return run(work, display, lambda: batch(work, found, options, display))
