@@ -92,7 +92,7 @@ class SRModel(nn.Module):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Any:
-        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of a picture of `size` (default: all of it) -> its field.
+        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of an image of `size` (default: all of it) -> its field.
 
         dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder's layers behind the first
         and the codes are computed in 16 bits too, where that is fast and does not overflow.
