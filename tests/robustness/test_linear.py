@@ -15,6 +15,7 @@ from robustness.images import judged
 
 from liif_cli.errors import InputError, LiifError
 from liif_cli.images import read, write
+from liif_cli.images.formats import heif
 from liif_cli.images.metadata import xmp
 
 SEVERAL = 4
@@ -68,18 +69,6 @@ def tiff_pages(n: int) -> bytes:
     return head + b"".join(pages)
 
 
-def ipma(n: int) -> bytes:
-    """Items without number that all have the same long property."""
-    prop = box(b"auxC", bytes(4) + b"x" * 20 * n)
-    inner = box(b"ipco", prop) + box(b"ipma", bytes(4) + n.to_bytes(4) + b"\0\1\1\1" * n)
-    return avif_with(b"iprp", inner)
-
-
-def iloc(n: int) -> bytes:
-    """Items of 65,535 places each that take no bytes."""
-    return avif_with(b"iloc", bytes(6) + n.to_bytes(2) + struct.pack(">HHH", 999, 0, 65_535) * n)
-
-
 BLOCK = b"8BIM\x04\x00\0\0\0\0\0\0"
 SHAPES: dict[str, tuple[Callable[[int], bytes], int]] = {
     "PNG: texts": (lambda n: png_with(*[chunk(b"tEXt", b"k%d\0v" % i) for i in range(n)]), 4000),
@@ -90,8 +79,6 @@ SHAPES: dict[str, tuple[Callable[[int], bytes], int]] = {
     "JPEG: profiles": (lambda n: jpeg_with(segment(0xE2, b"ICC_PROFILE\0\1\1" + b"x" * 99) * n), 4000),
     "JPEG: fill bytes behind a scan": (lambda n: image("JPEG")[:-2] + b"\xff" * 25 * n + b"\0", 2000),
     "TIFF: pages": (tiff_pages, 1000),
-    "AVIF: items of one property": (ipma, 4000),
-    "AVIF: items of no places": (iloc, 250),
     "AVIF: empty boxes": (lambda n: avif_with(b"iprp", box(b"ipco", box(b"free", b"") * n)), 20_000),
     "PPM: comments": (lambda n: b"P6\n" + b"#x\n" * 5 * n + b"1 1 255\nabc", 2000),
     "PPM: spaces": (lambda n: b"P6" + b" " * 15 * n + b"x", 2000),
@@ -162,6 +149,18 @@ def test_an_animation_that_lost_frames_is_an_input_error() -> None:
     timing = replace(read.read(file.getvalue()).timing, durations=(10,) * 5)
     with pytest.raises(InputError, match="no frame 4"):
         list(read.later_frames(file.getvalue(), timing))
+
+
+def test_items_of_an_avif_are_passed_over_whatever_they_claim() -> None:
+    """65,535 places each that take no bytes; and one property of 8 MB that all items have."""
+    start = time.process_time()
+    places = bytes(6) + (200).to_bytes(2) + struct.pack(">HHH", 999, 0, 65_535) * 200
+    assert heif._located(places, 1) is None
+    long = bytes(4) + b"x" * 2**23
+    assert heif._items_of_alpha(
+        bytes(4) + (4000).to_bytes(4) + b"\0\1\1\1" * 4000, [(b"auxC", 0, len(long))], long
+    ) == ([], [])
+    assert time.process_time() - start < 3
 
 
 def test_a_bmp_s_claim_is_not_allocated() -> None:
