@@ -212,7 +212,7 @@ def _table(source: str, file: bool) -> dict[str, Any]:
 
 def _text(source: str, file: bool) -> str:
     if not file and source not in presets():
-        raise UsageError(f"unknown preset {source}", hint=f"one of {', '.join(presets())}", remedy="config")
+        raise UsageError(f"unknown preset {source:.80}", hint=f"one of {', '.join(presets())}", remedy="config")
     try:
         if file:
             return plain_text(Path(source))
