@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import golden_model
 from PIL import Image
+from tiny_models import golden_model
 
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.decoders.upsampler import UpSamplerConfig

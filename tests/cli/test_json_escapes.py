@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_config
 from PIL import Image
+from tiny_models import tiny_config
 
 from liif_cli.models import store
 from liif_cli.models.checkpoints import save_model

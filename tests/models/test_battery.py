@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from conftest import Ran, formula
 from live_bytes import Live
 from numpy.typing import NDArray
 from PIL import Image
+from ran import Ran
+from tiny_models import formula
 from torch import Tensor, nn
 from torch.nn import functional as F
 

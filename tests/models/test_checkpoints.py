@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
 from hub_server import HubServer
 from safetensors.torch import load_file, save
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.errors import CheckpointError, ModelNotFound, OutputError
 from liif_cli.models.checkpoints import read_header, save_model

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import formula, golden_model, tiny_config
 from PIL import Image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from test_golden import OWN, check
+from tiny_models import formula, golden_model, tiny_config
 
 from liif_cli.errors import CheckpointError, LiifError, OutputError
 from liif_cli.models import foreign, known

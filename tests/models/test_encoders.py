@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
+from tiny_models import golden_model, tiny_config
 from torch import nn
 
 from liif_cli.coords import Grid

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from numpy.typing import NDArray
+from tiny_models import tiny_config
 
 from liif_cli.cli.app import run
 from liif_cli.coords import Grid

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import golden_model
 from safetensors.numpy import load_file
+from tiny_models import golden_model
 
 from liif_cli.coords import Axis, Grid, to_position
 from liif_cli.models.model import SRModel

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import golden_model, tiny_config
 from live_bytes import Live
 from PIL import Image
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.coords import Axis
 from liif_cli.models.decoders import liif

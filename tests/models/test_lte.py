@@ -3,7 +3,7 @@
 import math
 
 import torch
-from conftest import golden_model
+from tiny_models import golden_model
 from torch import Tensor
 from torch.nn import functional as F
 

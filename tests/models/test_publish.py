@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
 from hub_server import READER, WRITER, HubServer
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from PIL import Image
 from safetensors.torch import save
 from test_convert import mmediting, same
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.store import load_model

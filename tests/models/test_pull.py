@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
 from hub_server import HubServer
 from test_convert import mmediting, same
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.models import download, known
 from liif_cli.models.checkpoints import save_model

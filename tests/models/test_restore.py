@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.errors import CheckpointError, UsageError
 from liif_cli.models import restore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import golden_model, tiny_config
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.coords import Axis
 from liif_cli.models.kernels import grid

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import golden_model
 from live_bytes import Live
+from tiny_models import golden_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 

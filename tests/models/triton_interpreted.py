@@ -4,7 +4,7 @@ In fp16 only: the interpreter keeps bf16 as integers and multiplies those.
 """
 
 import torch
-from conftest import golden_model, tiny_config
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.coords import Axis
 from liif_cli.models.kernels.plain import render_plain

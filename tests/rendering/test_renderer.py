@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import golden_model, tiny_config
 from numpy.typing import NDArray
+from tiny_models import golden_model, tiny_config
 
 from liif_cli.coords import Grid
 from liif_cli.errors import DeviceError, OutOfMemory

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_config
+from tiny_models import tiny_config
 
 from liif_cli.models.model import SRModel
 from liif_cli.training.optimisers import MuonAdam, make_optimiser, orthogonal, set_rate

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
+from tiny_models import tiny_config
 
 from liif_cli.errors import UsageError
 from liif_cli.models.decoders.upsampler import UpSamplerConfig

@@ -16,9 +16,9 @@ import forked
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
 from plain_step import plain_loss
+from tiny_models import tiny_config
 from torch import nn
 
 from liif_cli.cli.app import run as cli

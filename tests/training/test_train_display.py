@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import tiny_config
 from rich.console import Console
 from rich.progress import Progress, TextColumn
+from tiny_models import tiny_config
 
 from liif_cli.cli import progress
 from liif_cli.cli.progress import Live

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import golden_model
 from PIL import Image, ImageCms
+from tiny_models import golden_model
 from typed_calls import calls
 
 import liif_cli
