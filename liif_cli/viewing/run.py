@@ -44,7 +44,8 @@ class Address:
     def listen(self) -> socket.socket:
         """A listening socket. Raises `UsageError`."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends small answers at once only if the protocol is named; otherwise each waits 40 ms for the client.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((self.host, self.port))

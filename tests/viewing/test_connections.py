@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from liif_cli.viewing.connections import Connection
+from liif_cli.viewing.run import Address
 
 GET = b"GET /iiif/3/rgb.png/info.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE = b"GET /iiif/3/rgb.png/full/^700,467/0/default.png?method=bicubic HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -27,6 +28,18 @@ def connected(served: Any) -> Iterator[socket.socket]:
         client.connect(("127.0.0.1", served.port))
         client.settimeout(20)
         yield client
+
+
+def test_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's algorithm off for sockets that name their protocol: with it, a tile of 7 ms takes 48."""
+    listener = Address().listen()
+    try:
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.proto == socket.IPPROTO_TCP
+    finally:
+        listener.close()
 
 
 def ended(client: socket.socket) -> float:
