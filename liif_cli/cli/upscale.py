@@ -333,7 +333,7 @@ def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
     for each in map(Scale.parse, scales):
         if only is not None and {float(each.x), float(each.y)} != {only}:
             raise UsageError(
-                f"{checkpoint.name} renders x{only:g} only, not x{each.text}",
+                f"{checkpoint.name} renders only ×{only:g}, not ×{each.text}",
                 hint=f"--scale {only:g}, or another model",
             )
 

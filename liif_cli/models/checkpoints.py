@@ -2,7 +2,7 @@
 
 The file's header carries one JSON string under `liif`: schema version, model config (with its normalisation), licence and
 provenance. A reference to a model is a shipped name (no slash), an existing file, or a place on the Hugging Face Hub,
-`hf://owner/repo[@revision][/path]`; a bare `owner/repo` is a Hub reference where no such path exists.
+`hf://owner/repo[@revision][/path]`; a bare `owner/repo` is a Hub reference if no such path exists.
 """
 
 import json
@@ -29,10 +29,10 @@ HEADER = "liif"
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself, readable without torch.
+    """A checkpoint's own description, readable without torch.
 
-    model: its config, as a dictionary; `Checkpoint.config` understands it. provenance: how it was made, free-form but fit for
-    JSON.
+    model: its config, as a dictionary; `Checkpoint.config` parses it. provenance: how it was made, free-form but
+    serialisable as JSON.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (a ClassVar annotation would be a field to pydantic)
@@ -45,9 +45,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file that was found, its header read and understood, its tensors not yet.
+    """A checkpoint file whose header has been read and understood; its tensors have not been read yet.
 
-    name: what to call the model. revision: the Hub's commit, None elsewhere.
+    name: the model's name in messages. revision: the Hub's commit, None for other files.
     """
 
     name: str
@@ -63,28 +63,26 @@ class Checkpoint:
         try:
             return parse(ModelConfig, self.header.model, "model")
         except ConfigError as error:
-            raise CheckpointError(f"the header of {self.path.name} is not understood: {error}") from None
+            raise CheckpointError(f"the header of {self.path.name} is invalid: {error}") from None
 
     @property
     def only_scale(self) -> float | None:
-        """The scale of a model that renders one alone, otherwise None. Loads torch. Raises `CheckpointError` as `config`."""
+        """The scale of a model that renders only one, otherwise None. Loads torch. Raises `CheckpointError` like `config`."""
         from liif_cli.models.registry import only_scale
 
         return only_scale(self.config.decoder)
 
     def load(self, device: "str | torch.device" = "cpu") -> "SRModel":
-        """Build the model, in float32 and evaluation mode, on `device`. Raises `CheckpointError`: all tensors fit, or none."""
+        """Build the model in float32 and evaluation mode on `device`. Raises `CheckpointError` unless every tensor fits."""
         import torch
 
         from liif_cli.models.model import SRModel
 
         config, shapes = self.config, _shapes(self.path)
         if _least_tensors(self.header.model) > len(shapes):
-            raise CheckpointError(
-                f"{self.path.name}: the header describes more layers than the {len(shapes)} tensors there are"
-            )
+            raise CheckpointError(f"{self.path.name}: the header describes more layers than its {len(shapes)} tensors")
         try:
-            # names and shapes by the header alone, before a tensor is read
+            # names and shapes are checked from the header alone, before any tensor is read
             SRModel.from_tensors(config, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
             tensors = {name: tensor.to(torch.float32) for name, tensor in _read_tensors(self.path)}
             return SRModel.from_tensors(config, tensors).eval().to(device)
@@ -101,10 +99,10 @@ def save_model(
     dtype: "torch.dtype | None" = None,
     overwrite: bool = True,
 ) -> None:
-    """Write `model` to one safetensors file, whole or not at all.
+    """Write `model` to one safetensors file atomically.
 
-    dtype: of the tensors in the file, default float32. overwrite: whether an existing file is replaced. The same model gives
-    the same bytes. Raises `OutputError`.
+    dtype: of the tensors in the file, default float32. overwrite: whether an existing file may be replaced. The same model
+    gives the same bytes. Raises `OutputError`.
     """
     import torch
     from safetensors.torch import save
@@ -115,10 +113,10 @@ def save_model(
 
 
 def check_file(path: Path) -> None:
-    """Whether `path` is a file that can be opened, before anything waits for its content.
+    """Check that `path` is a regular file that can be opened, before its content is read.
 
-    Raises `ModelNotFound` where there is none (absent, a loop of links, a folder, a pipe, a device) and `CheckpointError`
-    where it may not be read.
+    Raises `ModelNotFound` if it is not one (missing, a loop of links, a folder, a pipe, a device), and `CheckpointError` if
+    permission to read it is missing.
     """
     try:
         mode = path.stat().st_mode
@@ -130,16 +128,16 @@ def check_file(path: Path) -> None:
     except FileNotFoundError:
         raise ModelNotFound(f"there is no file {path}") from None
     except PermissionError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ModelNotFound(f"{path} leads to no file: {reason}") from None
+        raise ModelNotFound(f"cannot open {path}: {reason}") from None
 
 
 def read_header(path: Path, reference: str | None = None) -> Header:
-    """The header of a checkpoint file. Raises `CheckpointError` when the file is not a whole checkpoint of liif.
+    """The header of a checkpoint file. Raises `CheckpointError` if the file is not a complete checkpoint of liif.
 
-    reference: what the user called the file, for the hint; default: its path.
+    reference: the file as the user named it, for the hint; default: its path.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -149,7 +147,7 @@ def read_header(path: Path, reference: str | None = None) -> Header:
 
     if is_pickle(path):
         raise CheckpointError(
-            f"{path.name} is a PyTorch pickle, which liif loads for no model",
+            f"{path.name} is a PyTorch pickle, which liif does not load",
             hint=f"convert it once: liif models convert {named}",
         )
     try:
@@ -159,28 +157,30 @@ def read_header(path: Path, reference: str | None = None) -> Header:
         raise _corrupt(path, error) from None
     if HEADER not in metadata:
         raise CheckpointError(
-            f"{path.name} is a safetensors file, but not a checkpoint of liif: its header has no {HEADER!r} entry",
+            f"{path.name} is a safetensors file but not a liif checkpoint: its header has no {HEADER!r} entry",
             hint=f"if it holds a LIIF model: liif models convert {named}",
         )
     return _parse_header(path, metadata[HEADER])
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file begins as PyTorch's do: an archive, or a bare pickle. False where it cannot be read."""
+    """Whether a file begins like a PyTorch file: as an archive or a bare pickle. False if it cannot be read."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError:
         return False
     pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return start.startswith(pickles) and start[8:] != b"{"  # a safetensors header of 640 bytes begins like a pickle
+    return (
+        start.startswith(pickles) and start[8:] != b"{"
+    )  # a safetensors header of 640 bytes also begins like a pickle
 
 
 MAX_HEADER = 100 * 2**20  # safetensors' own limit
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """The JSON at the start of a safetensors file, {} where it is none; read by hand, as completion must load no NumPy."""
+    """The JSON at the start of a safetensors file, {} for any other file; parsed here so that completion loads no NumPy."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -192,20 +192,20 @@ def safetensors_header(path: Path) -> dict[str, Any]:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file's header has our entry, understood or not."""
+    """Whether a file's header has our entry, valid or not."""
     metadata = safetensors_header(path).get("__metadata__")
     return isinstance(metadata, dict) and HEADER in metadata
 
 
 def count_parameters(path: Path) -> int:
-    """Numbers in all tensors of a safetensors file, by its header; those of a shape that no file could hold are left out."""
+    """The number of values in all tensors of a safetensors file, from its header; impossible shapes are not counted."""
     tensors = (value for key, value in safetensors_header(path).items() if key != "__metadata__")
     shapes = (tensor.get("shape") if isinstance(tensor, dict) else None for tensor in tensors)
     return sum(math.prod(shape) for shape in shapes if _is_shape(shape))
 
 
 def _is_shape(shape: Any) -> TypeGuard[list[int]]:
-    """Whether a value of JSON is a tensor's shape: anyone's header may hold anything, integers of a million digits too."""
+    """Whether a JSON value is a plausible tensor shape: a header may hold anything, even integers of a million digits."""
     plain = isinstance(shape, list) and len(shape) <= 8 and all(isinstance(side, int) for side in shape)
     return plain and all(0 <= side < 2**48 for side in shape)
 
@@ -218,20 +218,20 @@ def _parse_header(path: Path, text: str) -> Header:
                 f"{path.name} was made by a newer liif (schema {data['schema']})", hint="upgrade liif"
             )
         return parse(Header, data)
-    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or an integer of more digits than Python reads
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or an integer too long for Python
         raise CheckpointError(f"the header of {path.name} is not JSON: {error}") from None
     except ConfigError as error:
-        raise CheckpointError(f"the header of {path.name} is not understood: {error}") from None
+        raise CheckpointError(f"the header of {path.name} is invalid: {error}") from None
 
 
 def _finite(text: str) -> float | None:
-    """A number of JSON; None in the place of one that is none (NaN), or beyond all others (1e999): no config has one."""
+    """A JSON number; None for NaN and for overflow (1e999), which no config contains."""
     number = float(text)
     return number if math.isfinite(number) else None
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor, by the header."""
+    """The shape of each tensor, from the header."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -242,7 +242,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _least_tensors(part: Any) -> int:
-    """How many tensors a config surely has: one for each layer in a list, and for `blocks` times `layers`."""
+    """A lower bound of the tensors that a config needs: one per layer in a list, or `blocks` times `layers`."""
     if isinstance(part, list):
         return len(part)
     if not isinstance(part, dict):
@@ -257,10 +257,10 @@ def _read_tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
 
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            for name in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
                 tensor = file.get_tensor(name)
                 if not tensor.is_floating_point():
-                    raise CheckpointError(f"{path.name}: {name} holds {tensor.dtype}, not floating-point numbers")
+                    raise CheckpointError(f"{path.name}: tensor {name} is {tensor.dtype}, not floating-point")
                 yield name, tensor
     except (SafetensorError, OSError, ValueError) as error:
         raise _corrupt(path, error) from None
@@ -268,4 +268,4 @@ def _read_tensors(path: Path) -> "Iterator[tuple[str, torch.Tensor]]":
 
 def _corrupt(path: Path, error: Exception) -> CheckpointError:
     reason = str(error).removeprefix("Error while deserializing header: ")
-    return CheckpointError(f"{path} is not a whole safetensors file: {reason}", hint="fetch or copy it again")
+    return CheckpointError(f"{path} is not a complete safetensors file: {reason}", hint="download or copy it again")

@@ -1,4 +1,4 @@
-"""Other projects' checkpoint files -> ours."""
+"""Converts checkpoint files of other projects to ours."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of a file. sha256: of the file that was read. known: the published model that it is, if it is one."""
+    """The result of a conversion. sha256: of the source file. known: the published model that the source is, if any."""
 
     path: Path
     layout: str
@@ -30,33 +30,33 @@ class Converted:
     assumed: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return vars(self) | {"path": str(self.path), "known": self.known and self.known.name}
 
     def notes(self) -> list[str]:
-        """What a person should know of it, in sentences."""
-        what = f"the file that is known as {self.known.name}" if self.known else "not a file that is known by its hash"
+        """Notes for the user."""
+        what = f"the published file of {self.known.name}" if self.known else "the hash is not that of a known file"
         notes = [f"layout: {self.layout}, {self.parameters:,} parameters; {what}"]
         notes += [f"assumed: {each}" for each in self.assumed]
         if self.unused:
-            notes.append(f"left out, as nothing reads them: {', '.join(self.unused)}")
+            notes.append(f"left out because the model does not use them: {', '.join(self.unused)}")
         terms = self.known.terms if self.known and self.licence == self.known.licence else self.licence
         licence = f"licence: {terms}"
         return [*notes, Note.on(licence, "licence") if self.licence == UNKNOWN_LICENCE else licence]
 
 
 def default_output(name: str) -> Path:
-    """Where a file is converted to unless that is said: next to it, or in the current folder if it is on the Hub."""
+    """The default output path: next to the source, or in the current folder if the source is on the Hub."""
     source = Path(name.rpartition("/")[2] if name.startswith("hf://") else name)
     ours = source.with_suffix(".safetensors")
     return ours if ours.name != source.name else source.with_name(f"{source.stem}-liif.safetensors")
 
 
 def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: bool = False) -> Converted:
-    """Write the model in `source`, a checkpoint of another project, to `out` as a checkpoint of ours.
+    """Write the model in `source`, a checkpoint of another project, to `out` as a liif checkpoint.
 
-    licence: of the weights; default: the known model's, otherwise "unknown". Nothing in `source` is run, and nothing is written
-    unless all of it is understood. Raises `ModelNotFound`, `CheckpointError`, `OutputError`.
+    licence: of the weights; default: the known model's, otherwise "unknown". No code in `source` is run, and nothing is
+    written unless all of it is understood. Raises `ModelNotFound`, `CheckpointError`, `OutputError`.
     """
     check_file(source)
     check_target(out, overwrite)
@@ -73,14 +73,12 @@ def convert(source: Path, out: Path, *, licence: str | None = None, overwrite: b
 
 def _refuse_ours(source: Path) -> None:
     if is_ours(source):
-        raise CheckpointError(
-            f"{source.name} is a checkpoint of liif already", hint="it can be used as it is", remedy="usable"
-        )
+        raise CheckpointError(f"{source.name} is already a liif checkpoint", hint="use it as it is", remedy="usable")
 
 
 def _build(foreign: Foreign, name: str) -> SRModel:
     try:
-        # names and shapes first, before a number is converted
+        # names and shapes are checked before any tensor is converted
         SRModel.from_tensors(
             foreign.config, {k: torch.empty_like(t, device="meta") for k, t in foreign.tensors.items()}
         )

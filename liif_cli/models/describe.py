@@ -1,4 +1,4 @@
-"""What a model is, and whether its file is whole: for people who are about to use it."""
+"""Describes models and verifies their files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from liif_cli.models.store import cached, find, published_scores, pulled, shippe
 
 
 def describe(reference: str) -> dict[str, Any]:
-    """All that is known of a model without loading its tensors; fit for JSON.
+    """A model's description without loading its tensors, serialisable as JSON.
 
-    Config, provenance, licence and what it means for rendered images, scores, hash. A model of the table that was not pulled is
-    described by the table. Raises `ModelNotFound` and `CheckpointError`.
+    It has the config, provenance, scores, hash, licence and what the licence means for rendered images. A known model that was
+    not pulled is described from the table in `known`. Raises `ModelNotFound` and `CheckpointError`.
     """
     known = by_name(reference)
     if known and reference not in {**shipped(), **pulled()} and not Path(reference).is_file():
@@ -58,17 +58,19 @@ def _describe_known(known: Known) -> dict[str, Any]:
 
 
 def what_licence_means(licence: str) -> str:
-    """What a licence of weights means for the images that are rendered with them, in a sentence."""
+    """A sentence on what a licence of weights means for the images rendered with them."""
     if licence.startswith("unknown"):
-        return "No licence is stated: ask whoever made the weights before you use them for more than a test."
+        return "No licence is stated: ask the author of the weights before using them for more than a test."
     if is_non_commercial(licence):
-        return f"{licence} forbids commercial use of the weights; that includes rendering images for commercial ends."
+        return (
+            f"{licence} forbids commercial use of the weights; that includes rendering images for commercial purposes."
+        )
     return f"{licence} covers the weights and models adapted from them, not the images that you render with them."
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A model that was read whole. problem: what is wrong with it, None where nothing is."""
+    """The result of verifying a model. problem: what is wrong with it, None if nothing is."""
 
     name: str
     path: str
@@ -76,27 +78,28 @@ class Verified:
     problem: str | None
 
     def as_dict(self) -> Mapping[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return vars(self) | {"ok": self.problem is None}
 
 
 def verify(reference: str, sha256: str | None = None) -> Verified:
-    """Read a model whole: its header is understood, every tensor fits its config and is finite, its hash is as expected.
+    """Read a model completely and check its header, the shapes and values of its tensors, and its hash.
 
-    sha256: what the file's hash is to be or to begin with. Files from the Hub are held against the Hub's own, the shipped ones
-    against the installed package's record, where there is one. Raises `ModelNotFound` and `CheckpointError`.
+    sha256: the expected hash of the file, or its beginning. Without it, shipped files are compared with the installed package's
+    record, if there is one. Files from the Hub are always checked against the Hub's hash. Raises `ModelNotFound` and
+    `CheckpointError`.
     """
     found = find(reference)
     found.load()
     digest = file_sha256(found.path)
     wanted = sha256 or _recorded_sha256(found.path)
     if wanted and not digest.startswith(wanted.lower()):
-        raise CheckpointError(f"{found.path.name} has the SHA-256 {digest}, and {wanted} was expected")
+        raise CheckpointError(f"checksum mismatch for {found.path.name}: its SHA-256 is {digest}, not {wanted}")
     return Verified(found.name, str(found.path), digest, None)
 
 
 def verify_all() -> list[Verified]:
-    """All models on this machine, whole or not. Never asks the network."""
+    """Verify all models on this machine, without the network; files from the Hub are compared with the Hub's hashes."""
     places = {**shipped(), **pulled(), **dict(cached())}
     return [_try(name, path) for name, path in places.items()]
 
@@ -109,13 +112,13 @@ def _try(name: str, path: Path) -> Verified:
 
 
 def _cached_sha256(path: Path) -> str | None:
-    """The hash that the Hub's cache names a large file by."""
+    """The hash by which the Hub's cache names a large file."""
     blob = path.readlink().name if path.is_symlink() else ""
     return blob if len(blob) == 64 else None
 
 
 def _recorded_sha256(path: Path) -> str | None:
-    """What the installed wheel's RECORD says of a file of it."""
+    """A file's hash in the installed wheel's RECORD, None if there is none."""
     import base64
     from importlib.metadata import PackageNotFoundError, files
 

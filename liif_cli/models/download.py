@@ -1,4 +1,4 @@
-"""A file from the web, resumed where it broke off. What it holds is for the caller to check, by its hash."""
+"""Downloads a file, resuming where an earlier attempt stopped. The caller must check its hash."""
 
 import http.client
 import time
@@ -13,22 +13,22 @@ from liif_cli.machine.files import check_room
 
 Progress = Callable[[int, int | None], None]
 CHUNK = 2**20
-TRIES = 4  # in a row without a byte more
-PAUSE = 1.0  # seconds before the second of them, then twice as long each time
+TRIES = 4  # in a row without progress
+PAUSE = 1.0  # seconds before the second try; doubles each time
 TIMEOUT = 30.0  # seconds without an answer
 LARGEST = 4 * 2**30
 
 
 class _Broken(Exception):
-    """The connection ended before the file did, or gave no answer; trying again may help."""
+    """The connection ended too early, or there was no answer; trying again may help."""
 
 
 def download(url: str, path: Path, *, size: int | None = None, progress: Progress | None = None) -> None:
-    """Fetch `url` into `path`, going on behind what `path` already has.
+    """Download `url` to `path`, continuing after the bytes that `path` already has.
 
-    size: bytes that the file is known to have. progress: called with bytes so far and in all (None: not said).
-    Raises `ModelNotFound` (refused, gone, or not reached in several tries; what has come stays for the next call),
-    `CheckpointError` (another length than `size`) and `OutputError` (the disk).
+    size: the file's known length in bytes. progress: called with the bytes so far and in total (None: unknown). Raises
+    `ModelNotFound` (refused, missing, or unreachable in several tries; the bytes so far are kept for the next call),
+    `CheckpointError` (the length differs from `size`) and `OutputError` (the disk).
     """
     failures = 0
     while True:
@@ -40,7 +40,7 @@ def download(url: str, path: Path, *, size: int | None = None, progress: Progres
             failures = 0 if _length(path) > before else failures + 1
             if failures >= TRIES:
                 raise ModelNotFound(
-                    f"cannot download {url}: {error}", hint="the next call goes on where this one broke off"
+                    f"cannot download {url}: {error}", hint="try again: the download resumes where it stopped"
                 ) from None
             time.sleep(PAUSE * 2 ** max(failures - 1, 0) if failures else 0)
 
@@ -50,16 +50,16 @@ def _length(path: Path) -> int:
 
 
 def _continue(url: str, path: Path, size: int | None, progress: Progress | None) -> None:
-    """One connection, until the file is whole. Raises `_Broken` where another may bring more."""
+    """Download over one connection until the file is complete. Raises `_Broken` if trying again may help."""
     start = _length(path)
     if size is not None and start == size:
         return
     with _open(url, start) as answer:
-        if answer is None:  # nothing behind `start`: what is here is whole, or of another file
+        if answer is None:  # no bytes after `start`: the local file is complete, or of another file
             if size is None:
                 return
             path.unlink()
-            raise _Broken("the server has no such range")
+            raise _Broken("the server does not have the requested range")
         if answer.status != http.client.PARTIAL_CONTENT:
             start = 0
         total = _total(answer, start) or size
@@ -69,7 +69,7 @@ def _continue(url: str, path: Path, size: int | None, progress: Progress | None)
 
 
 class _open:
-    """Context manager: the answer to a request for what is behind `start`; None where there is nothing."""
+    """Context manager: the response to a request for the bytes from `start` on; None if there are none."""
 
     def __init__(self, url: str, start: int) -> None:
         headers = {"User-Agent": "liif", "Accept-Encoding": "identity"} | (
@@ -95,27 +95,28 @@ class _open:
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    """What an HTTP status means; those of a busy server may pass."""
+    """The error for an HTTP status; a busy server may recover."""
     if error.code in (408, 500, 502, 503, 504):
-        return _Broken(f"the server answers {error.code} {error.reason}")
+        return _Broken(f"the server answered {error.code} {error.reason}")
     if error.code == http.client.TOO_MANY_REQUESTS:
         wait = error.headers.get("Retry-After")
         return ModelNotFound(
             f"cannot download {url}: too many requests (429)", hint=f"try again in {wait or 'some'} seconds"
         )
-    reasons = {401: "it asks for a login", 403: "access is refused", 404: "it is not there", 410: "it is gone"}
+    reasons = {401: "login required", 403: "access denied", 404: "not found", 410: "no longer available"}
     return ModelNotFound(f"cannot download {url}: {reasons.get(error.code, error.reason)} ({error.code})")
 
 
 def _total(answer: Any, start: int) -> int | None:
-    """Bytes of the whole file, as the server states them."""
+    """The whole file's length in bytes according to the server."""
     rest = answer.headers.get("Content-Length")
     return start + int(rest) if rest and rest.isdigit() else None
 
 
 def _check_length(url: str, size: int | None, total: int | None) -> None:
     if total is not None and (total > LARGEST or (size is not None and total != size)):
-        raise CheckpointError(f"{url} has {total:,} bytes, and {size or LARGEST:,} were expected")
+        expected = f"at most {LARGEST:,}" if size is None else f"{size:,}"
+        raise CheckpointError(f"{url} has {total:,} bytes, expected {expected}")
 
 
 def _copy(answer: Any, path: Path, start: int, total: int | None, progress: Progress | None) -> None:
@@ -136,7 +137,7 @@ def _append(path: Path, start: int) -> BinaryIO:
     try:
         return path.open("ab" if start else "wb")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _read(answer: Any) -> bytes:
@@ -152,6 +153,4 @@ def _write(file: BinaryIO, chunk: bytes, path: Path) -> None:
         file.write(chunk)
         file.flush()
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}", hint="free some space and call again"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror}", hint="free some space and try again") from error

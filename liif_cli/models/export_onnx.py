@@ -1,8 +1,8 @@
 """A model as ONNX graphs, for runtimes other than PyTorch.
 
-`encoder.onnx` makes of an image what the decoder reads; `decoder.onnx` gives colours at any positions; for decoders that can,
-`x4.onnx` (or another whole number) is both for one scale. Sizes are dynamic, the batch is one image. Each graph is a rival of
-the network's own code, and the tests hold it against that.
+`encoder.onnx` converts an image to the decoder's input; `decoder.onnx` gives colours at any positions; with some decoders,
+`x4.onnx` (or another whole number) does both for one scale. Sizes are dynamic; the batch is one image. Each graph implements
+the network a second time, and the tests compare the two.
 """
 
 import copy
@@ -39,7 +39,7 @@ SIDES = {
 
 
 class Graph(nn.Module):
-    """What is exported: a network of a model's parts."""
+    """A network that is exported, made of a model's parts."""
 
     def __init__(self, model: SRModel) -> None:
         super().__init__()
@@ -66,7 +66,9 @@ class LIIFGraph(Graph):
     def __init__(self, model: SRModel) -> None:
         super().__init__(model)
         layers = cast(LIIF, model.decoder).layers()
-        self.register_buffer("coord", layers.coord.detach().clone())  # a copy: not all of the layer goes into the graph
+        self.register_buffer(
+            "coord", layers.coord.detach().clone()
+        )  # a copy, because the graph needs only a part of the layer
         self.register_buffer("cell", None if layers.cell is None else layers.cell.detach().clone())
 
     def forward(self, codes: Tensor, position: Tensor, cell: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class LIIFGraph(Graph):
 
 
 class FourierGraph(Graph):
-    """codes (1, h, w, D), which hold the image too, position and cell as for LIIF -> rgb (1, Q, 3), not clamped."""
+    """codes (1, h, w, D), which include the image, position and cell as for LIIF -> rgb (1, Q, 3), not clamped."""
 
     def forward(self, codes: Tensor, position: Tensor, cell: Tensor) -> Tensor:
         field = FourierField(codes.transpose(2, 3), (0, 0), (codes.shape[1], codes.shape[2]), codes)
@@ -97,9 +99,9 @@ class FourierGraph(Graph):
 class FourierScaleGraph(Graph):
     """image (1, 3, h, w), RGB in [0, 1] -> output (1, 3, h * scale, w * scale), not clamped.
 
-    At a whole scale the pixels over a code are the same `scale` x `scale` functions of it and its neighbours everywhere: one
-    convolution, and a pixel shuffle. Beyond the image's edge a query reads the edge's code with the offset from that code; the
-    same numbers come from a code there whose series is the edge's, moved by one pixel, which is a rotation of its coefficients.
+    At a whole scale, the pixels of every code are the same `scale` x `scale` functions of the code and its neighbours: one
+    convolution and a pixel shuffle. Beyond the image's edge, a query reads the edge's code with the offset from that code. A
+    code in the padding gives the same values if its series is the edge's, moved by one pixel: a rotation of its coefficients.
     """
 
     series: Tensor
@@ -143,10 +145,10 @@ SCALE_GRAPHS: dict[type[nn.Module], Callable[[SRModel, int], Graph]] = {Fourier:
 
 
 def export_onnx(found: Checkpoint, folder: Path, *, scale: int | None = None, overwrite: bool = False) -> list[Path]:
-    """Write a checkpoint's graphs into `folder`, made if needed; returns their files, each whole or not there.
+    """Write a checkpoint's graphs into `folder`, which is created if needed; returns their files. Each is written atomically.
 
-    scale: also one graph from image to image for this whole scale. Raises `UsageError` (onnx is not installed, or the decoder
-    cannot), `OutputError` and `CheckpointError`.
+    scale: also write a graph from image to image for this whole scale. Raises `UsageError` (onnx is not installed, or the
+    decoder has no graph), `OutputError` and `CheckpointError`.
     """
     _need_onnx()
     model = found.load()
@@ -166,14 +168,16 @@ def _need_onnx() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
-        raise UsageError("cannot export: it needs onnx and onnxscript", hint="pip install 'liif[onnx]'") from None
+        raise UsageError(
+            "cannot export: onnx and onnxscript are not installed", hint="pip install 'liif[onnx]'"
+        ) from None
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
 
 
 def _graphs(model: SRModel, scale: int | None) -> dict[str, Graph]:
@@ -184,7 +188,7 @@ def _graphs(model: SRModel, scale: int | None) -> dict[str, Graph]:
         return graphs
     if type(model.decoder) not in SCALE_GRAPHS:
         able = ", ".join(kind.__name__ for kind in SCALE_GRAPHS)
-        raise UsageError(f"cannot export one graph for a scale: only decoders of the kind {able} can")
+        raise UsageError(f"cannot export a graph for one scale: only the decoder {able} has one")
     if not 2 <= scale <= LARGEST_SCALE:
         raise UsageError(
             f"cannot export a graph for ×{scale}: the scale must be a whole number from 2 to {LARGEST_SCALE}"
@@ -194,7 +198,7 @@ def _graphs(model: SRModel, scale: int | None) -> dict[str, Graph]:
 
 def _serialise(name: str, graph: Graph, found: Checkpoint) -> bytes:
     inputs = _examples(name, graph)
-    with _quiet(), torch.enable_grad():  # with gradients the networks do nothing in place
+    with _quiet(), torch.enable_grad():  # with gradients enabled, the networks do nothing in place
         program: Any = torch.onnx.export(
             graph.eval().requires_grad_(False),
             tuple(example for example, _ in inputs.values()),
@@ -217,7 +221,7 @@ def _serialise(name: str, graph: Graph, found: Checkpoint) -> bytes:
 
 
 def _examples(name: str, graph: Graph) -> dict[str, tuple[Tensor, dict[int, str]]]:
-    """Inputs by name: an example, and which of its axes are of any length."""
+    """Inputs by name: an example and its axes of dynamic length."""
     image = torch.rand(1, 3, 12, 13)
     if name != "decoder":
         return {"image": (image, {2: "height", 3: "width"})}
@@ -230,7 +234,7 @@ def _examples(name: str, graph: Graph) -> dict[str, tuple[Tensor, dict[int, str]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter speaks of torchvision and of its own deprecations."""
+    """Silences the exporter's messages about torchvision and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""Checkpoint files of other projects: opened without running anything in them, their layout recognised by its keys.
+"""Reads checkpoint files of other projects without running code in them, and recognises their layouts by their keys.
 
-Each layout gives a `ModelConfig` and tensors by the LIIF authors' names; what no model of ours could hold is refused with the
-keys that were found.
+Each layout becomes a `ModelConfig` and tensors with the LIIF authors' names; files that no model of ours fits are refused with
+an error that lists their keys.
 """
 
 import pickle
@@ -25,10 +25,10 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Foreign:
-    """A model as another project's file holds it.
+    """A model read from another project's file.
 
-    layout: whose. tensors: by the LIIF authors' names, as they were stored. unused: names of tensors that no part of the model
-    reads. assumed: what the file does not say, in sentences.
+    layout: the project's. tensors: by the LIIF authors' names, with their stored values. unused: names of tensors that the
+    model does not use. assumed: sentences on assumptions that the file does not confirm.
     """
 
     layout: str
@@ -41,15 +41,15 @@ class Foreign:
 def read_foreign(path: Path) -> Foreign:
     """Read another project's checkpoint: a `.pth` or `.pt` of PyTorch, or safetensors without our header.
 
-    Of a pickle nothing but tensors and plain containers is taken (`weights_only=True`). Raises `CheckpointError` for what is
-    no such file, would run code, or is of no layout that is known.
+    From a pickle, only tensors and plain containers are loaded (`weights_only=True`). Raises `CheckpointError` if the file is
+    not a checkpoint, would run code, or has an unknown layout.
     """
     _check_size(path)
     return understand(_load_safetensors(path) if _is_safetensors(path) else _load_pickle(path), path.name)
 
 
 def understand(data: object, name: str) -> Foreign:
-    """What the loaded content of the file `name` is. Raises `CheckpointError` that names its keys."""
+    """Recognise the loaded content of the file `name`. Raises `CheckpointError` with its keys if no layout fits."""
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{name} holds a {type(data).__name__}, not a dictionary of tensors")
     for read in LAYOUTS:
@@ -57,7 +57,7 @@ def understand(data: object, name: str) -> Foreign:
         if found:
             _check_tensors(found.tensors, name)
             return found
-    raise CheckpointError(f"the layout of {name} is not known; its keys are {_keys(data)}")
+    raise CheckpointError(f"the layout of {name} is unknown; its keys are {_keys(data)}")
 
 
 # Opening
@@ -75,55 +75,53 @@ def _load_safetensors(path: Path) -> Tensors:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is not a whole safetensors file: {error}") from None
+        raise CheckpointError(f"{path.name} is not a complete safetensors file: {error}") from None
 
 
 def _load_pickle(path: Path) -> object:
     check_pickles(path)
     try:
-        with path.open("rb") as file:  # by its name torch would take some pickles for safetensors
+        with path.open("rb") as file:  # from its name, torch would take some pickles for safetensors
             return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except pickle.UnpicklingError as error:
         raise _unsafe(path, str(error)) from None
-    except Exception as error:  # whatever a damaged pickle or archive makes of the reader
+    except Exception as error:  # a damaged pickle or archive can raise anything
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
-        raise CheckpointError(f"{path.name} is not a whole PyTorch checkpoint: {reason}") from None
+        raise CheckpointError(f"{path.name} is not a complete PyTorch checkpoint: {reason}") from None
 
 
 def _check_size(path: Path) -> None:
-    """Before anything is read: `check_pickles` sees to it that an archive's members are no larger than the file."""
+    """Check the size before reading; `check_pickles` makes sure that an archive's members are no larger than the file."""
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"{path.name} is empty")
     if size > MAX_BYTES:
         raise CheckpointError(
-            f"{path.name} would take {size / 2**30:.1f} GiB, more than any checkpoint of LIIF ({MAX_BYTES / 2**30:.0f} GiB)"
+            f"{path.name} has {size / 2**30:.1f} GiB, more than the limit for LIIF checkpoints ({MAX_BYTES / 2**30:.0f} GiB)"
         )
 
 
 def _unsafe(path: Path, reason: str) -> CheckpointError:
     wanted = re.search(r"(?:GLOBAL|class|global:?) ([\w.]+\.[\w.]+)", reason)
     if wanted is None:
-        return CheckpointError(f"{path.name} is not a PyTorch checkpoint that can be read without running code in it")
+        return CheckpointError(f"cannot read {path.name} as a PyTorch checkpoint without running code in it")
     return CheckpointError(
-        f"{path.name} asks for {wanted[1]}, which could run code: nothing of it was loaded",
-        hint="a file of tensors alone can be converted: torch.save(model.state_dict(), ...)",
+        f"{path.name} uses {wanted[1]}, which could run code: nothing was loaded",
+        hint="a file with only tensors can be converted: torch.save(model.state_dict(), ...)",
     )
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
     for key, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_floating_point():
-            raise CheckpointError(
-                f"{name}: {key} holds no plain floating-point numbers ({tensor.dtype}, {tensor.layout})"
-            )
+            raise CheckpointError(f"{name}: tensor {key} is not plain floating-point ({tensor.dtype}, {tensor.layout})")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{name}: {key} claims to be larger than its data")
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > sum(storages.values()):
-        raise CheckpointError(f"{name}: its tensors share their numbers, and would be larger than the file")
+        raise CheckpointError(f"{name}: its tensors share data and would be larger than the file")
 
 
 def _keys(data: Mapping[Any, Any]) -> str:
@@ -132,7 +130,7 @@ def _keys(data: Mapping[Any, Any]) -> str:
 
 
 def _only_tensors(data: object) -> Tensors | None:
-    """`data` where it is a dictionary of nothing but named tensors."""
+    """`data` if it is a dictionary of only named tensors, otherwise None."""
     if not isinstance(data, Mapping) or not data:
         return None
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items()):
@@ -144,14 +142,14 @@ def _only_tensors(data: object) -> Tensors | None:
 
 
 def _authors(data: Mapping[Any, Any], name: str) -> Foreign | None:
-    """{"model": {"name", "args", "sd"}, ...}: the model's spec is inside."""
+    """{"model": {"name", "args", "sd"}, ...}: with the model's spec."""
     spec = data.get("model")
     tensors = _only_tensors(spec.get("sd")) if isinstance(spec, Mapping) else None
     if tensors is None or not isinstance(spec, Mapping):
         return None
     args = spec.get("args")
     if spec.get("name") not in ("liif", "metasr") or not isinstance(args, Mapping):
-        raise CheckpointError(f"{name} needs the decoder {spec.get('name')!r}, and liif has 'liif' and 'metasr'")
+        raise CheckpointError(f"{name} needs the decoder {spec.get('name')!r}; liif has 'liif' and 'metasr'")
     encoder = _encoder_spec(args, name)
     decoder = {"name": "metasr"} if spec["name"] == "metasr" else _decoder_spec(args, name)
     config = _config({"encoder": encoder, "decoder": decoder}, name)
@@ -174,21 +172,21 @@ ENCODER_SPECS: dict[str, dict[str, Any]] = {
 }
 EDSR_NAMES = {"n_resblocks": "blocks", "n_feats": "features", "res_scale": "residual_scale"}
 RDN_CONFIGS = {"A": {"blocks": 20, "layers": 6, "growth": 32}, "B": {"blocks": 16, "layers": 8, "growth": 64}}
-# They concern the up-sampler and the mean shift, which LIIF does not use, and the size of kernels, which the tensors show.
+# Arguments of the up-sampler and the mean shift, which LIIF does not use, and the kernel size, which the tensors show.
 WITHOUT_EFFECT = {"scale", "no_upsampling", "rgb_range", "RDNkSize"}
 
 
 def _encoder_spec(args: Mapping[Any, Any], name: str) -> dict[str, Any]:
     kind, given = _spec(args, "encoder_spec", name)
     if kind not in ENCODER_SPECS:
-        raise CheckpointError(f"{name} needs the encoder {kind!r}, and liif has {', '.join(ENCODER_SPECS)}")
+        raise CheckpointError(f"{name} needs the encoder {kind!r}; liif has {', '.join(ENCODER_SPECS)}")
     values = ENCODER_SPECS[kind] | {key: value for key, value in given.items() if key not in WITHOUT_EFFECT}
     if unknown := set(values) - set(ENCODER_SPECS[kind]):
         raise CheckpointError(f"{name}: its encoder has the unknown argument {min(map(str, unknown))}")
     if kind != "rdn":
         return {"name": "edsr"} | {EDSR_NAMES[key]: value for key, value in values.items()}
     if values["RDNconfig"] not in RDN_CONFIGS:
-        raise CheckpointError(f"{name}: its encoder's RDNconfig is {values['RDNconfig']!r}, and is to be A or B")
+        raise CheckpointError(f"{name}: its encoder's RDNconfig must be A or B, not {values['RDNconfig']!r}")
     return {"name": "rdn", "features": values["G0"]} | RDN_CONFIGS[values["RDNconfig"]]
 
 
@@ -210,25 +208,25 @@ def _config(data: dict[str, Any], name: str) -> ModelConfig:
     try:
         return parse(ModelConfig, data)
     except ConfigError as error:
-        raise CheckpointError(f"{name} is not understood: {error}") from None
+        raise CheckpointError(f"cannot understand {name}: {error}") from None
 
 
 def _without_mean_shift(tensors: Tensors) -> tuple[Tensors, tuple[str, ...]]:
-    """EDSR's mean shift is stored by the authors, and never applied."""
+    """The authors' files hold EDSR's mean shift, which LIIF never applies."""
     return _without(tensors, ("encoder.sub_mean.", "encoder.add_mean."))
 
 
 def _without(tensors: Tensors, beginnings: tuple[str, ...]) -> tuple[Tensors, tuple[str, ...]]:
-    """`tensors` without those whose names begin in one of these ways, and the names of these."""
+    """`tensors` without those whose names have one of these beginnings, and the removed names."""
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith(beginnings)}
     return kept, tuple(key for key in tensors if key.startswith(beginnings))
 
 
-# State dicts without a spec: sizes follow from shapes
+# State dicts without a spec: sizes are inferred from shapes
 
 
 def _bare(data: Mapping[Any, Any], name: str) -> Foreign | None:
-    """The LIIF authors' names, alone or under `state_dict`."""
+    """The LIIF authors' names at the top level or under `state_dict`."""
     tensors = _only_tensors(data.get("state_dict", data))
     if tensors is None or not {"imnet.layers.0.weight"} <= set(tensors):
         return None
@@ -238,13 +236,13 @@ def _bare(data: Mapping[Any, Any], name: str) -> Foreign | None:
 
 
 def infer(tensors: Tensors, name: str, **normalisation: Any) -> ModelConfig:
-    """The config that tensors by the authors' names have the shapes of. Raises `CheckpointError`."""
+    """The config inferred from the shapes of tensors with the authors' names. Raises `CheckpointError`."""
     try:
         encoder = _infer_edsr(tensors) if "encoder.head.0.weight" in tensors else _infer_rdn(tensors)
         decoder = _infer_decoder(tensors, encoder["features"])
     except (KeyError, IndexError):
         raise CheckpointError(
-            f"{name} has a LIIF decoder behind an encoder that is neither EDSR nor RDN; its keys are {_keys(tensors)}"
+            f"{name} has a LIIF decoder, but its encoder is neither EDSR nor RDN; its keys are {_keys(tensors)}"
         ) from None
     return _config({"encoder": encoder, "decoder": decoder, **normalisation}, name)
 
@@ -255,7 +253,7 @@ def _count(tensors: Tensors, pattern: str) -> int:
 
 def _infer_edsr(tensors: Tensors) -> dict[str, Any]:
     features, blocks = len(tensors["encoder.head.0.weight"]), _count(tensors, r"encoder\.body\.\d+\.body\.0\.weight")
-    scale = 0.1 if features == 256 else 1.0  # of EDSR and of EDSR-baseline
+    scale = 0.1 if features == 256 else 1.0  # EDSR, EDSR-baseline
     return {"name": "edsr", "features": features, "blocks": blocks, "residual_scale": scale}
 
 
@@ -303,7 +301,7 @@ MMEDITING_NORMALISATION: dict[str, dict[str, Any]] = {
     "rdn": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
 }
 PREFIX = "generator."
-UP_SAMPLERS = ("upsample.", "conv_last.", "upscale.", "output.")  # of EDSR and RDN: LIIF reads nothing of them
+UP_SAMPLERS = ("upsample.", "conv_last.", "upscale.", "output.")  # of EDSR and RDN; LIIF does not use them
 
 
 def _mmediting(data: Mapping[Any, Any], name: str) -> Foreign | None:
@@ -311,14 +309,12 @@ def _mmediting(data: Mapping[Any, Any], name: str) -> Foreign | None:
     everything = _only_tensors(data.get("state_dict", data))
     if everything is None or not any(key.startswith(PREFIX) for key in everything):
         return None
-    # The MLP stands beside the generator in files of the first version.
+    # In files of the first version, the MLP is next to the generator, not in it.
     used = {key: key.removeprefix(PREFIX) for key in everything if key.startswith((PREFIX, "imnet."))}
     own = {ours: everything[key] for key, ours in used.items() if not ours.startswith(UP_SAMPLERS)}
     kind = "edsr" if "conv_first.weight" in own else "rdn" if "sfe1.weight" in own else None
     if kind is None or "imnet.layers.0.weight" not in own:
-        raise CheckpointError(
-            f"{name} is MMEditing's, but of another model than LIIF; its keys are {_keys(everything)}"
-        )
+        raise CheckpointError(f"{name} is from MMEditing, but not a LIIF model; its keys are {_keys(everything)}")
     tensors = _renamed(own, kind, name)
     unused = tuple(key for key in everything if used.get(key) not in own)
     numbers = MMEDITING_NORMALISATION[kind]
@@ -335,7 +331,7 @@ def _renamed(tensors: Tensors, kind: str, name: str) -> Tensors:
         rules = ((re.fullmatch(pattern, key), new) for pattern, new in MMEDITING_NAMES[kind])
         ours = next((match.expand(new.format(blocks=blocks)) for match, new in rules if match), None)
         if ours is None:
-            raise CheckpointError(f"{name} is MMEditing's, with the unknown tensor {PREFIX}{key}")
+            raise CheckpointError(f"{name} is from MMEditing and has the unknown tensor {PREFIX}{key}")
         renamed[ours] = tensor
     return renamed
 
@@ -347,7 +343,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 # Fixed scales
 
 UP_SAMPLED = {"edsr": ("EDSR", "head.0.weight", "tail", "tail.0"), "rdn": ("RDN", "SFENet1.weight", "UPNet", "UPNet")}
-"""By the layout of an up-sampling module: whose it is, a tensor of the encoder, the module, and its stages."""
+"""Layout of an up-sampling module -> the model's name, a tensor of the encoder, the module, and its stages."""
 
 
 def _fixed_scale(data: Mapping[Any, Any], name: str) -> Foreign | None:
@@ -361,7 +357,7 @@ def _fixed_scale(data: Mapping[Any, Any], name: str) -> Foreign | None:
                 return _up_sampled(tensors, layout, stages, name)
             except (KeyError, IndexError):
                 raise CheckpointError(
-                    f"{name} is {what} with an up-sampler, and incomplete; its keys are {_keys(tensors)}"
+                    f"{name} is an incomplete {what} with an up-sampler; its keys are {_keys(tensors)}"
                 ) from None
     return None
 
@@ -371,7 +367,7 @@ def _up_sampled(tensors: Tensors, layout: str, stages: str, name: str) -> Foreig
     prefixed = {f"encoder.{key}": tensor for key, tensor in kept.items()}
     encoder = _infer_edsr(prefixed) if layout == "edsr" else _infer_rdn(prefixed)
     factor = round((len(tensors[f"{stages}.0.weight"]) / encoder["features"]) ** 0.5)
-    # The second convolution of two stages has as many outputs as the first; one stage is followed by the colours' own.
+    # With two stages, both convolutions have equally many outputs; a single stage is followed by the one for colours.
     twice = len(tensors.get(f"{stages}.2.weight", ())) == len(tensors[f"{stages}.0.weight"])
     decoder = {"name": "upsampler", "scale": factor**2 if twice else factor, "layout": layout}
     whose, normalisation, assumed = _release(tensors)
@@ -380,15 +376,15 @@ def _up_sampled(tensors: Tensors, layout: str, stages: str, name: str) -> Foreig
 
 
 def _release(tensors: Tensors) -> tuple[str, dict[str, Any], str]:
-    """Whose file, its normalisation and a sentence about it. The EDSR release subtracts the mean of 0 to 255 that `sub_mean`
-    holds; the LIIF authors' files hold one of 0 to 1, which is not used."""
+    """The project, its normalisation, and a sentence about it. The EDSR release subtracts the mean in `sub_mean`, on the scale
+    0 to 255; the LIIF authors' files hold one on the scale 0 to 1, which is not used."""
     bias = tensors.get("sub_mean.bias")
     if bias is not None and bias.numel() == 3 and bias.abs().max() > 1:
         mean = tuple(round(-value / 255, 6) for value in bias.tolist())
         return (
             "EDSR",
             {"mean": mean, "std": (1 / 255,) * 3},
-            f"pixels are 0 to 255 less the mean {_numbers(mean)} of 0 to 1",
+            f"pixels range from 0 to 255, and the mean {_numbers(mean)} (on the scale 0 to 1) is subtracted",
         )
     return "LIIF authors", {}, "images are normalised with mean 0.5 and std 0.5"
 

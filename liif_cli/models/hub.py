@@ -1,4 +1,4 @@
-"""Files from the Hugging Face Hub, with the one check that its client leaves out: the hash.
+"""Files from the Hugging Face Hub, with the hash check that its client omits.
 
 The client (huggingface_hub) does the rest: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, resuming, locks, progress.
 """
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class FileMissing(ModelNotFound):
-    """The repository is there, and has no such file."""
+    """The repository exists but has no such file."""
 
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file in the Hub's cache on this machine. commit: the revision's full name. etag: its hash, as the Hub states."""
+    """A file in the Hub's cache on this machine. commit: the revision's full hash. etag: the file's hash, from the Hub."""
 
     path: Path
     commit: str
@@ -35,14 +35,14 @@ class HubFile:
 def fetch(repo: str, name: str, *, kind: Kind = "model", revision: str | None = None) -> HubFile:
     """The file `name` of a repository, from the cache or the network, its hash checked.
 
-    Large files are checked by SHA-256, small ones by git's SHA-1; a file with another hash is deleted. If the Hub cannot be
-    reached, a cached file is taken, and a warning is logged. Raises `ModelNotFound` (not cached and not to be had),
-    `CheckpointError` (the bytes are not those that the Hub states) and `OutputError` (the cache cannot be written).
+    Large files are checked by SHA-256, small ones by git's SHA-1; a file with the wrong hash is deleted. If the Hub cannot be
+    reached, a cached file is used and a warning is logged. Raises `ModelNotFound` (neither cached nor available),
+    `CheckpointError` (the hash differs from the Hub's) and `OutputError` (the cache cannot be written).
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging as client_logging
 
-    client_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our own error says it once, not each try
+    client_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our own error reports it once instead of at every try
     try:
         path = _fall_back(repo, name, kind, revision) or Path(
             hf_hub_download(repo, name, repo_type=kind, revision=revision)
@@ -55,10 +55,10 @@ def fetch(repo: str, name: str, *, kind: Kind = "model", revision: str | None = 
 
 
 def _fall_back(repo: str, name: str, kind: Kind, revision: str | None) -> Path | None:
-    """The cached file if the Hub cannot be reached, said in a warning; None if the client is to go on.
+    """The cached file if the Hub cannot be reached, with a warning; None if the client should continue.
 
-    The client itself would take a cached file without a word whatever the Hub answers: no network, a wrong token, a repository
-    that is gone. Here the Hub is asked first, so that each of these is an error or is said.
+    The client itself would silently use a cached file whatever the Hub's answer: no network, a wrong token, a deleted
+    repository. Here the Hub is asked first, so that each of these is an error or a warning.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
@@ -71,18 +71,19 @@ def _fall_back(repo: str, name: str, kind: Kind, revision: str | None) -> Path |
         if not isinstance(cached, str):
             raise
         log.warning(
-            "the Hub cannot be reached: %s of %s is the cached one of commit %s", name, repo, _commit(Path(cached))[:12]
+            "cannot reach the Hub: using %s of %s from the cache, commit %s", name, repo, _commit(Path(cached))[:12]
         )
         return Path(cached)
     return None
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether nobody answered, or only that the Hub is down."""
+    """Whether there was no answer, or a status that means that the Hub is down."""
     return is_network(error) or status(error) in (500, 502, 503, 504)
 
 
 def is_network(error: Exception) -> bool:
+    """Whether an error of the Hub's client is from the network, without an HTTP status."""
     module = type(error).__module__.partition(".")[0]
     return module in ("httpx", "httpx2", "httpcore", "httpcore2") and status(error) is None
 
@@ -93,7 +94,7 @@ def status(error: Exception) -> int | None:
 
 
 def list_files(repo: str, *, kind: Kind = "model", revision: str | None = None) -> list[str]:
-    """Names of all files of a repository; asks the network. Raises `ModelNotFound`."""
+    """The names of all files in a repository; uses the network. Raises `ModelNotFound`."""
     from huggingface_hub import HfApi
 
     try:
@@ -103,18 +104,18 @@ def list_files(repo: str, *, kind: Kind = "model", revision: str | None = None) 
 
 
 def hide_progress() -> None:
-    """No progress bars from the client, for the rest of this process."""
+    """Disable the client's progress bars for the rest of this process."""
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()
 
 
 def stated_licence(repo: str, revision: str | None = None) -> str:
-    """The licence that a model's card states, "none" where it states none, "unknown" offline. Raises `ModelNotFound`."""
+    """The licence in a model's card, "none" if there is none, "unknown, ..." offline. Raises `ModelNotFound`."""
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
-        return "unknown, as the Hub is not asked"
+        return "unknown, because HF_HUB_OFFLINE is set"
     try:
         card = HfApi().model_info(repo, revision=revision).card_data
     except Exception as error:
@@ -123,7 +124,7 @@ def stated_licence(repo: str, revision: str | None = None) -> str:
 
 
 def _cached_etag(path: Path) -> str | None:
-    """The name of the blob that the cache's link names: one step only, the blob may be a link to a shared store."""
+    """The name of the blob that the cache's link points to; follows one link only, since the blob may itself be a link."""
     return path.readlink().name if path.is_symlink() else None
 
 
@@ -150,13 +151,13 @@ def _check(path: Path, etag: str) -> None:
         for each in {path, blob, path.resolve()}:
             each.unlink(missing_ok=True)
         raise CheckpointError(
-            f"checksum mismatch for {path.name} downloaded from the Hub: it was deleted",
-            hint="try again to fetch it anew",
+            f"checksum mismatch for {path.name} downloaded from the Hub: the file was deleted",
+            hint="try again to download it",
         )
 
 
 def explain(repo: str, kind: Kind, error: Exception) -> LiifError | None:
-    """What an answer of the Hub about a repository means to a user; None if `error` is no such answer."""
+    """The user's error for an answer of the Hub about a repository; None if `error` is not such an answer."""
     from huggingface_hub import errors
 
     what = f"the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub"
@@ -164,28 +165,28 @@ def explain(repo: str, kind: Kind, error: Exception) -> LiifError | None:
         return ModelNotFound(f"{repo} is not a place on the Hub: {error}")
     if isinstance(error, errors.GatedRepoError):
         return ModelNotFound(
-            f"{what} is gated: its owner asks users to accept its terms",
-            hint="accept them on its page, then set HF_TOKEN to a token of yours",
+            f"{what} is gated: users must accept its terms",
+            hint="accept them on its page, then set HF_TOKEN to your token",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return ModelNotFound(f"{what} does not exist or is private", hint="for a private one set HF_TOKEN")
+        return ModelNotFound(f"{what} does not exist or is private", hint="if it is private, set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelNotFound(f"{what} has no such revision")
     if status(error) == 401:
-        return ModelNotFound("the Hub does not accept the token", hint="renew HF_TOKEN, or unset it")
+        return ModelNotFound("the Hub rejected the token", hint="renew HF_TOKEN, or unset it")
     if status(error) == 403:
-        return ModelNotFound(f"the Hub refuses access to {what}", hint="the token may lack the right")
+        return ModelNotFound(f"the Hub denied access to {what}", hint="the token may lack permission")
     if status(error) == 429:
         wait = re.search(r"Retry after (\d+) seconds", str(error))
         when = f"in {wait[1]} seconds" if wait else "later"
         return ModelNotFound(
-            f"the Hub limits requests, and refused {what}", hint=f"try again {when}; HF_TOKEN raises the limit"
+            f"the Hub refused {what}: too many requests", hint=f"try again {when}; HF_TOKEN raises the limit"
         )
     return None
 
 
 def _refusal(repo: str, name: str, kind: Kind, error: Exception) -> Exception:
-    """What the client's error means to a user who asked for a file; any other error as it is."""
+    """The user's error for a client error about a file; any other error unchanged."""
     from huggingface_hub import errors
 
     what = f"{name} of the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub"
@@ -197,11 +198,11 @@ def _refusal(repo: str, name: str, kind: Kind, error: Exception) -> Exception:
         return FileMissing(f"the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub has no file {name}")
     if isinstance(error, OSError) and error.errno in _DISK:
         return OutputError(
-            f"the Hub's cache cannot be written: {error.strerror}", hint="free some space, or move it: HF_HOME"
+            f"cannot write the Hub's cache: {error.strerror}", hint="free some space, or move the cache with HF_HOME"
         )
     if type(error).__name__ == "RemoteProtocolError" or "Consistency check failed" in str(error):
-        return ModelNotFound(f"{what} came incomplete", hint="try again: what came is gone on with")
+        return ModelNotFound(f"the download of {what} is incomplete", hint="try again: it resumes where it stopped")
     if isinstance(error, OSError) or is_network(error):
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        return ModelNotFound(f"{what} cannot be had: {reason}", hint=_OFFLINE_HINT)
+        return ModelNotFound(f"cannot fetch {what}: {reason}", hint=_OFFLINE_HINT)
     return error

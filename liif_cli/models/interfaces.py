@@ -1,7 +1,7 @@
-"""The contract of encoders and decoders: what each must do, and what it states about itself.
+"""The contract of encoders and decoders: their methods, and the facts that they declare.
 
-Whoever renders, plans or trains asks these classes and nothing else: never which class it is, never a part of one. A new
-encoder or decoder is one file, with its config, and one line in `registry`; `tests/models/test_battery.py` runs over all.
+Rendering, planning and training use only these interfaces, never a concrete class or its internals. A new encoder or decoder is
+one file, with its config, and one line in `registry`; `tests/models/test_battery.py` covers all of them.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,15 @@ from liif_cli.coords import Axis, Grid
 from liif_cli.models.finite import all_finite
 from liif_cli.models.schema import PartConfig
 
-CHUNK = 65536  # queries at once in `render_by_query`
+CHUNK = 65536  # queries per call in `render_by_query`
 
 
 @dataclass(frozen=True)
 class Field:
-    """What queries read of a tile; a decoder may add to it.
+    """The data of a tile that queries read; a decoder may extend it.
 
     codes: one latent code per LR pixel of the tile, (B, h, w, D) unless the decoder lays them out otherwise. origin: (y, x) of
-    the tile's first code in the whole image. size: (height, width) of the whole image, to which codes are clamped; it is the
-    image's, never the tile's.
+    the tile's first code in the whole image. size: (height, width) of the whole image, not of the tile; queries clamp to it.
     """
 
     codes: Tensor
@@ -42,17 +41,20 @@ class Field:
 
     @property
     def bytes(self) -> int:
-        """Bytes of its tensors."""
+        """The bytes of its tensors."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, Tensor))
 
     def is_finite(self) -> bool:
-        """Whether all that queries read is finite."""
+        """Whether all values that queries read are finite."""
         return all_finite(self.codes)
 
 
 class Part(nn.Module):
-    """An encoder or a decoder. Config: its config, whose fields are the constructor's arguments. tiny: a config of a few
-    thousand parameters with every part of a real one, for tests."""
+    """An encoder or a decoder.
+
+    Config: its config; the fields are the constructor's arguments. tiny: for tests, a config with every part of a real one but
+    only a few thousand parameters.
+    """
 
     Config: ClassVar[type[PartConfig]]
     tiny: ClassVar[PartConfig]
@@ -66,9 +68,9 @@ class Part(nn.Module):
 class Encoder(Part):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W), at the image's resolution.
 
-    receptive_radius: how many pixels away an input pixel can still change an output; None if it reads the whole image, which
-    is then never cut into tiles. alignment: tiles begin at multiples of it (windowed attention). live_channels: values per
-    pixel that are in memory at once, at most. safe_dtypes: the 16-bit types in which `deep` was measured to be safe.
+    receptive_radius: the largest distance in pixels at which an input pixel can change an output; None if it reads the whole
+    image, which is then never cut into tiles. alignment: tiles begin at multiples of it (windowed attention). live_channels:
+    the most values per pixel that are in memory at once. safe_dtypes: the 16-bit types in which `deep` was measured to be safe.
     """
 
     out_channels: int
@@ -86,17 +88,17 @@ class Encoder(Part):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        """All of it."""
+        """Features from an image: both parts."""
         return self.deep(self.shallow(image))
 
 
 class Decoder(Part):
-    """Features -> a field; a field -> colours. Queries are independent: any chunking gives the same colours.
+    """Features -> a field; a field -> colours. Queries are independent, so chunking does not change the colours.
 
-    The constructor's first argument is the number of the features' channels. halo: codes that a query reads beyond its lower
-    code, and beyond the next one. scales: the range that it was trained for. dtypes: what it can compute in. whole_patches:
-    whether `patches` is cheap enough to train on all pixels of a patch. encoder_prefix: what stands before the names of the
-    encoder's parameters in files.
+    The constructor's first argument is the number of feature channels. halo: the number of codes that a query reads below its
+    lower code and above the next one. scales: the range of scales in training. dtypes: those it can compute in. whole_patches:
+    whether `patches` is cheap enough to train on all pixels of a patch. encoder_prefix: the prefix of the encoder's parameter
+    names in files.
     """
 
     halo: int
@@ -114,33 +116,33 @@ class Decoder(Part):
         dtype: torch.dtype | None = None,
     ) -> Field:
         """Once per tile: features (B, C, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` of an image of
-        `size` (default: the tile) -> its field. dtype: what to compute in; default: the features' own."""
+        `size` (default: the tile) -> its field. dtype: to compute in; default: the features' own."""
         raise NotImplementedError
 
     def bind(self, field: Any, cell: tuple[float, float]) -> Any:
-        """Once per tile and output: the field for pixels of this cell, (y, x) in LR pixels. `render` gets the result."""
+        """Once per tile and output: the field for pixels of this cell, (y, x) in LR pixels, as `render` takes it."""
         return field
 
     def query(self, field: Any, position: Tensor, cell: Tensor) -> Tensor:
-        """Colours at any positions, with gradients, also of `position` and `cell`.
+        """Colours at any positions, with gradients, also for `position` and `cell`.
 
-        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels; if
-        the field is bound, its cell. Returns (B, Q, 3), normalised, not clamped.
+        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels;
+        for a bound field, its own cell. Returns (B, Q, 3), normalised, not clamped.
         """
         raise NotImplementedError
 
     def render(self, field: Any, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped: those of `query`.
+        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped, equal to `query`.
 
-        field: bound to the grid's cell. queries: pixels at once (None: the decoder's choice); colours do not depend on it. No
-        gradients. To be overridden for speed only.
+        field: bound to the grid's cell. queries: pixels per chunk (None: the decoder's choice); colours do not depend on it. No
+        gradients. Override it only for speed.
         """
         return render_by_query(self, field, rows, columns, queries)
 
     def patches(self, field: Any, side: Tensor, largest: int) -> Tensor:
-        """All pixels of outputs of `side` (B,) pixels per side over whole square images, with gradients.
+        """All pixels of square outputs with `side` (B,) pixels per side over whole square images, with gradients.
 
-        Returns (B, largest, largest, 3), normalised; zero beyond each output's side.
+        Returns (B, largest, largest, 3), normalised; zero outside each output.
         """
         index, height = torch.arange(largest, device=side.device), field.extent[0]
         axis = ((2 * index + 1) * height).double() / (2 * side).unsqueeze(1) - 0.5  # (B, largest)
@@ -153,25 +155,25 @@ class Decoder(Part):
         return colours * (inside.unsqueeze(2) & inside.unsqueeze(1)).unsqueeze(-1)
 
     def supports(self, grid: Grid) -> str | None:
-        """None, or the reason why this grid cannot be rendered: "it is ... only", as a model of one scale says."""
+        """None, or the reason why this grid cannot be rendered, as a clause: "it renders only ×2"."""
         return None
 
     def bytes_per_code(self, dtype: torch.dtype) -> int:
-        """Bytes of one LR pixel in a field, computed in `dtype`."""
+        """Bytes per LR pixel of a field computed in `dtype`."""
         raise NotImplementedError
 
     def prepare_bytes(self, dtype: torch.dtype) -> int:
-        """Bytes per LR pixel that `prepare` takes at most besides the features, its field included; default: the field."""
+        """The most bytes per LR pixel that `prepare` needs besides the features, including its field; default: the field."""
         return self.bytes_per_code(dtype)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """Bytes that `render` takes at most besides its result and the field."""
+        """The most bytes that `render` needs besides its result and the field."""
         raise NotImplementedError
 
 
 @torch.no_grad()
 def render_by_query(decoder: Decoder, field: Any, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-    """`Decoder.render` of any decoder: its `query` in chunks of `queries` pixels."""
+    """`Decoder.render` for any decoder: calls its `query` in chunks of `queries` pixels."""
     device = field.codes.device
     y, x = (torch.from_numpy(axis.positions()).to(device) for axis in (rows, columns))
     cell = torch.tensor([rows.cell, columns.cell], dtype=torch.float64, device=device)

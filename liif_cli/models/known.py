@@ -1,6 +1,6 @@
-"""Models of others that are published: where each is, what its file hashes to, its licence, and the scores to expect.
+"""Published models of other projects: the address, hash, licence and expected scores of each.
 
-None of them comes with liif. `pull` fetches one by its name; `convert` recognises a file by its hash.
+None of them is shipped with liif. `pull` fetches one by its name; `convert` recognises a file by its hash.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Known:
     """A published model.
 
     source: an https address, or hf://owner/repo@commit/path. sha256: of the file there, in hex, or its beginning if no more is
-    published. licence: an SPDX identifier if there is one. notice: what the licence does not say and a user needs to know.
+    published. licence: an SPDX identifier if there is one. notice: what users must know in addition to the licence.
     scores: protocol and set, "mmediting Set5", -> scale -> PSNR in dB, as published.
     """
 
@@ -31,12 +31,12 @@ class Known:
 
     @property
     def terms(self) -> str:
-        """The licence as a person needs to read it before the download."""
+        """The licence terms to show before the download."""
         parts = [self.licence, "no commercial use" if is_non_commercial(self.licence) else "", self.notice]
         return "; ".join(part for part in parts if part)
 
     def matches(self, sha256: str) -> bool:
-        """Whether a file with this hash is this model's."""
+        """Whether a file with this hash is this model."""
         return sha256.startswith(self.sha256)
 
 
@@ -110,10 +110,10 @@ KNOWN = (
 
 
 def by_name(name: str) -> Known | None:
-    """The known model of that name."""
+    """The known model with this name, None if there is none."""
     return next((known for known in KNOWN if known.name == name), None)
 
 
 def by_hash(sha256: str) -> Known | None:
-    """The known model whose published file has this hash."""
+    """The known model whose published file has this hash, None if there is none."""
     return next((known for known in KNOWN if known.matches(sha256)), None)

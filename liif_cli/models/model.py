@@ -1,4 +1,4 @@
-"""A super-resolution model: an encoder, a decoder, and the normalisation that both were trained with."""
+"""A super-resolution model: an encoder, a decoder, and their normalisation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 
 
 class SRModel(nn.Module):
-    """Encoder and decoder. Holds no state between calls; images and colours are RGB in [0, 1], normalised inside."""
+    """An encoder and a decoder. Holds no state between calls; images and colours are RGB in [0, 1], normalised internally."""
 
     mean: Tensor
     std: Tensor
@@ -31,11 +31,11 @@ class SRModel(nn.Module):
 
     @classmethod
     def from_tensors(cls, config: ModelConfig, tensors: Mapping[str, Tensor]) -> "SRModel":
-        """A model made of parameters by the authors' names: keeps them, those of convolutions laid out as they are computed.
+        """A model from parameters by the authors' names, which are not copied; convolutions get the channels-last layout.
 
-        Raises `CheckpointError` as `load`.
+        Raises `CheckpointError` like `load`.
         """
-        with torch.device("meta"):  # no memory and no random numbers for parameters that are about to be replaced
+        with torch.device("meta"):  # no memory or random numbers for parameters that are replaced right away
             model = cls(config)
         model.load(tensors, assign=True)
         model.mean, model.std = torch.tensor(config.mean), torch.tensor(config.std)
@@ -43,18 +43,18 @@ class SRModel(nn.Module):
 
     @property
     def halo(self) -> int | None:
-        """LR pixels around a tile's codes that change what is rendered from them; None: all, so it is never cut into tiles."""
+        """LR pixels around a tile that affect its output; None: all, so an image is never cut into tiles."""
         radius = self.encoder.receptive_radius
         return None if radius is None else radius + self.decoder.halo
 
     @property
     def alignment(self) -> int:
-        """What is encoded begins and ends at multiples of this many LR pixels, or at the image's end."""
+        """Encoded windows begin and end at multiples of this number of LR pixels, or at the image's end."""
         return self.encoder.alignment
 
     @property
     def dtypes(self) -> frozenset[torch.dtype]:
-        """What it can compute in."""
+        """The dtypes that it can compute in."""
         return self.decoder.dtypes
 
     def supports(self, grid: Grid) -> str | None:
@@ -62,27 +62,27 @@ class SRModel(nn.Module):
         return self.decoder.supports(grid)
 
     def normalise(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> what the encoder sees."""
+        """(B, 3, H, W) in [0, 1] -> the encoder's input."""
         return (rgb - self.mean.view(3, 1, 1)) / self.std.view(3, 1, 1)
 
     def denormalise(self, colours: Tensor) -> Tensor:
-        """(..., 3) as the decoder gives them -> RGB, nominally in [0, 1], not clamped."""
+        """(..., 3), the decoder's output -> RGB, nominally in [0, 1], not clamped."""
         return colours * self.std + self.mean
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Bytes per LR pixel that are alive at once while a tile is encoded: the encoder's maps, or features and codes (and
-        those in 16 bits beside them, where that is what the decoder computes in)."""
+        """The most bytes per LR pixel that are in use at once while a tile is encoded: the encoder's maps, or features and
+        codes (and their 16-bit copies, if the decoder computes in 16 bits)."""
         codes = self.decoder.prepare_bytes(torch.float32) + self.decoder.bytes_per_code(torch.bfloat16)
         return max(4 * self.encoder.live_channels, 4 * self.encoder.out_channels + codes)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one pixel's code in a field, in float32."""
+        """Bytes per pixel of a field in float32."""
         return self.decoder.bytes_per_code(torch.float32)
 
     def scratch_bytes(self, chunk: int | None = None) -> int:
-        """Bytes that rendering takes beside its result, with so many pixels at once."""
+        """Bytes that rendering needs besides its result, with `chunk` pixels at once."""
         return self.decoder.scratch_bytes(chunk)
 
     def encode(
@@ -94,10 +94,10 @@ class SRModel(nn.Module):
     ) -> Any:
         """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of an image of `size` (default: all of it) -> its field.
 
-        dtype: what the decoder is to compute in (default: the model's own). With 16 bits the encoder's layers behind the first
-        and the codes are computed in 16 bits too, where that is fast and does not overflow.
+        dtype: of the decoder's computations (default: the model's own). With 16 bits, the encoder's layers after the first and
+        the codes are also computed in 16 bits if that is fast and does not overflow.
         """
-        # `contiguous` would take one image whose strides are those of a turned array for what oneDNN wants.
+        # `contiguous` would leave a single image with the strides of a turned array as it is, which oneDNN does not accept.
         pixels = self.normalise(image).clone(memory_format=torch.channels_last)
         return self.decoder.prepare(self._features(pixels, dtype), pixels, origin, size, dtype)
 
@@ -114,14 +114,14 @@ class SRModel(nn.Module):
         return features
 
     def _shallow(self, pixels: Tensor) -> Tensor:
-        """The encoder's first layers. Who asks keeps no name for them: `deep` may let go of them."""
+        """The encoder's first layers. Callers must not keep a reference, so that `deep` can free the memory."""
         with torch.autocast(pixels.device.type, enabled=False):
             return self.encoder.shallow(pixels)
 
     def _half(self, dtype: torch.dtype | None, kind: str) -> torch.dtype | None:
-        """The 16 bits that the encoder computes in on a `kind` of device, where the decoder computes in `dtype`.
+        """The encoder's 16-bit dtype on a `kind` of device if the decoder computes in `dtype`; None for float32.
 
-        Of the types that the encoder states as safe: fp16 where it is fast, otherwise bf16 where that is asked for and fast.
+        Of the encoder's safe dtypes: fp16 if it is fast, otherwise bf16 if `dtype` is bf16 and it is fast.
         """
         if dtype not in (torch.bfloat16, torch.float16):
             return None
@@ -137,16 +137,16 @@ class SRModel(nn.Module):
         return self.denormalise(self.decoder.query(field, position, cell))
 
     def bind(self, field: Any, rows: Axis, columns: Axis) -> Any:
-        """The field for one output, whose pixels are those of the two axes or of parts of them; once per tile and output."""
+        """The field for one output, whose pixels are on the two axes or parts of them; once per tile and output."""
         return self.decoder.bind(field, (rows.cell, columns.cell))
 
     def render(self, field: Any, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
         """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once.
 
-        field: as `bind` gives it.
+        field: from `bind`.
         """
         colours = self.decoder.render(field, rows, columns, chunk)
-        lines = colours.flatten(2)  # torch is slow where the values of a line are as few as the colours
+        lines = colours.flatten(2)  # torch is slow if a line has only as many values as there are colours
         std, mean = (values.repeat(len(columns)) for values in (self.std, self.mean))
         return torch.addcmul(mean, lines, std).view(colours.shape)
 
@@ -160,8 +160,8 @@ class SRModel(nn.Module):
         return self.query(self.encode(image), position, cell.double() * size / 2)
 
     def export(self) -> dict[str, Tensor]:
-        """Parameters by the authors' names: `encoder.*` (of an up-sampling module: without that prefix), and the decoder's
-        without theirs (`imnet.*`)."""
+        """Parameters by the authors' names: `encoder.*` (without this prefix if the decoder is an up-sampling module), and the
+        decoder's without `decoder.` (`imnet.*`)."""
         return {self._exported(name): tensor for name, tensor in self.state_dict().items()}
 
     def _exported(self, name: str) -> str:
@@ -171,17 +171,19 @@ class SRModel(nn.Module):
         return name.removeprefix("decoder.")
 
     def load(self, tensors: Mapping[str, Tensor], *, assign: bool = False) -> None:
-        """Take parameters by the authors' names, all or none; copies them, or keeps the tensors themselves (`assign`).
+        """Load parameters by the authors' names, all or none. assign: keep the tensors themselves instead of copies.
 
-        Raises `CheckpointError` when a name is missing or unknown, or a shape or a value (NaN, inf) is wrong.
+        Raises `CheckpointError` if a name is missing or unknown, or if a shape or a value (NaN, inf) is wrong.
         """
         own = self.export()
         _check_names(set(own), set(tensors))
         for name, tensor in tensors.items():
             if tensor.shape != own[name].shape:
-                raise CheckpointError(f"{name} has the shape {_shape(tensor)}, its config asks for {_shape(own[name])}")
+                raise CheckpointError(
+                    f"tensor {name} has the shape {_shape(tensor)}, but its config needs {_shape(own[name])}"
+                )
             if not tensor.is_meta and not all_finite(tensor):
-                raise CheckpointError(f"{name} holds NaN or infinite values")
+                raise CheckpointError(f"tensor {name} has NaN or infinite values")
         self.load_state_dict({name: tensors[self._exported(name)] for name in self.state_dict()}, assign=assign)
 
 

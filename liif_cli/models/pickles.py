@@ -1,4 +1,4 @@
-"""What a pickle would build, found out without building it: a few bytes may stand for more values than there is time for."""
+"""Checks what a pickle would build without building it: a few bytes may expand to more values than fit into memory."""
 
 import io
 import pickletools
@@ -9,20 +9,20 @@ from typing import Any
 from liif_cli.errors import CheckpointError
 
 MAX_PICKLE = 4 * 2**20
-"""Bytes of a checkpoint's pickles without the tensors' numbers; RDN-LIIF with Adam's state has 0.2 MB of them."""
+"""The most bytes of a checkpoint's pickles, without tensor data; RDN-LIIF with Adam's state has 0.2 MB."""
 MAX_VALUES = 2**20
-"""Values that a pickle's content has when it is written out, each as often as it is referred to."""
+"""The most values that a pickle may expand to, each counted as often as it is referenced."""
 MAX_DEPTH = 100
-"""How deep the values lie in one another; what holds itself has no end."""
+"""The deepest nesting of values; a value that contains itself is infinitely deep."""
 MAX_INTEGER = 2**128
 OLD_PICKLES = 5
-"""Pickles that follow one another in a file that is no archive: number, version, system, content, names of the storages."""
+"""The consecutive pickles in a file that is not an archive: number, version, system, content, names of the storages."""
 FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
-"""Operations that put values into what stands below them."""
+"""Operations that add values to the object below them on the stack."""
 
 
 def check_pickles(path: Path) -> None:
-    """Raises `CheckpointError` if a file of PyTorch's is compressed, or if a pickle in it is too long or unfolds."""
+    """Raises `CheckpointError` if a PyTorch file is compressed, or if a pickle in it is too long or expands too much."""
     try:
         if not zipfile.is_zipfile(path):
             with path.open("rb") as file:
@@ -34,9 +34,9 @@ def check_pickles(path: Path) -> None:
         raise
     except _Refused as error:
         raise CheckpointError(f"{path.name} {error}") from None
-    except Exception as error:  # whatever a damaged archive or pickle makes of its reader
+    except Exception as error:  # a damaged archive or pickle can raise anything
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
-        raise CheckpointError(f"{path.name} is not a whole PyTorch checkpoint: {reason}") from None
+        raise CheckpointError(f"{path.name} is not a complete PyTorch checkpoint: {reason}") from None
 
 
 class _Refused(Exception):
@@ -46,9 +46,9 @@ class _Refused(Exception):
 def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
     members: list[zipfile.ZipInfo] = archive.infolist()
     if sum(member.file_size for member in members) > size or any(member.compress_type for member in members):
-        raise _Refused("is a compressed archive, or its members lie on one another: PyTorch writes none")
+        raise _Refused("is a compressed archive, or its members overlap; PyTorch never writes such files")
     if min((member.header_offset for member in members), default=0):
-        raise _Refused("has something before its archive")
+        raise _Refused("has data before its archive")
     for member in members:
         if member.filename.endswith("data.pkl"):
             if member.file_size > MAX_PICKLE:
@@ -59,14 +59,14 @@ def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
 def _check_several(file: io.BytesIO, count: int) -> None:
     size = len(file.getbuffer())
     for _ in range(count):
-        if file.tell() == size < MAX_PICKLE:  # a plain pickle is one alone
+        if file.tell() == size < MAX_PICKLE:  # a plain pickle may be the only one
             return
         _check(file)
 
 
 def _check(file: io.BytesIO) -> None:
-    """One pickle, followed as `pickletools.dis` does: what the stack and the memo would hold is numbered, and each number knows
-    those it is made of."""
+    """Check one pickle by following its operations, as `pickletools.dis` does: objects are numbered, and `inside` lists the
+    objects in each of them."""
     inside: list[list[int]] = []
     stack: list[int | None] = []  # None: a mark
     memo: dict[int, int | None] = {}
@@ -99,7 +99,7 @@ def _follow(operation: Any, argument: Any, inside: list[list[int]], stack: list[
 
 
 def _taken(operation: Any, stack: list[Any]) -> list[int]:
-    """What an operation takes from the stack; of one that fills, all but what is filled."""
+    """The objects that an operation takes from the stack; for `FILLS`, without the object that is filled."""
     before, taken = operation.stack_before, []
     count = len(before)
     if pickletools.markobject in before:
@@ -110,7 +110,7 @@ def _taken(operation: Any, stack: list[Any]) -> list[int]:
 
 
 def _unfold(inside: list[list[int]]) -> None:
-    """Refuses values that, written out, have too many others in them, lie too deep in one another, or hold themselves."""
+    """Refuses objects that expand to too many values, are nested too deeply, or contain themselves."""
     sizes: dict[int, tuple[int, int]] = {}  # how many values, and how deep
     for start in range(len(inside)):
         path = [] if start in sizes else [(start, iter(inside[start]))]
@@ -127,11 +127,11 @@ def _unfold(inside: list[list[int]]) -> None:
 
 
 def _size(parts: list[tuple[int, int]]) -> tuple[int, int]:
-    """(values, depth) of one that is made of such parts. Refuses too many, and too deep."""
+    """(values, depth) of an object with these parts. Refuses too many values and too much depth."""
     size, depth = 1 + sum(size for size, _ in parts), 1 + max((depth for _, depth in parts), default=0)
     if size > MAX_VALUES or depth > MAX_DEPTH:
         raise _Refused(UNFOLDS)
     return size, depth
 
 
-UNFOLDS = f"unfolds to more than {MAX_VALUES:,} values, or nests them deeper than {MAX_DEPTH}"
+UNFOLDS = f"expands to more than {MAX_VALUES:,} values, or nests them more than {MAX_DEPTH} deep"

@@ -1,4 +1,4 @@
-"""A checkpoint to the Hugging Face Hub: model, config and card in one commit."""
+"""Publishes a checkpoint on the Hugging Face Hub: model, config and card in one commit."""
 
 import json
 import re
@@ -21,7 +21,7 @@ HUB_LICENCES = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is sent to `repo`: name in the repository -> contents, or the file on this machine."""
+    """The files to send to `repo`: name in the repository -> contents, or a file on this machine."""
 
     repo: str
     files: Mapping[str, bytes | Path]
@@ -44,14 +44,14 @@ Scores = Mapping[str, Mapping[str, float]]
 def prepare(
     model: str | Path, repo: str, *, text: str | None = None, rows: Iterable[Mapping[str, Any]] = ()
 ) -> Publication:
-    """What `push` would send of a checkpoint, which is read whole first; asks no network.
+    """The files that `push` sends for a checkpoint, which is read completely first. Does not use the network.
 
-    repo: owner/name. text: Markdown that stands in the card in place of the one made from the checkpoint's provenance.
-    rows: of an evaluation, as its JSON has them, for the card's scores beside the checkpoint's own.
+    repo: owner/name. text: Markdown for the card that replaces the text made from the checkpoint's provenance. rows: of an
+    evaluation, as in its JSON, for the card's scores, in addition to the checkpoint's own.
     Raises `UsageError`, `ModelNotFound` and `CheckpointError`.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise UsageError(f"{repo!r} is no repository", hint="owner/name")
+        raise UsageError(f"{repo!r} is not a repository", hint="owner/name")
     found = find(model)
     found.load()
     parameters = count_parameters(found.path)
@@ -86,9 +86,9 @@ def _measured(rows: Iterable[Mapping[str, Any]], name: str) -> dict[str, dict[st
                 what = f"{row['protocol']}{'' if row['standard'] else ' (non-standard LR)'} {row['dataset']}"
                 scores.setdefault(what, {})[str(row["scale"])] = float(row["psnr"])
     except (KeyError, TypeError, ValueError):
-        raise UsageError("the scores are no evaluation's JSON: its rows have other keys") from None
+        raise UsageError("the scores are not the JSON of an evaluation: its rows have other keys") from None
     if methods and not scores:
-        raise UsageError(f"the scores have no method {name!r}, only {', '.join(sorted(methods))}")
+        raise UsageError(f"the scores have no method {name!r}; they have {', '.join(sorted(methods))}")
     return scores
 
 
@@ -130,7 +130,7 @@ def _front_matter(header: Header, repo: str, measured: Scores) -> str:
 
 
 def _parts(header: Header) -> list[str]:
-    """The names of encoder and decoder; a config may leave out those that are the default."""
+    """The names of encoder and decoder; a config may omit the defaults."""
     from liif_cli.models.registry import ModelConfig
 
     config = parse(ModelConfig, header.model)
@@ -142,7 +142,7 @@ def _slug(text: str) -> str:
 
 
 def _body(header: Header, repo: str, parameters: int, scores: Scores) -> Iterable[str]:
-    """The card from what the checkpoint says of itself."""
+    """The card, made from the checkpoint's header."""
     encoder, decoder = (part.upper() for part in _parts(header))
     yield from [
         f"# {repo.split('/')[1]}",
@@ -174,9 +174,9 @@ def _score_table(scores: Scores) -> Iterable[str]:
 
 
 def push(publication: Publication, *, private: bool = False) -> str:
-    """Send it in one commit, creating the repository where there is none; returns the commit's address.
+    """Send the files in one commit, creating the repository if needed; returns the commit's address.
 
-    Raises `ModelNotFound` (no token, no right, no network) and `OutputError` (private was asked for, and it is public).
+    Raises `ModelNotFound` (no token, no permission, no network) and `OutputError` (`private`, but the repository is public).
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -199,13 +199,13 @@ def push(publication: Publication, *, private: bool = False) -> str:
 
 
 def _refusal(repo: str, error: Exception) -> Exception:
-    """What the Hub's refusal of a commit means; any other error as it is."""
+    """The user's error for a commit that the Hub refused; any other error unchanged."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = hub.status(error)
     if status == 401:
         return ModelNotFound(
-            "the Hub does not know who you are: nothing was sent", hint="set HF_TOKEN to a token that may write"
+            "the Hub requires a login: nothing was sent", hint="set HF_TOKEN to a token with write access"
         )
     if status == 403:
         return ModelNotFound(
@@ -218,7 +218,5 @@ def _refusal(repo: str, error: Exception) -> Exception:
     if isinstance(error, OSError | RuntimeError) or hub.is_network(error):
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        return ModelNotFound(
-            f"the commit to {repo} failed, and the repository is as it was: {reason}", hint="try again"
-        )
+        return ModelNotFound(f"the commit to {repo} failed and the repository is unchanged: {reason}", hint="try again")
     return error

@@ -1,4 +1,4 @@
-"""Published models, fetched by their name: downloaded or resumed, checked, converted, kept."""
+"""Fetches published models by name: downloads or resumes, checks, converts and stores them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from liif_cli.models.store import fetch_reference, pull_folder
 
 @dataclass(frozen=True)
 class Pulled:
-    """A model that was fetched. fetched: False where it was here already."""
+    """A fetched model. fetched: False if it was already on this machine."""
 
     name: str
     path: Path
@@ -27,23 +27,23 @@ class Pulled:
     fetched: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return vars(self) | {"path": str(self.path)}
 
 
 def find_known(name: str) -> Known:
-    """The published model of that name. Raises `ModelNotFound`."""
+    """The published model with this name. Raises `ModelNotFound`."""
     known = by_name(name)
     if known is None:
         names = ", ".join(each.name for each in KNOWN)
-        raise ModelNotFound(f"no published model is known as {name!r}", hint=f"known: {names}; or hf://owner/repo")
+        raise ModelNotFound(f"no known model is named {name!r}", hint=f"known: {names}; or hf://owner/repo")
     return known
 
 
 def pull(known: Known, *, overwrite: bool = False, progress: Progress | None = None) -> Pulled:
-    """Fetch a published model unless it is here; from then on its name is one that every command takes.
+    """Fetch a published model unless it is on this machine; afterwards, every command accepts its name.
 
-    Nothing is used before its hash is right; a download that broke off is gone on with. Raises `ModelNotFound`,
+    The hash is checked before anything is used; an interrupted download is resumed. Raises `ModelNotFound`,
     `CheckpointError` and `OutputError`.
     """
     path = pull_folder() / f"{known.name}.safetensors"
@@ -54,7 +54,7 @@ def pull(known: Known, *, overwrite: bool = False, progress: Progress | None = N
             if fetched:
                 _fetch(known, path, progress)
     except OSError as error:
-        raise OutputError(f"{path.parent} cannot be written: {error.strerror}") from error
+        raise OutputError(f"cannot write to {path.parent}: {error.strerror}") from error
     header = read_header(path)
     digest = str(header.provenance.get("sha256", known.sha256))
     return Pulled(known.name, path, header.licence, known.source, digest, fetched)
@@ -67,7 +67,7 @@ def _fetch(known: Known, path: Path, progress: Progress | None) -> None:
     part = path.parent / f".{known.name}.part"
     resumed = part.exists()
     download(known.source, part, size=known.bytes, progress=progress)
-    if resumed and not known.matches(file_sha256(part)):  # the file there may have changed since
+    if resumed and not known.matches(file_sha256(part)):  # the remote file may have changed since
         part.unlink()
         download(known.source, part, size=known.bytes, progress=progress)
     try:
@@ -79,12 +79,10 @@ def _fetch(known: Known, path: Path, progress: Progress | None) -> None:
 
 
 def _keep(source: Path, known: Known, path: Path) -> None:
-    """Check what was fetched, and put it in its place as a checkpoint of ours."""
+    """Check a fetched file, and store it as a liif checkpoint."""
     digest = file_sha256(source)
     if not known.matches(digest):
-        raise CheckpointError(
-            f"{known.source} is not the published file: its SHA-256 is {digest}, and {known.sha256} was expected"
-        )
+        raise CheckpointError(f"checksum mismatch for {known.source}: its SHA-256 is {digest}, not {known.sha256}")
     if is_ours(source):
         read_header(source)
         write_bytes(path, source.read_bytes())

@@ -1,4 +1,4 @@
-"""Which encoders and decoders there are, one line each; a model's config, made of theirs; and the models that have a name."""
+"""The encoders and decoders, one line each; a model's config, made of theirs; and the named presets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,13 +35,13 @@ DECODERS: dict[str, type[Decoder]] = {
 
 @dataclass(frozen=True)
 class OneOf:
-    """For pydantic: the config of one of `parts`, which its `name` picks; without a name, that of `default`."""
+    """For pydantic: the config of one of `parts`, selected by its `name`; without a name, that of `default`."""
 
     parts: Mapping[str, type[Part]]
     default: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Asked at each `schema.parse`, so that what is registered later is known too."""
+        """Called at each `schema.parse`, so that parts registered later are known too."""
         choices = {name: handler.generate_schema(part.Config) for name, part in self.parts.items()}
         union = core_schema.tagged_union_schema(choices, discriminator="name", from_attributes=True)
         return core_schema.no_info_before_validator_function(self._named, union)
@@ -52,9 +52,9 @@ class OneOf:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model. The network sees `(x - mean) / std` of RGB in [0, 1]; what it returns is mapped back with the same.
+    """A whole model's config. The network's input is `(x - mean) / std` of RGB in [0, 1]; its output is mapped back likewise.
 
-    It stands in the header of every checkpoint and under `[model]` of a training config.
+    It is in the header of every checkpoint and under `[model]` in a training config.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
@@ -66,7 +66,7 @@ class ModelConfig:
 
 
 def only_scale(config: PartConfig) -> float | None:
-    """The scale of a decoder that renders one alone, otherwise None."""
+    """The scale of a decoder that renders only one, otherwise None."""
     with torch.device("meta"):
         lowest, highest = DECODERS[config.name].build(config, 1).scales
     return lowest if lowest == highest else None

@@ -1,8 +1,8 @@
-"""How strongly an image is restored: weights between those of a model and those of its counterpart for damaged images.
+"""Restoration: weights between those of a model and those of its counterpart for damaged images.
 
-NAME-photo, which lies beside NAME, was trained from NAME's weights on images with compression artefacts and noise. Models that
-share a start lie in one basin of the loss, so the weights between them are models too (Wortsman et al., "Robust fine-tuning of
-zero-shot models", CVPR 2022), and a single number goes from one to the other.
+NAME-photo, next to NAME, was fine-tuned from NAME on images with compression artefacts and noise. Models that share a start lie
+in one basin of the loss, so the weights between them are models too (Wortsman et al., "Robust fine-tuning of zero-shot models",
+CVPR 2022), and a single number interpolates between the two.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from liif_cli.models.model import SRModel
 
 Restore = float | Literal["auto"]
-"""The strength, 0 (NAME) to 1 (NAME-photo), or by what the file tells of its compression."""
+"""The strength, 0 (NAME) to 1 (NAME-photo), or chosen from the compression quality in the file."""
 SUFFIX = "-photo"
 STRONG = 0.85
-"""The strength from which on an image counts as strongly compressed, so that its artefacts are worth a note."""
+"""From this strength on, an image counts as strongly compressed and a note mentions its artefacts."""
 CURVES = {
     "jpeg": ((85, 1.0), (90, 0.85), (95, 0.65), (98, 0.3), (100, 0.0)),
     "webp": ((75, 1.0), (90, 0.55), (100, 0.0)),
     "avif": ((35, 1.0), (53, 0.8), (70, 0.65), (87, 0.35), (100, 0.0)),
 }
-"""By format, (quality, strength), in ascending order, linear between and constant beyond: where PSNR was highest
-(`tests/benchmarks/bench_restore.py`; docs/photo.md has the numbers). A quality is what `formats.compression` reads."""
+"""Per format, (quality, strength) in ascending order, linear in between and constant outside: the strengths with the highest
+PSNR (`tests/benchmarks/bench_restore.py`; docs/photo.md has the numbers). Qualities are those of `formats.compression`."""
 AUTOMATIC = False
 """Whether "auto" restores at all. `light-photo` has yet to reach the gains that were set as its goal (docs/photo.md)."""
 
@@ -43,7 +43,7 @@ def parse_restore(text: str) -> Restore:
 
 
 def strength_for(quality: int, form: str = "jpeg") -> float:
-    """The strength for an image that a format compressed at this quality (1 to 100), in steps of 0.05, by `CURVES`."""
+    """The strength for an image that a format compressed at this quality (1 to 100), in steps of 0.05, from `CURVES`."""
     curve = CURVES.get(form, CURVES["jpeg"])
     below = [point for point in curve if point[0] <= quality] or [curve[0]]
     above = [point for point in curve if point[0] >= quality] or [curve[-1]]
@@ -53,9 +53,9 @@ def strength_for(quality: int, form: str = "jpeg") -> float:
 
 
 def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
-    """The model for damaged images beside `checkpoint`, None if there is none.
+    """The model for damaged images next to `checkpoint`, None if there is none.
 
-    Raises `CheckpointError` if its file is corrupt or of another architecture.
+    Raises `CheckpointError` if its file is corrupt or has another architecture.
     """
     path = checkpoint.path.with_name(f"{checkpoint.path.stem}{SUFFIX}{checkpoint.path.suffix}")
     if not path.is_file():
@@ -67,13 +67,13 @@ def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
 
 
 def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
-    """The counterpart of `checkpoint`. Raises `UsageError` if there is none, and as `counterpart`."""
+    """The counterpart of `checkpoint`. Raises `UsageError` if there is none, and like `counterpart`."""
     if checkpoint is None:
-        raise UsageError("cannot restore with a loaded model", hint="give the model by its name or file")
+        raise UsageError("cannot restore with a loaded model", hint="give the model as a name or file")
     found = counterpart(checkpoint)
     if found is None:
         wanted = checkpoint.path.stem + SUFFIX
-        reason = f"there is no {wanted}{checkpoint.path.suffix} beside it"
+        reason = f"there is no {wanted}{checkpoint.path.suffix} next to it"
         raise UsageError(f"cannot restore with {checkpoint.name}: {reason}", hint="the model light has one")
     return found
 
@@ -81,7 +81,7 @@ def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
 def between(plain: "SRModel", photo: "SRModel", strength: float) -> "SRModel":
     """The model at `strength` in [0, 1] of the way from `plain` to `photo`, on the device of `plain`, in evaluation mode.
 
-    Both have the same architecture. At the ends it is one of them, not a copy.
+    Both must have the same architecture. At 0 and 1, the result is one of them, not a copy.
     """
     if strength in (0, 1):
         return photo if strength else plain

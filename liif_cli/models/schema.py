@@ -1,6 +1,6 @@
-"""How dictionaries of JSON and TOML become dataclasses: unknown keys and wrong types are refused with their path.
+"""Converts dictionaries from JSON and TOML to dataclasses; errors name the paths of unknown keys and wrong types.
 
-Loads no torch: the config of each encoder and decoder stands beside its network, and `registry` makes a model's of them.
+Does not load torch: the config of each encoder and decoder is next to its network, and `registry` combines them.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ Positive = Annotated[float, Gt(0)]
 
 
 class ConfigError(LiifError):
-    """A dictionary that does not describe what it should. The caller says in which file it stood."""
+    """A dictionary that does not fit its dataclass. The caller names the file."""
 
 
 @dataclass(frozen=True)
 class PartConfig:
-    """The config of an encoder or a decoder. name: of the class, the same in every config of one kind."""
+    """The config of an encoder or a decoder. name: identifies the class, the same in all configs of one kind."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -37,7 +37,7 @@ class PartConfig:
 def parse(cls: type[T], data: object, place: str = "") -> T:
     """Build the dataclass `cls` from a dictionary (of JSON or TOML), strictly. place: the path of `data` itself.
 
-    Raises `ConfigError` that names the offending keys by their paths, e.g. `model.encoder.blocks: Input should be ...`.
+    Raises `ConfigError` with the paths of the wrong keys, e.g. `model.encoder.blocks: Input should be ...`.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -48,11 +48,11 @@ def parse(cls: type[T], data: object, place: str = "") -> T:
 
 
 MOST = 8
-"""Problems of a dictionary that are named one by one."""
+"""The most problems of a dictionary that are listed."""
 
 
 def _problems(error: "ValidationError", place: str) -> Iterator[str]:
-    """Where a dictionary is wrong and in what way, short whatever it holds."""
+    """The problems of a dictionary with their paths, short whatever it contains."""
     for problem in error.errors(include_url=False, include_input=False)[:MOST]:
         path = ".".join(str(part)[:40] for part in (place, *problem["loc"]) if part != "")
         yield f"{path or 'config'}: {problem['msg'][:200]}"
@@ -61,16 +61,16 @@ def _problems(error: "ValidationError", place: str) -> Iterator[str]:
 
 
 LARGEST = 2**20
-"""Bytes of a file that holds a config."""
+"""The most bytes of a config file."""
 
 
 def plain_text(path: Path) -> str:
-    """The UTF-8 text of a file of JSON or TOML, with or without a byte order mark.
+    """The UTF-8 text of a JSON or TOML file, with or without a byte order mark.
 
-    Raises `ConfigError` if it is no plain file, too large or not UTF-8, and OSError as `open` does.
+    Raises `ConfigError` if it is not a regular file, too large or not UTF-8, and OSError like `open`.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for who writes to it
-        raise ConfigError("it is no plain file")
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        raise ConfigError("it is not a regular file")
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
@@ -82,5 +82,5 @@ def plain_text(path: Path) -> str:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The dictionary that `parse` turns back into `config`; fit for JSON (tuples come back from lists)."""
+    """The dictionary that `parse` converts back to `config`; serialisable as JSON (lists become tuples again)."""
     return asdict(config)

@@ -1,4 +1,4 @@
-"""Which models there are: shipped with the package, pulled by name, in the Hub's cache, in a file, on the Hub."""
+"""Finds models: shipped with the package, pulled by name, in the Hub's cache, in a file, or on the Hub."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def load_model(model: str | Path = DEFAULT, *, device: "str | torch.device" = "c
 
 
 def find(model: str | Path = DEFAULT) -> Checkpoint:
-    """Find a checkpoint, fetching it from the Hub where the reference says so, and read its header.
+    """Find a checkpoint, fetching it if it is a Hub reference, and read its header.
 
     Raises `ModelNotFound` and `CheckpointError`.
     """
@@ -45,9 +45,9 @@ def find(model: str | Path = DEFAULT) -> Checkpoint:
 
 
 def find_here(model: str | Path) -> tuple[str, Path] | None:
-    """(name, file) of a model that is on this machine by its name or path; None where `model` is a place on the Hub.
+    """(name, file) of a model on this machine, by name or path; None if `model` is a Hub reference.
 
-    The file need not be a checkpoint. Raises `ModelNotFound` where it is neither.
+    The file need not be a checkpoint. Raises `ModelNotFound` if it is neither.
     """
     reference, path = str(model), Path(model)
     if reference.startswith("hf://"):
@@ -65,7 +65,7 @@ def find_here(model: str | Path) -> tuple[str, Path] | None:
 
 
 def hub_parts(reference: str) -> Mapping[str, str | None]:
-    """`repo`, `revision` and `path` of hf://owner/repo[@revision][/path]. Raises `ModelNotFound` where it is none."""
+    """`repo`, `revision` and `path` of hf://owner/repo[@revision][/path]. Raises `ModelNotFound` for anything else."""
     match = HUB_REFERENCE.fullmatch(reference.removeprefix("hf://"))
     if match is None:
         raise _unknown(reference)
@@ -73,7 +73,7 @@ def hub_parts(reference: str) -> Mapping[str, str | None]:
 
 
 def fetch_reference(reference: str) -> HubFile:
-    """The file of a Hub reference, whatever it holds. Raises `ModelNotFound`, `CheckpointError` and `OutputError`."""
+    """The file of a Hub reference, whatever its content. Raises `ModelNotFound`, `CheckpointError` and `OutputError`."""
     parts = hub_parts(reference)
     repo, revision, path = parts["repo"] or "", parts["revision"], parts["path"]
     try:
@@ -83,17 +83,19 @@ def fetch_reference(reference: str) -> HubFile:
 
 
 def _other_files(repo: str, revision: str | None, path: str | None) -> str | None:
-    """What a repository has in place of the file that was asked for, and what to do with it."""
+    """A hint about the files of weights that a repository has instead of the requested one."""
     files = [name for name in list_files(repo, revision=revision) if name.endswith((".safetensors", ".pth", ".pt"))]
     if len(files) != 1:
-        return f"it has {', '.join(files[:5])}" if files else "it has no file of weights"
+        return f"it has {', '.join(files[:5])}" if files else "it has no files of weights"
     place = f"hf://{repo}{f'@{revision}' if revision else ''}/{files[0]}"
     convert = f"liif models convert {place}"
-    return convert if files[0].endswith((".pth", ".pt")) else f"name it: {place}; if it is not liif's: {convert}"
+    if files[0].endswith((".pth", ".pt")):
+        return convert
+    return f"give its path: {place}; or, if it is not a liif checkpoint: {convert}"
 
 
 def shipped() -> dict[str, Path]:
-    """The models that come with the package: name -> file."""
+    """The models shipped with the package: name -> file."""
     package = Path(__file__).parents[1]
     folder = next((place for place in (package / "weights", package.parent / "weights") if place.is_dir()), package)
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
@@ -105,7 +107,7 @@ def pulled() -> dict[str, Path]:
 
 
 def pull_folder() -> Path:
-    """Where `pull` keeps models, among the files that the Hub's client keeps for others: HF_HOME moves it."""
+    """The folder for models from `pull`, in the Hub client's folder for assets; HF_HOME moves it."""
     from huggingface_hub.constants import HF_ASSETS_CACHE
 
     return Path(HF_ASSETS_CACHE) / "liif" / "models"
@@ -131,10 +133,10 @@ def _open(name: str, path: Path, revision: str | None = None, reference: str | N
 
 @dataclass(frozen=True)
 class Entry:
-    """A model. name: as `find` takes it. where: "shipped", "pulled", "cached" or, not on this machine, "known".
+    """A model. name: for `find`. where: "shipped", "pulled", "cached" or, if it is not on this machine, "known".
 
-    bytes: of the file, None where it is not here and not stated. licence: as its file says. path: None where it is not here.
-    scores: what they were measured on -> scale -> PSNR in dB.
+    bytes: of the file, None if unknown. licence: as stated in its file. path: None if it is not on this machine. scores: what
+    they were measured on -> scale -> PSNR in dB.
     """
 
     name: str
@@ -146,12 +148,12 @@ class Entry:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return asdict(self)
 
 
 def entries() -> list[Entry]:
-    """The models on this machine, the shipped ones first, then those that `pull` knows. Never asks the network."""
+    """The models on this machine, the shipped ones first, then those that `pull` knows. Never uses the network."""
     found = [_entry(name, path, "shipped") for name, path in shipped().items()]
     found += [_entry(name, path, "pulled") for name, path in pulled().items()]
     found += [_entry(name, path, "cached") for name, path in cached()]
@@ -161,12 +163,12 @@ def entries() -> list[Entry]:
 
 
 def names() -> list[str]:
-    """What `find` can be given without the network; cheap enough for completion."""
+    """The references that `find` accepts without the network; fast enough for completion."""
     return [*shipped(), *pulled(), *(name for name, _ in cached())]
 
 
 def cached() -> Iterator[tuple[str, Path]]:
-    """(reference, file) of the models of ours in the Hub's cache, in the order of their names."""
+    """(reference, file) of the liif checkpoints in the Hub's cache, sorted by name."""
     for repo in sorted(_repositories(), key=lambda path: path.name):
         _, owner, name = repo.name.split("--", 2)
         for revision in sorted((repo / "snapshots").glob("*")):
@@ -193,8 +195,8 @@ def _entry(name: str, path: Path, where: str) -> Entry:
 
 
 def published_scores(provenance: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What a checkpoint says of its scores: what they were measured on -> scale -> PSNR in dB. Anyone wrote it: what is no
-    number is left out."""
+    """The scores in a checkpoint's provenance: what they were measured on -> scale -> PSNR in dB. The provenance may hold
+    anything; values that are not numbers are omitted."""
     published = provenance.get("published_psnr")
     scores = {"validation": provenance.get("validation_psnr"), **(published if isinstance(published, dict) else {})}
     numbers = {what: _numbers(values) for what, values in scores.items()}
@@ -202,7 +204,7 @@ def published_scores(provenance: Mapping[str, Any]) -> dict[str, dict[str, float
 
 
 def _numbers(values: Any) -> dict[str, float]:
-    """Those of a mapping's values that are scores: finite numbers below 1,000, by a scale."""
+    """The entries of a mapping that are scores: a scale -> a finite number below 1,000."""
     if not isinstance(values, Mapping):
         return {}
     return {scale: psnr for scale, psnr in values.items() if _is_number(scale) and _is_number(psnr)}

@@ -104,7 +104,7 @@ def _check_only_scale(config: TrainConfig) -> None:
     asked = {*scales, *check.scales, *check.preview_scales}
     if only is not None and asked != {only}:
         raise UsageError(
-            f"the model renders x{only:g} only; it must be trained and validated at that scale",
+            f"the model renders only ×{only:g}; it must be trained and validated at that scale",
             hint=f"set scale, validation.scales and validation.preview_scales to {only:g}, as the preset edsr-baseline-x2 does",
         )
 
@@ -159,7 +159,7 @@ def _bare(path: Path) -> dict[str, torch.Tensor]:
     try:
         return {name: tensor.float() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is not a complete safetensors file: {error}") from None
 
 
 def make_pairs(config: TrainConfig) -> Pairs:

@@ -39,7 +39,7 @@ def test_its_scale_is_the_default(liif: Run, twice: Path) -> None:
 def test_another_scale_is_one_error(liif: Run, twice: Path) -> None:
     ran = liif("upscale", "in.png", "b.png", "-m", twice, "-s", 3, "-o", "out")
     assert ran.code == 2 and ran.err == [
-        "Error: twice renders x2 only, not x3",
+        "Error: twice renders only ×2, not ×3",
         "Hint: --scale 2, or another model",
     ]
     assert not Path("out").exists()
@@ -49,7 +49,7 @@ def test_another_scale_is_one_error(liif: Run, twice: Path) -> None:
 def test_a_size_is_fine_if_it_is_that_scale(liif: Run, twice: Path) -> None:
     assert liif("upscale", "in.png", "-m", twice, "--size", "24x16", "-o", "out.png").code == 0
     ran = liif("upscale", "in.png", "-m", twice, "--size", "36x24", "-o", "other.png")
-    assert ran.code == 2 and "cannot render 36x24 pixels: it renders x2 only" in ran.err[0]
+    assert ran.code == 2 and "cannot render 36x24 pixels: it renders only ×2" in ran.err[0]
 
 
 def test_other_models_still_need_a_scale(liif: Run, twice: Path, tiny_file: Path) -> None:

@@ -69,7 +69,7 @@ def test_show_knows_what_can_be_pulled(liif: Run) -> None:
 
 @pytest.mark.parametrize(
     ("licence", "says"),
-    [("unknown", "ask whoever"), ("CC-BY-NC-4.0", "forbids commercial"), ("CC-BY-SA-4.0", "not the images")],
+    [("unknown", "ask the author"), ("CC-BY-NC-4.0", "forbids commercial"), ("CC-BY-SA-4.0", "not the images")],
 )
 def test_what_a_licence_means_for_outputs(licence: str, says: str) -> None:
     from liif_cli.models.describe import what_licence_means
@@ -97,7 +97,7 @@ def test_verify_reads_everything(liif: Run, desk: Path, tiny: SRModel) -> None:
     digest = found["good"]["sha256"]
     assert liif("models", "verify", good, "--sha256", digest[:8]).out == [f"good: ok  {digest}"]
     ran = liif("models", "verify", good, "--sha256", "0" * 64)
-    assert (ran.code, ran.out) == (6, []) and "was expected" in ran.err[0]
+    assert (ran.code, ran.out) == (6, []) and "checksum mismatch" in ran.err[0]
     assert liif("models", "verify", "--sha256", "0").code == 2
 
 

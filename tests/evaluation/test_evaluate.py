@@ -34,7 +34,7 @@ BENCHMARK, DIV2K = PROTOCOLS["benchmark"], PROTOCOLS["div2k"]
 
 def only(scale):
     """What a model of one scale says of grids."""
-    return lambda grid: None if grid.rows.count == scale * grid.rows.extent else f"it renders x{scale} only"
+    return lambda grid: None if grid.rows.count == scale * grid.rows.extent else f"it renders only ×{scale}"
 
 
 BLACK = Method("black", lambda low, height, width: np.zeros((height, width, 3), np.float32))

@@ -135,7 +135,7 @@ class Twice(Decoder):
 
     def supports(self, grid: Grid) -> str | None:
         twice = all(axis.count == 2 * axis.extent for axis in (grid.rows, grid.columns))
-        return None if twice else "it renders x2 only"
+        return None if twice else "it renders only ×2"
 
     def bytes_per_code(self, dtype: torch.dtype) -> int:
         return 12 * dtype.itemsize
@@ -436,7 +436,7 @@ class TestWhatAModelSays:
 
     def test_a_fixed_scale_refuses_others(self) -> None:
         model, renderer = build(("edsr", "twice")), Renderer(build(("edsr", "twice")), CPU)
-        with pytest.raises(UsageError, match="cannot render 100x81 pixels: it renders x2 only"):
+        with pytest.raises(UsageError, match="cannot render 100x81 pixels: it renders only ×2"):
             renderer.plan(SIZE, [Grid.whole(SIZE, (60, 74)), Grid.whole(SIZE, (81, 100))], 3)
         assert model.supports(Grid.whole(SIZE, (60, 74))) is None
 
@@ -471,7 +471,7 @@ class TestWhatAModelSays:
             save_model(build(pair), Path(f"{name}.safetensors"), licence="CC0-1.0", provenance={})
         for more in ((), ("--dry-run",)):
             ran = liif("upscale", "in.png", "-s", 3, "-o", "out.png", "--overwrite", "-m", "twice.safetensors", *more)
-            assert ran.code == 2 and "renders x2 only" in "\n".join(ran.err)
+            assert ran.code == 2 and "renders only ×2" in "\n".join(ran.err)
             assert Path("out.png").read_bytes() == b"kept"
         ran = liif("upscale", "in.png", "-s", 2, "-o", "b.png", "-m", "twice.safetensors", "--precision", "bf16")
         assert ran.code == 2 and "computes in fp32 only" in "\n".join(ran.err)

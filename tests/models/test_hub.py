@@ -104,14 +104,14 @@ def test_the_list_of_files(server):
 # What the Hub may answer, with and without the file in the cache: each its own sentence, never the cached file without a word.
 
 ANSWERS = {
-    "wrong token": (401, "", "Invalid credentials in Authorization header", "does not accept the token"),
+    "wrong token": (401, "", "Invalid credentials in Authorization header", "rejected the token"),
     "gated": (403, "GatedRepo", "Access to model is restricted", "is gated"),
-    "forbidden": (403, "", "Forbidden", "refuses access"),
+    "forbidden": (403, "", "Forbidden", "denied access"),
     "private or gone": (401, "RepoNotFound", "Repository not found", "does not exist or is private"),
     "gone": (404, "RepoNotFound", "Repository not found", "does not exist or is private"),
     "no such file": (404, "EntryNotFound", "Entry not found", "has no file"),
     "no such revision": (404, "RevisionNotFound", "Invalid rev id", "no such revision"),
-    "rate limit": (429, "", "", "limits requests"),
+    "rate limit": (429, "", "", "too many requests"),
 }
 
 
@@ -151,15 +151,15 @@ def test_a_hub_that_does_not_answer_is_said(server, monkeypatch, caplog, how):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     assert hub.fetch("who/set", "data/set.tar.gz", kind="dataset").commit == commit
     (record,) = caplog.records
-    assert "cannot be reached" in record.getMessage() and commit[:12] in record.getMessage()
-    with pytest.raises(ModelNotFound, match=r"cannot be had|not in the cache"):
+    assert "cannot reach the Hub" in record.getMessage() and commit[:12] in record.getMessage()
+    with pytest.raises(ModelNotFound, match=r"cannot fetch|not in the cache"):
         hub.fetch("who/set", "README.md", kind="dataset")
 
 
 def test_a_download_that_ends_early(server, monkeypatch):
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     server.truncate("dataset", "who/set", "data/set.tar.gz")
-    with pytest.raises(ModelNotFound, match=r"data/set.tar.gz of the data set who/set on the Hub came incomplete"):
+    with pytest.raises(ModelNotFound, match=r"data/set.tar.gz of the data set who/set on the Hub is incomplete"):
         hub.fetch("who/set", "data/set.tar.gz", kind="dataset")
     assert left_in_cache(server) == []
     server.truncated.clear()

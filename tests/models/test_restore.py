@@ -35,7 +35,7 @@ def test_weights_lie_on_the_line_between_both(tiny: SRModel) -> None:
 def test_the_counterpart_lies_beside_its_model(tiny: SRModel, tmp_path: Path) -> None:
     found = find(saved(tiny, tmp_path / "mine.safetensors"))
     assert counterpart(found) is None
-    with pytest.raises(UsageError, match=r"there is no mine-photo\.safetensors beside it"):
+    with pytest.raises(UsageError, match=r"there is no mine-photo\.safetensors next to it"):
         needed_counterpart(found)
     saved(other_of(tiny), tmp_path / "mine-photo.safetensors")
     assert needed_counterpart(found).name == "mine-photo"

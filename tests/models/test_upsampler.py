@@ -70,7 +70,7 @@ def test_the_names_are_the_authors() -> None:
 
 
 def test_another_scale_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot render 93x66 pixels: it renders x2 only"):
+    with pytest.raises(UsageError, match="cannot render 93x66 pixels: it renders only ×2"):
         render_image(tiny(2, "edsr"), IMAGE, grid(3))
 
 

@@ -192,7 +192,7 @@ def test_members_that_lie_on_one_another_are_refused(tmp_path: Path) -> None:
         archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
         archive.writestr("archive/data/0", bytes(2**20))
         archive.filelist += [archive.filelist[-1]] * 100
-    refused(tmp_path / "a.pth", file.getvalue(), "on one another")
+    refused(tmp_path / "a.pth", file.getvalue(), "overlap")
 
 
 def test_tensors_that_share_their_numbers_are_refused(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_tensors_that_share_their_numbers_are_refused(tmp_path: Path) -> None:
     encoder = {f"encoder.{name}.weight": torch.zeros(4, 3, 3, 3) for name in ("head.0", "body.0.body.0")}
     file = io.BytesIO()
     torch.save(tensors | encoder, file)
-    refused(tmp_path / "a.pth", file.getvalue(), "share their numbers")
+    refused(tmp_path / "a.pth", file.getvalue(), "share data")
 
 
 @pytest.mark.parametrize("first", ["encoder.head.0.weight", "head.0.weight"])

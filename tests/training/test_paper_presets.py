@@ -30,7 +30,7 @@ def test_one_scale_alone(scale: int) -> None:
 
 
 def test_a_model_of_one_scale_is_trained_at_it() -> None:
-    with pytest.raises(UsageError, match="the model renders x2 only; it must be trained and validated at that scale"):
+    with pytest.raises(UsageError, match="the model renders only ×2; it must be trained and validated at that scale"):
         check(read("edsr-baseline-x2", {"data": {"folders": ["x"], "scale": [1.0, 4.0]}}))
 
 

@@ -80,5 +80,5 @@ def test_the_presets(pair: str, method: str) -> None:
 
 
 def test_an_up_sampling_module_needs_one_size() -> None:
-    with pytest.raises(UsageError, match="renders x2 only"):
+    with pytest.raises(UsageError, match="renders only ×2"):
         check(read("celebahq-64-128-upsampling", {"data": {"folders": ["x"], "resized": False}}))

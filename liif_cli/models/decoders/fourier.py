@@ -1,13 +1,13 @@
-"""The decoder of `light`: each latent code is a small Fourier series, damped by the size of the pixel that is asked for.
+"""The decoder of `light`: each latent code is a small Fourier series, damped according to the output pixel's size.
 
 A code predicts, for each colour, the coefficients of n x n separable functions of the offset from its LR pixel: a constant and
-cosines and sines of `frequencies` multiples of one base frequency per axis (n = 2 * frequencies + 1). A box or Gaussian of the
-pixel's size damps a wave of frequency w by exp(-kappa w^2 cell^2), which is what cell decoding is here (after Thera, Becker et
-al. 2025; the scale is clamped at `LARGEST_SCALE`, as training sees none beyond it). The two nearest codes per axis overlap by
+cosines and sines of `frequencies` multiples of one base frequency per axis (n = 2 * frequencies + 1). Cell decoding damps a
+wave of frequency w by exp(-kappa w^2 cell^2), as a box or Gaussian of the pixel's size would (after Thera, Becker et al. 2025;
+the scale is clamped at `LARGEST_SCALE`, the largest in training). The two nearest codes per axis overlap by
 cos^2 windows, which sum to 1. All of it is linear in the coefficients, so a grid of pixels is two banded matrix products.
 
-What the series gives is added to the LR image under the same windows. Each code's series is shifted so that at its own LR
-pixel and scale 1 it gives nothing but the code's `correction` of that pixel: without one, every LR pixel is kept at x1.
+The series are added to the LR image, which is interpolated with the same windows. Each code's series is shifted to be zero at
+its own LR pixel at scale 1, so at ×1 an LR pixel changes only by its code's `correction`.
 """
 
 import math
@@ -26,9 +26,9 @@ from liif_cli.models.interfaces import Decoder, Field
 from liif_cli.models.kernels.banded import COLOURS, Blocks, Taps, banded, render_banded, scratch
 from liif_cli.models.schema import PartConfig
 
-LARGEST_SCALE = 4.0  # the cell of a higher one is taken for this one's
-PIXELS = 4608  # of LR at once in a thread where features become coefficients
-WIDEST = 1024  # codes per side of a tile that scratch is planned for
+LARGEST_SCALE = 4.0  # higher scales use this one's cell
+PIXELS = 4608  # LR pixels that one thread turns from features into coefficients at once
+WIDEST = 1024  # codes per side of the largest tile that scratch is planned for
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class FourierConfig(PartConfig):
 
 @dataclass(frozen=True)
 class FourierField(Field):
-    """What queries read of a tile.
+    """The data of a tile that queries read.
 
     codes: (B, h, n * 3 * n, w), coefficients ordered by (function of y, colour, function of x), contiguous. In float32 the
-    constant ones hold the LR image as well; in 16 bits it is added in float32. image: (B, h, w, 3) float32, the LR image,
-    normalised, with the codes' corrections. origin: (y, x) of the tile's first code in the whole image. size: (height, width)
-    of the whole image, to which codes are clamped.
+    constant coefficients include the LR image; in 16 bits the image is added separately, in float32. image: (B, h, w, 3)
+    float32, the LR image, normalised, with the codes' corrections. origin: (y, x) of the tile's first code in the whole image.
+    size: (height, width) of the whole image, to which codes are clamped.
     """
 
     image: Tensor
@@ -85,7 +85,7 @@ class Fourier(Decoder):
         self.correction = nn.Conv2d(in_channels, COLOURS, 1)
         self.frequency = nn.Parameter(torch.tensor(0.25))
         self.damping = nn.Parameter(torch.tensor(0.2))
-        # Uniform, of a standard deviation of 1e-3: on torch's meta device, `normal_` would import its compiler, for a second.
+        # Uniform, with standard deviation 1e-3: on the meta device, `normal_` would take a second to import torch's compiler.
         nn.init.uniform_(self.coefficients.weight, -(3**0.5) * 1e-3, 3**0.5 * 1e-3)
         for zero in (self.coefficients.bias, self.correction.weight, self.correction.bias):
             nn.init.zeros_(zero)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ class Fourier(Decoder):
 
     def head(self) -> tuple[Tensor, Tensor]:
         """Weight (n * 3 * n + 3, in_channels) and bias of all coefficients, in the order of `FourierField.codes`, and of the
-        corrections. The constant ones undo what the others give at offset 0 and scale 1.
+        corrections. The constant coefficients cancel the others at offset 0 and scale 1.
         """
         n = self.functions
         device = self.frequency.device
@@ -128,8 +128,8 @@ class Fourier(Decoder):
     ) -> FourierField:
         """Features (B, in_channels, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` -> its field.
 
-        dtype: of the coefficients, and what `render` multiplies; default: the features' own, as always on the CPU without
-        gradients.
+        dtype: of the coefficients and of the products in `render`; default: the features' own, which the CPU always uses
+        without gradients.
         """
         weight, bias = self.head()
         if features.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
@@ -150,7 +150,7 @@ class Fourier(Decoder):
         return COLOURS * (dtype.itemsize * self.functions**2 + 4)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """Bytes that `render` takes at most beside its result, in tiles of up to `WIDEST` codes per side."""
+        """The most bytes that `render` needs in addition to its result, in tiles of up to `WIDEST` codes per side."""
         return scratch(self.functions, WIDEST, self.frequency.device.type)
 
     def query(self, field: FourierField, position: Tensor, cell: Tensor) -> Tensor:
@@ -169,13 +169,13 @@ class Fourier(Decoder):
         return colours + torch.einsum("bqyxc,bqy,bqx->bqc", field.image[at].to(y.window.dtype), y.window, x.window)
 
     def taps(self, position: Tensor, cell: Tensor, size: int, origin: int) -> Taps:
-        """What the pixels of one axis read. position (...) float64 and cell (...) in LR pixels, of an axis of `size` codes, of
-        which the tile's first is `origin`."""
+        """The codes that the pixels of one axis read. position (...) float64 and cell (...) in LR pixels; the axis has `size`
+        codes, and the tile begins at code `origin`."""
         lower = position.floor()
         return self.weigh(lower.long(), position - lower, cell, size, origin)
 
     def weigh(self, lower: Tensor, fraction: Tensor, cell: Tensor, size: int, origin: int) -> Taps:
-        """The same, of positions in two parts: integers (...), and fractions (...) in [0, 1), float64."""
+        """Like `taps`, for positions in two parts: integers (...) and fractions (...) in [0, 1), float64."""
         neighbour = lower.unsqueeze(-1) + torch.arange(2, device=lower.device)
         code = neighbour.clamp(0, size - 1)
         offset = (lower.unsqueeze(-1) - code + fraction.unsqueeze(-1)).to(cell.dtype)
@@ -213,13 +213,13 @@ class Fourier(Decoder):
 
     @torch.no_grad()
     def render(self, field: FourierField, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped; the numbers of `query`.
+        """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped, equal to `query`.
 
-        queries: not needed, as no pixel needs room of its own.
+        queries: ignored, because no memory is needed per pixel.
         """
         if not len(rows) or not len(columns):
             return field.image.new_empty(len(field.image), len(rows), len(columns), COLOURS)
-        if at_codes(rows) and at_codes(columns):  # x1: the series give exactly nothing, whatever rounding makes of it
+        if at_codes(rows) and at_codes(columns):  # ×1: the series are exactly zero, which rounding would spoil
             y, x = (
                 torch.from_numpy(axis.split()[0]).to(field.image.device) - origin
                 for axis, origin in zip((rows, columns), field.origin, strict=True)
@@ -235,9 +235,10 @@ class Fourier(Decoder):
 def blocks(
     axis: Axis, size: int, origin: int, decoder: tuple[int, float, float, torch.device], by_code: bool
 ) -> Blocks:
-    """What an axis's pixels read and how they weigh it; formed in float64 on the CPU and rounded once. Tiles share them.
+    """The codes that an axis's pixels read, with their weights; computed in float64 on the CPU and rounded once. Tiles share
+    them.
 
-    size and origin: see `FourierField`. decoder: its frequencies, frequency and damping, and where it computes.
+    size and origin: see `FourierField`. decoder: its frequencies, frequency, damping and device.
     """
     exact = Fourier.__new__(Fourier)
     nn.Module.__init__(exact)
@@ -255,7 +256,7 @@ def blocks(
 def coefficients_by_row(features: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """A 1x1 convolution of (B, C, h, w) by (n + 3, C), in the features' dtype, on the CPU -> (B, h, n, w) and (B, h, 3, w).
 
-    Row by row, since that is the order in which the result is needed: to turn a whole array afterwards takes longer.
+    Works row by row, because the result is needed in that order and transposing a whole array afterwards takes longer.
     """
     weight, bias = weight.to(features.dtype), bias.to(features.dtype).unsqueeze(1)
     batch, _, height, width = features.shape

@@ -1,8 +1,8 @@
 """The LIIF decoder: latent codes around a position -> the colour there (paper, section 3).
 
-Its first layer is linear, so its three kinds of input are taken apart, exactly: the features' part (with feature unfolding a
-3x3 convolution) is computed once for each latent code by `prepare`; the relative coordinate's and the cell's parts are added
-for each query.
+The first layer is linear, so it is split exactly into the parts of its three inputs: `prepare` computes the features' part
+(with feature unfolding, a 3x3 convolution) once per latent code; the parts of the relative coordinate and the cell are added
+per query.
 """
 
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ from liif_cli.models.kernels.grid import render_grid
 from liif_cli.models.kernels.plain import Layers, scratch_bytes
 from liif_cli.models.schema import PartConfig, Width
 
-LARGEST_CELL = 4.0  # in LR pixels: cells beyond it are far outside what any network was trained with
+LARGEST_CELL = 4.0  # in LR pixels: larger cells are far outside any network's training
 
 
 @dataclass(frozen=True)
 class LIIFConfig(PartConfig):
-    """The LIIF decoder (paper, section 3): widths of the hidden layers, and its three parts, each of which can be off."""
+    """The LIIF decoder (paper, section 3): the widths of its hidden layers, and switches for its three components."""
 
     name: Literal["liif"] = "liif"
     hidden: Annotated[tuple[Width, ...], MinLen(1)] = (256, 256, 256, 256)
@@ -39,8 +39,8 @@ class LIIFConfig(PartConfig):
 class LIIF(Decoder):
     """Local implicit image function with local ensemble, feature unfolding and cell decoding (paper, eq. 2 to 4).
 
-    Its halo is for unfolding and for the ensemble's neighbour (without an ensemble the nearest code may be the next one too).
-    On x86 processors `render` computes the same bits for any chunks, parts and batches of the same codes.
+    Its halo covers unfolding and the ensemble's neighbour (without an ensemble, the nearest code may also be the next one).
+    On x86 processors, `render` is bit-for-bit independent of chunks, parts and batches.
     """
 
     Config = LIIFConfig
@@ -75,7 +75,7 @@ class LIIF(Decoder):
         return kernel, first.bias, first.weight[:, n : n + 2], cell
 
     def layers(self) -> Layers:
-        """What the kernels read of this decoder."""
+        """The parameters that the kernels need."""
         _, _, coord, cell = self.split_first_layer()
         return Layers(coord, cell, self.imnet.linears[1:], self.local_ensemble)
 
@@ -89,11 +89,11 @@ class LIIF(Decoder):
     ) -> Field:
         """Features (B, in_channels, h, w) of a tile at `origin` of an image of `size` (default: the tile) -> its field.
 
-        dtype: of the codes and of the hidden layers in `render`; default: the features' own. Where fp16 might overflow, bf16
-        is taken in its place.
+        dtype: of the codes and of the hidden layers in `render`; default: the features' own. If fp16 might overflow, bf16 is
+        used instead.
 
-        Zero padding outside the tile is the paper's own at the image's border; elsewhere the tile's outermost codes are wrong
-        by it, which is what `halo` allows for.
+        At the image's border, zero padding is what the paper does. Inside the image it makes the tile's outermost codes wrong,
+        which is why tiles have a halo.
         """
         codes = self._codes(features)
         if dtype == torch.float16 and not self._fits_fp16(codes):
@@ -102,13 +102,13 @@ class LIIF(Decoder):
         return Field(codes.to(dtype or codes.dtype).permute(0, 2, 3, 1).contiguous(), origin, (height, width))
 
     def _codes(self, features: Tensor) -> Tensor:
-        """(B, width, h, w): the features' share of the first layer, in the features' dtype."""
+        """(B, width, h, w): the features' part of the first layer, in the features' dtype."""
         kernel, bias, _, _ = self.split_first_layer()
         weight, bias = kernel.to(features.dtype), bias.to(features.dtype)
         return F.conv2d(features, weight, bias, padding=self.kernel // 2)
 
     def _fits_fp16(self, codes: Tensor) -> bool:
-        """Whether fp16 holds the hidden layers of every query, with cells of at most `LARGEST_CELL`."""
+        """Whether no query with a cell up to `LARGEST_CELL` can overflow fp16 in the hidden layers."""
         _, _, coord, cell = self.split_first_layer()
         terms = 2 * coord.float().norm(dim=0).sum()  # relative coords go from -2 to 2
         if cell is not None:
@@ -139,7 +139,7 @@ class LIIF(Decoder):
         return decode(field.codes, corners, inputs.float(), first, layers)
 
     def _query_by_autograd(self, field: Field, corners: Corners, cell: Tensor) -> Tensor:
-        """`query` in torch's own operators, with gradients of the positions and cells too."""
+        """`query` in torch's own operators, with gradients for positions and cells too."""
         _, _, coord_weight, cell_weight = self.split_first_layer()
         hidden = field.codes.flatten(0, -2)[corners.index].float() + corners.relative.float() @ coord_weight.t()
         if cell_weight is not None:
@@ -149,16 +149,16 @@ class LIIF(Decoder):
         return (hidden * corners.share.float().unsqueeze(-1)).sum(1)
 
     def _corners(self, field: Field, position: Tensor) -> Corners:
-        """The codes around each position and what they weigh."""
+        """The codes around each position, with their weights."""
         device = position.device
-        number = torch.arange(4, device=device)  # made there: to send them would be to wait for the device
+        number = torch.arange(4, device=device)  # created on the device: a copy from the CPU would wait for it
         corner = torch.stack([number // 2, number % 2], -1).view(1, 4, 1, 2)
         lower = position.floor().unsqueeze(1)
         fraction = position.unsqueeze(1) - lower
         if self.local_ensemble:
             code, share = lower + corner, torch.where(corner == 1, fraction, 1 - fraction).prod(-1)
         else:
-            # The reference rounds to the nearest code, ties to the even one, as torch.round does.
+            # Like the reference: the nearest code, ties to the even one, which is how torch.round works.
             code, share = position.unsqueeze(1).round(), torch.ones_like(fraction[..., 0])
         y, x = (part.clamp(0, n - 1).long() for part, n in zip(code.unbind(-1), field.size, strict=True))
         code = torch.stack([y, x], -1)
@@ -168,11 +168,11 @@ class LIIF(Decoder):
         return Corners((image * height + y) * width + x, 2 * (position.unsqueeze(1) - code), share)
 
     def bind(self, field: Field, cell: tuple[float, float]) -> Field:
-        """The field, in bf16 where fp16 was not shown to hold the hidden layers for so large a cell."""
+        """The field; in bf16 if the cell is too large for the fp16 check of `prepare`."""
         if field.codes.dtype == torch.float16 and max(cell) > LARGEST_CELL:
             return replace(field, codes=field.codes.to(torch.bfloat16))
         return field
 
     def render(self, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-        """See `Decoder`; by a kernel for regular grids."""
+        """See `Decoder`; uses the kernels for regular grids."""
         return render_grid(self.layers(), field, rows, columns, queries)

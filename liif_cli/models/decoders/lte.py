@@ -1,8 +1,8 @@
 """LTE's decoder (Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022).
 
-Each code has amplitudes and frequencies; a query's MLP sees the amplitudes times the cosine and sine of the frequencies at its
-relative coordinate, shifted by a phase that follows from the cell. Codes are blended as LIIF's, and the LR image, interpolated
-linearly, is added. Parameters have the authors' names.
+Each code has amplitudes and frequencies. The MLP's input for a query is the amplitudes times the cosine and sine of the
+frequencies at its relative coordinate, shifted by a phase computed from the cell. Codes are blended as in LIIF, and the
+bilinearly interpolated LR image is added. Parameters have the authors' names.
 """
 
 import math
@@ -24,7 +24,7 @@ CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 @dataclass(frozen=True)
 class LTEConfig(PartConfig):
-    """LTE's decoder: amplitudes per code, half of them of cosines and half of sines, and widths of the MLP's hidden layers."""
+    """LTE's decoder. width: amplitudes per code, half for cosines and half for sines. hidden: widths of the MLP's layers."""
 
     name: Literal["lte"] = "lte"
     width: Annotated[Width, MultipleOf(2)] = 256
@@ -32,7 +32,7 @@ class LTEConfig(PartConfig):
 
 
 class LTE(Decoder):
-    """Local texture estimator. Its halo is for the 3x3 convolutions and for the ensemble's neighbour."""
+    """Local texture estimator. Its halo covers the 3x3 convolutions and the ensemble's neighbour."""
 
     Config = LTEConfig
     tiny = LTEConfig(width=12, hidden=(16, 16))
@@ -92,10 +92,10 @@ class LTE(Decoder):
         return (2 * self.width + 3) * 4
 
     def prepare_bytes(self, dtype: torch.dtype) -> int:
-        """See `Decoder`: the convolutions' results, and the codes that they become."""
+        """See `Decoder`: the convolutions' results and the codes."""
         return 3 * self.bytes_per_code(dtype)
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """See `Decoder`: codes, angles and basis, the MLP's widest layers, and some 60 numbers of float64."""
+        """See `Decoder`: the codes, angles and basis, the MLP's widest layers, and about 60 float64 numbers."""
         widest = max(layer.out_features for layer in self.imnet.linears)
         return (queries or QUERIES) * ((7 * self.width + 3 * widest) * 4 + 60 * 8)

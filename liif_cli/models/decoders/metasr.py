@@ -1,9 +1,9 @@
-"""Meta-SR's decoder (Hu et al., "Meta-SR: A Magnification-Arbitrary Network for Super-Resolution", 2019), as the LIIF authors
-have it: the baseline of the paper's tables.
+"""Meta-SR's decoder (Hu et al., "Meta-SR: A Magnification-Arbitrary Network for Super-Resolution", 2019), in the version
+of the LIIF authors: the baseline of the paper's tables.
 
-An MLP of one hidden layer predicts a 3x3 kernel for each output pixel, from where the pixel's cell begins and from its size.
-The kernel is linear in the hidden layer, so the features meet the MLP's last layer first, exactly: one convolution gives each
-code 3 x (hidden + 1) numbers, and a query is the product of its hidden layer with them.
+An MLP with one hidden layer predicts a 3x3 kernel for each output pixel from its cell's edge and size. The kernel is linear in
+the hidden layer, so the MLP's last layer can be applied to the features first, exactly: one convolution gives each code
+3 x (hidden + 1) numbers, and a query multiplies them by its hidden layer.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from liif_cli.models.interfaces import Decoder, Field, render_by_query
 from liif_cli.models.schema import PartConfig, Width
 
 QUERIES = 4096  # pixels at once: each gathers the 3 x (hidden + 1) numbers of its code
-LARGEST_CELL = 3.0  # in LR pixels: a larger one begins beyond the codes that the halo allows for
-TIE = 1e-9  # LR pixels: an edge so close below a code's own is that code's; the positions are exact to 1e-11
+LARGEST_CELL = 3.0  # in LR pixels: a larger cell begins outside the halo
+TIE = 1e-9  # LR pixels: an edge this close below a code's edge counts as equal; positions are exact to 1e-11
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class MetaSRConfig(PartConfig):
 
 
 class MetaSR(Decoder):
-    """Kernels predicted from (offset y, offset x, cell y); the cell is 1 / scale, and the row's alone stands for both.
+    """Kernels predicted from (offset y, offset x, cell y); the cell is 1 / scale, and that of the rows is used for both axes.
 
-    Its halo is for the 3x3 kernel, and for the code beside the lower one, where a cell may begin.
+    Its halo covers the 3x3 kernel and the code next to the lower one, where a cell may begin.
     """
 
     Config = MetaSRConfig
@@ -55,12 +55,12 @@ class MetaSR(Decoder):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Field:
-        """See `Decoder`. Codes: (B, h, w, 3 (hidden + 1)), of each colour the hidden layer's weights and then the bias."""
+        """See `Decoder`. Codes: (B, h, w, 3 (hidden + 1)), per colour the hidden layer's weights and then the bias."""
         codes = F.conv2d(features, self._kernel().to(features.dtype), padding=1).permute(0, 2, 3, 1)
         return Field(codes.contiguous(), origin, size or (features.shape[2], features.shape[3]))
 
     def _kernel(self) -> Tensor:
-        """(3 (hidden + 1), in_channels, 3, 3), of the MLP's last layer: its outputs are ordered (channel, 3x3, colour)."""
+        """The MLP's last layer as (3 (hidden + 1), in_channels, 3, 3); its outputs are ordered (channel, 3x3, colour)."""
         last = self.imnet.linears[-1]
         weights = torch.cat([last.weight, last.bias.unsqueeze(1)], 1)
         return weights.view(self.in_channels, 3, 3, 3, -1).permute(3, 4, 0, 1, 2).flatten(0, 1)
@@ -85,13 +85,13 @@ class MetaSR(Decoder):
     def supports(self, grid: Grid) -> str | None:
         """See `Decoder`."""
         largest = max(grid.rows.cell, grid.columns.cell)
-        return None if largest <= LARGEST_CELL else f"it renders cells of {LARGEST_CELL:g} LR pixels and less only"
+        return None if largest <= LARGEST_CELL else f"it renders only cells of up to {LARGEST_CELL:g} LR pixels"
 
     def bytes_per_code(self, dtype: torch.dtype) -> int:
         """See `Decoder`."""
         return 3 * (int(self.imnet.linears[0].out_features) + 1) * 4
 
     def scratch_bytes(self, queries: int | None = None) -> int:
-        """See `Decoder`: codes, their products' operands, hidden layer, and some 40 numbers of float64."""
+        """See `Decoder`: the codes, their products' operands, the hidden layer, and about 40 float64 numbers."""
         hidden = int(self.imnet.linears[0].out_features)
         return (queries or QUERIES) * (2 * 3 * (hidden + 1) * 4 + 3 * hidden * 4 + 40 * 8)

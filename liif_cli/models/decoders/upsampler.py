@@ -1,4 +1,4 @@
-"""The up-sampling modules of EDSR and RDN: convolutions and pixel shuffles to one scale, the baselines for x2, x3 and x4.
+"""The up-sampling modules of EDSR and RDN: convolutions and pixel shuffles for one fixed scale; baselines at ×2, ×3 and ×4.
 
 Pixel shuffle: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
 Network", 2016.
@@ -20,7 +20,7 @@ QUERIES = 16384  # pixels at once
 
 @dataclass(frozen=True)
 class UpSamplerConfig(PartConfig):
-    """An up-sampling module. layout: whose parameter names it has; what it computes is the same."""
+    """An up-sampling module. layout: whose parameter names to use; the computation is the same."""
 
     name: Literal["upsampler"] = "upsampler"
     scale: Literal[2, 3, 4, 8] = 2
@@ -28,10 +28,10 @@ class UpSamplerConfig(PartConfig):
 
 
 class UpSampler(Decoder):
-    """Renders one scale: `prepare` makes all pixels, and queries pick the nearest.
+    """Renders one fixed scale: `prepare` computes all pixels, and queries pick the nearest.
 
-    x2 and x3 are one stage of a convolution and a pixel shuffle, x4 and x8 are two and three of x2; a last convolution gives
-    colours.
+    ×2 and ×3 use one stage of a convolution and a pixel shuffle; ×4 and ×8 use two and three ×2 stages. A last convolution
+    gives colours.
     """
 
     Config = UpSamplerConfig
@@ -62,14 +62,14 @@ class UpSampler(Decoder):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Field:
-        """See `Decoder`. Codes: (B, h, w, 3 scale^2), of each code the pixels over it, (colour, row, column)."""
+        """See `Decoder`. Codes: (B, h, w, 3 scale^2), per code its pixels, (colour, row, column)."""
         (network,) = self.children()
         codes = F.pixel_unshuffle(network(features), self.scale).permute(0, 2, 3, 1)
         return Field(codes.contiguous(), origin, size or (features.shape[2], features.shape[3]))
 
     def query(self, field: Field, position: Tensor, cell: Tensor) -> Tensor:
         """See `Decoder`: the colour of the pixel that the position lies in."""
-        # Code i covers positions from i - 1/2 on. A pixel's centre is half a pixel away from where this rounds.
+        # Code i covers positions from i - 1/2 on. Pixel centres are half a pixel away from the rounding boundaries.
         pixel = ((position + 0.5) * self.scale).floor().long()
         y, x = (pixel[..., i].clamp(0, self.scale * field.size[i] - 1) for i in (0, 1))
         batch = torch.arange(len(position), device=position.device).view(-1, 1)
@@ -81,7 +81,7 @@ class UpSampler(Decoder):
     def supports(self, grid: Grid) -> str | None:
         """See `Decoder`."""
         same = all(axis.count == self.scale * axis.extent for axis in (grid.rows, grid.columns))
-        return None if same else f"it renders x{self.scale} only"
+        return None if same else f"it renders only ×{self.scale}"
 
     def bytes_per_code(self, dtype: torch.dtype) -> int:
         """See `Decoder`."""
@@ -101,7 +101,7 @@ class UpSampler(Decoder):
 
 
 def reach(factors: tuple[int, ...], scale: int) -> int:
-    """How many codes beyond a pixel's lower one the stages' and the last 3x3 convolution read, of all pixels over a code."""
+    """How many codes beyond a pixel's lower code the stages and the last 3x3 convolution read, at most over all pixels."""
     farthest = 0
     for pixel in range(scale):
         first, last = pixel - 1, pixel + 1

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """Without gradients the result takes the place of `x`."""
+        """(B, features, H, W) -> the same shape; without gradients, the result overwrites `x`."""
         if torch.is_grad_enabled():
             return x + self._scaled(self.body(x))
         first, _, second = self.body
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
 class EDSR(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). EDSR-baseline: 64 features, 16 blocks, no mean shift.
 
-    Its radius is one pixel for each 3x3 convolution on the longest path, 34 for the baseline.
+    Its radius is one pixel per 3x3 convolution on the longest path, 34 for the baseline.
     """
 
     Config = EDSRConfig
@@ -66,15 +66,15 @@ class EDSR(Encoder):
         )
 
     def shallow(self, image: Tensor) -> Tensor:
-        """What the blocks begin with, (B, features, H, W)."""
+        """The input of the blocks, (B, features, H, W)."""
         x: Tensor = self.head(image)
         return x
 
     def deep(self, shallow: Tensor) -> Tensor:
-        """Features from `shallow`. Under autocast the blocks compute in 16 bits and are added up in the dtype of `shallow`."""
+        """Features from `shallow`. Under autocast, the blocks compute in 16 bits and sum in the dtype of `shallow`."""
         if torch.is_grad_enabled():
             features: Tensor = self.body(shallow) + shallow
             return features
         x = shallow.clone()
         out: Tensor = self.body(x)
-        return add_(x.copy_(shallow), out)  # the blocks have worked in `x`, whose room is free again
+        return add_(x.copy_(shallow), out)  # the blocks overwrote `x`; its memory can be reused

@@ -1,11 +1,11 @@
-"""The encoder of `light`: residual blocks of three 3x3 convolutions, each with a gate computed from what it adds.
+"""The encoder of `light`: residual blocks of three 3x3 convolutions, each with a gate computed from its residual.
 
 After SPANV2 (NTIRE 2026 efficient SR challenge), whose blocks multiply `x + f` by a 1x1 convolution of `f`. No pooling and no
 normalisation layers, so an image can be cut into tiles exactly.
 
-A gate is kept within `GATE`. Without bounds, each block would double the degree of a polynomial of the image: what no
-photograph shows, such as a halftone or a checkerboard of single pixels, would grow from block to block until nothing else is
-left.
+A gate is clamped to `GATE`. Without bounds, each block would double the degree of a polynomial of the image: patterns that no
+photograph has, such as a halftone or a checkerboard of single pixels, would grow from block to block until they drown
+everything else.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from liif_cli.models.interfaces import Encoder
 from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.schema import PartConfig, Width
 
-GATE = (-0.5, 1.75)  # photographs keep to it but for one pixel in ten thousand
-# The norm of the last block's features from which they fade; at twice it they are gone. Photographs reach 10.
+GATE = (-0.5, 1.75)  # in photographs, only one pixel in ten thousand exceeds it
+# Features fade from this norm of the last block's features on, and are 0 at twice this norm. Photographs reach 10.
 TRUSTED = 20.0
 
 
@@ -34,9 +34,9 @@ class GatedConfig(PartConfig):
 
 
 class GatedBlock(nn.Module):
-    """x -> (x + f) * gate(f), f being three 3x3 convolutions with ReLUs between them, gate a 1x1 convolution within `GATE`.
+    """x -> (x + f) * gate(f): f is three 3x3 convolutions with ReLUs between them, gate a 1x1 convolution clamped to `GATE`.
 
-    The gate starts as the constant 1 and the last convolution small, so that a new network is a plain residual one.
+    The gate starts as the constant 1, so a new network is a plain residual one.
     """
 
     def __init__(self, features: int) -> None:
@@ -60,7 +60,7 @@ class GatedBlock(nn.Module):
 class GatedResNet(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, 3 * features, H, W): the stem's, the first block's and the last block's.
 
-    Its radius is one pixel for each 3x3 convolution in a row.
+    Its radius is one pixel per consecutive 3x3 convolution.
     """
 
     Config = GatedConfig
@@ -76,12 +76,12 @@ class GatedResNet(Encoder):
         self.blocks = nn.ModuleList(GatedBlock(features) for _ in range(blocks))
 
     def shallow(self, image: Tensor) -> Tensor:
-        """What the blocks begin with, (B, features, H, W)."""
+        """The input of the blocks, (B, features, H, W)."""
         x: Tensor = self.stem(image)
         return x
 
     def deep(self, shallow: Tensor) -> Tensor:
-        """Features from `shallow`; under autocast the blocks compute and are added up in 16 bits."""
+        """Features from `shallow`; under autocast, the blocks compute and sum in 16 bits."""
         first, *others = self.blocks
         if torch.is_autocast_enabled(shallow.device.type):
             shallow = shallow.to(torch.get_autocast_dtype(shallow.device.type))
@@ -94,9 +94,9 @@ class GatedResNet(Encoder):
 
 
 def trusted(features: Tensor, last: Tensor) -> Tensor:
-    """Features (B, C, H, W), faded to 0 where those of the last block are beyond what training made.
+    """Features (B, C, H, W), faded to 0 where the last block's features are larger than any in training.
 
-    Without features the decoder interpolates the pixels, which suits what training did not show, such as a checkerboard.
+    Without features, the decoder interpolates the pixels, which suits patterns unseen in training, such as a checkerboard.
     """
     trust = (2 - last.square().sum(1, keepdim=True).sqrt() / TRUSTED).clamp(0, 1)
     if torch.is_grad_enabled() or torch.compiler.is_exporting():

@@ -49,8 +49,8 @@ class ResidualDenseBlock(nn.Module):
 class RDN(Encoder):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W). The defaults are configuration "B" (authors' names).
 
-    Its radius is one pixel for each 3x3 convolution on the longest path, 131 for "B". Two stages of one block are in memory at
-    once; the blocks' outputs are not, as each is fused where it is made: the 1x1 convolution of all is a sum over the blocks.
+    Its radius is one pixel per 3x3 convolution on the longest path, 131 for "B". Only two stages of one block are in memory at
+    once: the 1x1 convolution over all blocks is a sum, so each block's output is added as soon as it is computed.
     """
 
     Config = RDNConfig
@@ -71,7 +71,7 @@ class RDN(Encoder):
         )
 
     def shallow(self, image: Tensor) -> Tensor:
-        """What the features are added to, (B, features, H, W)."""
+        """The features of the first convolution, which the result is added to, (B, features, H, W)."""
         x: Tensor = self.SFENet1(image)
         return x
 

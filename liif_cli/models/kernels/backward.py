@@ -1,8 +1,8 @@
 """The local ensemble through the MLP, forward and backward, in pieces that stay in the processor's cache.
 
-What autograd would do with whole batches, done by hand: a piece of the queries goes through all layers before the next one
-does, ReLU works in place, and the gradient of the gathered codes is a sum over sorted segments, in a fixed order (that of
-indexing is neither fast nor deterministic on the CPU). One hidden layer of a batch of 16 x 2,304 queries with 4 corners each
+Replaces autograd on whole batches: each piece of the queries goes through all layers before the next one, ReLU works in place,
+and the gradient of the gathered codes is a sum over sorted segments in a fixed order (the gradient of indexing is neither fast
+nor deterministic on the CPU). One hidden layer of a batch of 16 x 2,304 queries with 4 corners each
 is 75 MB in bf16; a piece of it is 2 MB.
 """
 
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from liif_cli.models.kernels import hidden_layers
 
-BYTES_AT_ONCE = 2**21  # of one hidden layer, on the CPU: about a core's second-level cache
+BYTES_AT_ONCE = 2**21  # of one hidden layer on the CPU: about the size of a core's second-level cache
 
 
 @dataclass(frozen=True)
 class Corners:
-    """The latent codes around each query, with what the first layer sees beside them.
+    """The latent codes around each query, with the other inputs of the first layer.
 
-    index: (B, C, Q) int64, the code of each of C corners in the flattened (B * h * w) codes. relative: (B, C, Q, 2) float64,
-    the relative coord. share: (B, C, Q) float64, each corner's weight in the blend; they sum to 1.
+    index: (B, C, Q) int64, the code of each of C corners, as an index into the flattened (B * h * w) codes. relative: (B, C, Q,
+    2) float64, the relative coord. share: (B, C, Q) float64, each corner's weight in the blend; they sum to 1.
     """
 
     index: Tensor
@@ -37,9 +37,9 @@ def decode(
 ) -> Tensor:
     """Blend the MLP's colours of each query's corners.
 
-    codes: (B, h, w, D), the first layer's share of each latent code. inputs: (B, C, Q, K), what else the first layer sees, and
-    first: (D, K), its weight. layers: weight and bias of those behind the first, with ReLU before each.
-    Returns (B, Q, outputs) float32; products are in the dtype of `codes`, and so are the inputs, to twice its precision.
+    codes: (B, h, w, D), the latent codes' part of the first layer. inputs: (B, C, Q, K), its other inputs, and first: (D, K),
+    their weight. layers: weight and bias of the layers after the first, with ReLU before each.
+    Returns (B, Q, outputs) float32. Products are in the dtype of `codes`; inputs are split in two to double its precision.
     """
     flat = [tensor for layer in layers for tensor in layer]
     needed = torch.is_grad_enabled() and any(t.requires_grad for t in (codes, first, *flat))
@@ -52,7 +52,7 @@ def decode(
 
 
 def _pieces(shape: torch.Size, like: Tensor) -> Iterator[tuple[slice, list[slice]]]:
-    """Which images, and in turn which queries of theirs, go through the layers together: index shape (B, C, Q)."""
+    """The images, and per image the queries, that go through the layers together; shape: (B, C, Q) of the index."""
     batch, corners, queries = shape
     if like.device.type != "cpu":
         yield slice(0, batch), [slice(0, queries)]
@@ -126,7 +126,7 @@ class _Ensemble(torch.autograd.Function):
 
 
 def _linear_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """relu(x @ weight.T + bias), as one product where this build of torch has it."""
+    """relu(x @ weight.T + bias), fused if this build of torch can."""
     if x.device.type == "cpu" and hidden_layers.works(x.dtype):
         result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
         return result

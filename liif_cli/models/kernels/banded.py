@@ -1,8 +1,8 @@
-"""Separable functions on a regular grid as products of banded matrices: what the Fourier decoder renders with.
+"""Separable functions on a regular grid as products of banded matrices, for the Fourier decoder.
 
-Each pixel of an axis reads two neighbouring codes. Pixels are taken in blocks that read the same few codes, so that the band
-becomes one small dense matrix per block: first down the columns of codes, then along the rows. No gathers of codes; several
-blocks at once make a product worth its call, few enough for what lies between the two to stay in the caches.
+Each pixel of an axis reads two neighbouring codes. Pixels are grouped into blocks that read the same few codes, so the band
+becomes one small dense matrix per block: first down the columns of codes, then along the rows. No codes are gathered. Several
+blocks per product outweigh the cost of a call; they are few enough for the intermediate result to stay in the caches.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from liif_cli.machine.threads import run
 
-CELLS, OTHER_CELLS = 8, 32  # codes per block on the CPU, and where each call costs more than what it does
-PIXELS = 16  # per block and axis on the CPU, at least
-SCRATCH = 2**20  # values of codes that a job on the CPU reads at most, unless one block has more
+CELLS, OTHER_CELLS = 8, 32  # codes per block on the CPU, and on devices where the cost of calls dominates
+PIXELS = 16  # the fewest per block and axis on the CPU
+SCRATCH = 2**20  # the most values of codes that a job on the CPU reads, unless one block has more
 COLOURS = 3
-WHOLE = 1024  # output rows that are rendered at once elsewhere
+WHOLE = 1024  # output rows that are rendered at once on other devices
 
 
 @dataclass(frozen=True)
 class Taps:
-    """One axis's pixels: the two codes that each reads, and what they weigh.
+    """One axis's pixels: the two codes that each reads, and their weights.
 
-    lower: (..., n) int64, the code at or below each pixel, as an index in the tile, beyond the image's edges too. code: (...,
+    lower: (..., n) int64, the code at or below each pixel, as an index in the tile, not clamped to the image. code: (...,
     n, 2) int64, that one and the next, clamped to the image. window: (..., n, 2), the weights of the two. function: (..., n, 2,
     functions), the functions at the pixel's offset from each code, times the window.
     """
@@ -37,7 +37,7 @@ class Taps:
 
 
 def banded(code: Tensor, values: Tensor, count: int) -> Tensor:
-    """Weights of two codes, `values` (..., n, 2, functions) at `code` (..., n, 2), as a matrix (..., n, functions, count)."""
+    """The weights of two codes, `values` (..., n, 2, functions) at `code` (..., n, 2), as (..., n, functions, count)."""
     index = code.unsqueeze(-1).expand(values.shape).transpose(-1, -2)
     matrix = values.new_zeros(*values.shape[:-2], values.shape[-1], count)
     return matrix.scatter_add(-1, index, values.transpose(-1, -2))
@@ -45,11 +45,11 @@ def banded(code: Tensor, values: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Blocks:
-    """An axis's pixels in blocks of `cells` codes, filled up with pixels of weight zero to equally many.
+    """An axis's pixels in blocks of `cells` codes, padded to equal length with pixels of weight zero.
 
-    first: of each block, its first code. reach: the number of codes that each reads. series: (blocks, pixels, functions *
-    reach) float32. window: (blocks, pixels, reach) float32. at: where the axis's pixels stand among all the blocks' pixels,
-    ascending: a slice, or (n,) int64 where the scale is no whole number.
+    first: the first code of each block. reach: the number of codes that each block reads. series: (blocks, pixels, functions *
+    reach) float32. window: (blocks, pixels, reach) float32. at: the positions of the axis's pixels among all the blocks'
+    pixels, ascending: a slice, or (n,) int64 if the scale is not a whole number.
     """
 
     first: list[int]
@@ -63,7 +63,7 @@ class Blocks:
     def of(cls, taps: Taps, device: str, by_code: bool) -> "Blocks":
         """The blocks of an axis of at least one pixel. by_code: order the columns of `series` by (code, function) instead of
         (function, code)."""
-        low, high = int(taps.code[0, 0]), int(taps.code[-1, 1])  # of the codes that are read
+        low, high = int(taps.code[0, 0]), int(taps.code[-1, 1])  # the codes that are read
         lowest, count = int(taps.lower[0]), int(taps.lower[-1] - taps.lower[0]) + 1
         cells = OTHER_CELLS
         if device == "cpu":
@@ -91,22 +91,22 @@ class Blocks:
         return cls(first, cells, reach, spread(taps.function), spread(taps.window.unsqueeze(-1)), at)
 
     def to(self, device: torch.device) -> "Blocks":
-        """The same, on a device."""
+        """The blocks on a device."""
         at = self.at if isinstance(self.at, slice) else self.at.to(device)
         return replace(self, series=self.series.to(device), window=self.window.to(device), at=at)
 
     @property
     def count(self) -> int:
-        """Pixels of the axis."""
+        """The number of pixels of the axis."""
         return self.at.stop - self.at.start if isinstance(self.at, slice) else len(self.at)
 
     @property
     def longest(self) -> int:
-        """Pixels per block."""
+        """The number of pixels per block."""
         return self.series.shape[1]
 
     def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """The blocks from `start` to `stop` as runs that begin at every `cells`-th code."""
+        """The blocks from `start` to `stop` as runs whose blocks begin exactly `cells` codes apart."""
         while start < stop:
             end = start + 1
             while end < stop and self.first[end] - self.first[end - 1] == self.cells:
@@ -116,8 +116,11 @@ class Blocks:
 
 
 def _places(block: Tensor, begin: Tensor) -> tuple[Tensor, int]:
-    """Where pixels of ascending `block` (n,), the first of each at `begin` (blocks,), stand if all blocks have equal room, and
-    how much: at the room's end in the first block and at its start in the others, so that they follow one another."""
+    """Positions of the pixels if all blocks are padded to the same length, and this length.
+
+    block: (n,) the block of each pixel, ascending. begin: (blocks,) the first pixel of each block. The first block is padded at
+    its start and the others at their end, so that two blocks' pixels are contiguous.
+    """
     sizes = torch.diff(begin, append=begin.new_tensor([len(block)]))
     longest = int(sizes.max())
     place = torch.arange(len(block), device=block.device) - begin[block] + longest * block
@@ -130,8 +133,8 @@ def render_banded(codes: Tensor, image: Tensor | None, rows: Blocks, columns: Bl
     """Colours of a regular grid, (B, rows, columns, 3) float32.
 
     codes: (B, h, n * 3 * n, w), coefficients by (function of y, colour, function of x), contiguous. image: (B, h, w, 3)
-    float32, to which they are added under the windows alone; None if the codes hold it. Products are computed in the codes'
-    dtype; on the CPU in float32, where they are too narrow to be faster in 16 bits.
+    float32, interpolated with the windows and added; None if the codes include it. Products are computed in the codes' dtype,
+    but on the CPU in float32, because they are too narrow to be faster in 16 bits.
     """
     out = codes.new_empty(len(codes), rows.count, columns.count, COLOURS, dtype=torch.float32)
     codes, image, rows, columns = _narrowed(codes, image, rows, columns)
@@ -154,7 +157,7 @@ def render_banded(codes: Tensor, image: Tensor | None, rows: Blocks, columns: Bl
 def _narrowed(
     codes: Tensor, image: Tensor | None, rows: Blocks, columns: Blocks
 ) -> tuple[Tensor, Tensor | None, Blocks, Blocks]:
-    """The part of the codes that is read, where that is few of their columns, as of a small part of an image to look at."""
+    """Only the codes that are read, if these are few of the columns, as in a view of a small part of an image."""
     (top, bottom), (left, right) = ((axis.first[0], axis.first[-1] + axis.reach) for axis in (rows, columns))
     if 2 * (right - left) > codes.shape[3]:
         return codes, image, rows, columns
@@ -165,7 +168,7 @@ def _narrowed(
 
 
 def scratch(functions: int, width: int, device: str) -> int:
-    """Bytes that `render_banded` takes at most besides its result, in tiles of `width` codes, in float32."""
+    """The most bytes that `render_banded` needs besides its result, in tiles of `width` codes, in float32."""
     line = functions * COLOURS * width
     if device != "cpu":
         return 4 * 3 * WHOLE * line
@@ -173,7 +176,7 @@ def scratch(functions: int, width: int, device: str) -> int:
 
 
 def _shares(rows: Blocks, line: int, on_cpu: bool) -> list[tuple[int, int]]:
-    """The blocks of an axis as jobs, (first, end); line: values of one row of codes."""
+    """The blocks of an axis as jobs, (first, end). line: the number of values in one row of codes."""
     count, jobs = len(rows.first), 1
     if on_cpu:
         jobs = min(count, max(-(-count * rows.cells * line // SCRATCH), torch.get_num_threads()))
@@ -183,7 +186,7 @@ def _shares(rows: Blocks, line: int, on_cpu: bool) -> list[tuple[int, int]]:
 def _render_on_cpu(
     codes: Tensor, image: Tensor | None, rows: Blocks, columns: Blocks, begin: int, end: int, out: Tensor
 ) -> None:
-    """`_render_blocks` in float32, with the image among the codes."""
+    """`_render_blocks` in float32, with the image added to the codes."""
     if codes.dtype == torch.float32:
         _render_blocks(codes, None, rows, columns, begin, end, out)
         return
@@ -223,7 +226,7 @@ def _product(lines: Tensor, down: Tensor, across: Tensor, rows: Blocks, columns:
     """Both products of a run of blocks, (rows, blocks of columns, pixels, 3).
 
     lines: (h, functions of y * 3 * functions of x, w). down: (blocks, pixels, reach * functions). across: (blocks of columns,
-    pixels, functions * reach). first: the row of `lines` that the run begins with.
+    pixels, functions * reach). first: the row of `lines` at which the run begins.
     """
     tall = _down(lines, down.to(lines.dtype), rows, first)
     done = torch.bmm(_windows(tall, columns), across.to(lines.dtype).transpose(1, 2))
@@ -231,7 +234,7 @@ def _product(lines: Tensor, down: Tensor, across: Tensor, rows: Blocks, columns:
 
 
 def _rows_of(rows: Blocks, start: int, stop: int) -> tuple[slice, slice | Tensor]:
-    """The output rows that belong to the blocks from `start` to `stop`, and where they stand among these blocks' rows."""
+    """The output rows that belong to the blocks from `start` to `stop`, and their positions among these blocks' rows."""
     low, high = start * rows.longest, stop * rows.longest
     if isinstance(rows.at, slice):
         begin, end = max(low, rows.at.start), min(high, rows.at.stop)
@@ -242,18 +245,18 @@ def _rows_of(rows: Blocks, start: int, stop: int) -> tuple[slice, slice | Tensor
 
 
 def _down(lines: Tensor, band: Tensor, rows: Blocks, first: int) -> Tensor:
-    """The first product for a run of blocks, (blocks * pixels * 3, functions of x, w): every block reads rows of codes that
-    the next one reads too, as they lie in memory from row `first` on."""
+    """The first product for a run of blocks, (blocks * pixels * 3, functions of x, w), from row `first` on. The rows of codes
+    that two blocks share are read in place, through overlapping strides."""
     depth, width = lines.shape[1:]
     functions = band.shape[2] // rows.reach
-    line = depth * width // functions  # colours and functions of x of one function of y
+    line = depth * width // functions  # the colours and functions of x of one function of y
     shape, strides = (len(band), band.shape[2], line), (rows.cells * depth * width, line, 1)
     read = lines.as_strided(shape, strides, lines.storage_offset() + first * depth * width)
     return torch.bmm(band, read).view(-1, line // COLOURS // width, width)
 
 
 def _windows(tall: Tensor, columns: Blocks) -> Tensor:
-    """What each block of columns reads of `tall` (n, functions of x, w): (blocks, n, functions of x * reach)."""
+    """The part of `tall` (n, functions of x, w) that each block of columns reads: (blocks, n, functions of x * reach)."""
     count, functions, width = tall.shape
     wide = tall.new_empty(len(columns.first), count, functions, columns.reach)
     for begin, end in columns.runs(0, len(columns.first)):
@@ -263,7 +266,7 @@ def _windows(tall: Tensor, columns: Blocks) -> Tensor:
 
 
 def _place(out: Tensor, colours: Tensor, at: slice | Tensor, added: bool = False) -> None:
-    """Put `colours` (rows, blocks, pixels, 3) to where they belong in `out` (rows, W, 3), or add them."""
+    """Copy `colours` (rows, blocks, pixels, 3) to their places in `out` (rows, W, 3), or add them."""
     pixels = colours.shape[2]
     put = Tensor.add_ if added else Tensor.copy_
     if isinstance(at, Tensor):

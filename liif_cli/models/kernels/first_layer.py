@@ -1,8 +1,8 @@
-"""The first layer's results for some columns of a grid, from the codes' share, which is known, and that of the coordinates.
+"""The first layer's results for some columns of a grid, from the codes' part, which is known, and that of the coordinates.
 
-Usually what a row of codes adds to the columns is summed once, and each row of pixels adds its own share. Where matrix
-instructions multiply bf16, such sums would take as long as two of the layers behind them, and one product does it all: each
-pixel's row of its left factor has a one at the pixel's code, and beside it the coordinates.
+Usually, the sum of a row of codes and the columns' part is computed once, and each row of pixels adds its own part. If the CPU
+has matrix instructions for bf16, such sums would take as long as two of the following layers, so one product does it all: in
+its left factor, a pixel's row has a one at the pixel's code, next to the coordinates.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from liif_cli.models.kernels.hidden_layers import least_rows, with_rows
 from liif_cli.models.kernels.inplace import relu_
 from liif_cli.models.kernels.neighbours import Neighbours
 
-# Columns of a product that stand for a number times a number in float32: both are a sum of two halves in 16 bits, and the
-# lower halves' product is left out.
+# Columns of a product that represent one float32 number times another: both are sums of two 16-bit halves, and the product of
+# the lower halves is omitted.
 HALVES = 3
-WIDEST = 192  # pixels; measured at x1 to x7.5
-SHARED = 2 * HALVES + 2  # columns for relative y, for relative x, and for the halves of what is constant
+WIDEST = 192  # pixels; measured at ×1 to ×7.5
+SHARED = 2 * HALVES + 2  # columns for relative y, for relative x, and for the halves of the constant
 
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What the first layer makes of a pixel's place: relative y and x by (width,) float32 each, and a constant (width,)."""
+    """The first layer's weights of relative y and x, and a constant; (width,) float32 each."""
 
     y: Tensor
     x: Tensor
@@ -32,29 +32,29 @@ class Coordinates:
 
 
 def by_product(codes: Tensor) -> bool:
-    """Whether `ProductStrip` is the faster one for these codes and, for any columns of a grid, gives the same bits."""
+    """Whether `ProductStrip` is faster for these codes; it then gives the same bits for any columns of a grid."""
     return codes.dtype == torch.bfloat16 and codes.device.type == "cpu" and fast_bf16_cpu()
 
 
 class Strip:
-    """Sums in float32, rounded once where the results have 16 bits."""
+    """Sums in float32, rounded once if the results have 16 bits."""
 
     def __init__(self, codes: Tensor, columns: Neighbours, coordinates: Coordinates, height: int) -> None:
-        """codes: (h, w, width) of one image. height: rows of pixels in one call of `fill`, at most."""
+        """codes: (h, w, width) of one image. height: the most rows of pixels per call of `fill`."""
         self.codes, self.coordinates = codes, coordinates
         self.index = torch.from_numpy(columns.code.reshape(-1)).to(codes.device)
         self.terms = columns.relative.reshape(-1, 1) * coordinates.x
         self.sums: dict[int, Tensor] = {}
 
     def fill(self, rows: Neighbours, into: Tensor) -> None:
-        """into: (neighbours of rows, len(rows), neighbours of columns * n, width), takes the results behind the ReLU."""
+        """into: (neighbours of rows, len(rows), neighbours of columns * n, width), filled with the results after the ReLU."""
         terms = rows.relative[:, :, None, None] * self.coordinates.y + self.coordinates.constant
         for codes, pixels in rows.runs():
             for neighbour, row in enumerate(codes):
                 relu_(torch.add(self._sum(row), terms[neighbour, pixels], out=into[neighbour, pixels]))
 
     def _sum(self, row: int) -> Tensor:
-        """(neighbours * n, width) float32 of a row of codes. The latest two are kept: pixels go from top to bottom."""
+        """(neighbours * n, width) float32 of a row of codes. The last two are kept, because pixels go from top to bottom."""
         if row not in self.sums:
             while len(self.sums) > 1:
                 del self.sums[next(iter(self.sums))]
@@ -65,11 +65,11 @@ class Strip:
 class ProductStrip:
     """Products in 16 bits, accumulated in float32 and rounded once.
 
-    What does not depend on the strip comes first in them, so that they are added up in the same order wherever it begins.
+    Columns that do not depend on the strip come first, so that the order of summation is the same wherever the strip begins.
     """
 
     def __init__(self, codes: Tensor, columns: Neighbours, coordinates: Coordinates, height: int) -> None:
-        """As `Strip`; codes have 16 bits."""
+        """Like `Strip`; codes have 16 bits."""
         dtype, device, self.count = codes.dtype, codes.device, columns.code.size
         first, last = columns.code.min(), columns.code.max()
         self.codes = codes[:, first : last + 1]
@@ -83,7 +83,7 @@ class ProductStrip:
         self.left = left.repeat(height, 1)
 
     def fill(self, rows: Neighbours, into: Tensor) -> None:
-        """As `Strip.fill`."""
+        """See `Strip.fill`."""
         first, count = int(rows.code.min()), self.count
         codes = self.codes[first : int(rows.code.max()) + 1]
         right = torch.cat([self.shared.expand(len(codes), -1, -1), codes], 1)
@@ -98,14 +98,14 @@ class ProductStrip:
 
     @staticmethod
     def widest(columns: Neighbours, width: int) -> int:
-        """How many of `columns` a strip should have at most. In one of 200 codes and a `width` of 256 the product costs as much
-        as three quarters of a hidden layer; in one that is narrower its rows are few."""
+        """The most of `columns` that a strip should have. In a strip of 200 codes with a `width` of 256, the product costs as
+        much as three quarters of a hidden layer; a narrower strip has fewer rows per product."""
         span = int(columns.code.max() - columns.code.min()) + 1
         return max(1, min(WIDEST, (width - SHARED) * len(columns) // span))
 
 
 def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
-    """into = left @ right, with rows that do not depend on how many there are."""
+    """into = left @ right; a row of the result does not depend on the number of rows."""
     least = least_rows(right)
     if len(left) >= least:
         torch.mm(left, right, out=into)
@@ -114,18 +114,18 @@ def _multiply(left: Tensor, right: Tensor, into: Tensor) -> None:
 
 
 def _halves(values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Two tensors of `dtype` whose sum has twice as many bits."""
+    """Two tensors of `dtype` whose sum has twice the precision."""
     high = values.to(dtype)
     return high, (values - high).to(dtype)
 
 
 def _weights(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """What `_values` are multiplied by."""
+    """The factors of `_values`."""
     high, low = _halves(weight, dtype)
     return high, high, low
 
 
 def _values(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """(..., HALVES)"""
+    """(..., HALVES): the halves of values, in the order of `_weights`."""
     high, low = _halves(values, dtype)
     return torch.stack([high, low, high], -1)

@@ -1,7 +1,7 @@
-"""Whether fp16 holds every value of an MLP's hidden layers.
+"""Whether an MLP's hidden layers fit into fp16.
 
-An upper bound made once for a tile, because nothing would show afterwards: infinite values give NaN in the next product, and
-a fused ReLU turns NaN into 0.
+An upper bound is computed once per tile, because an overflow could not be detected later: infinite values become NaN in the
+next product, and a fused ReLU turns NaN into 0.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ SAFE = 0.9 * torch.finfo(torch.float16).max
 
 
 def fits_fp16(first: Tensor, linears: Sequence[nn.Linear]) -> bool:
-    """Whether no layer behind the first can overflow fp16, nor the first.
+    """Whether no layer can overflow fp16.
 
-    first: (), a bound of the Euclidean norm of what the first layer gives, for any query. linears: those behind it. ReLU
-    shrinks norms and a product grows them by the weight's largest singular value at most.
+    first: (), an upper bound of the Euclidean norm of the first layer's output, for any query. linears: the layers after it.
+    ReLU never increases a norm; a product multiplies it at most by the weight's largest singular value.
     """
     norm, largest = first.float(), first.float()
     for linear in linears:

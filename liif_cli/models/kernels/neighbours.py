@@ -1,4 +1,4 @@
-"""The latent codes beside each pixel of an axis, and what they weigh: one axis's share of the local ensemble."""
+"""The latent codes next to each pixel of an axis, with their weights: one axis's part of the local ensemble."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from liif_cli.coords import Axis
 
 @dataclass(frozen=True)
 class Neighbours:
-    """One axis's share of the local ensemble, for each pixel of the axis.
+    """One axis's part of the local ensemble, for each pixel of the axis.
 
-    at: (n,) int64, the pixels' places in the output. code: (neighbours, n), the latent codes' indices in the tile; two
+    at: (n,) int64, the pixels' positions in the output. code: (neighbours, n), the latent codes' indices in the tile; two
     neighbours, or the nearest one without an ensemble. relative: (neighbours, n) float32, the relative coord of the pixel.
     share: (n,) float32, the second neighbour's weight.
     """
@@ -30,7 +30,7 @@ class Neighbours:
     def of(cls, axis: Axis, origin: int, ensemble: bool, device: torch.device) -> "Neighbours":
         """The neighbours of an axis's pixels in a tile that begins at code `origin`."""
         lower, fraction = axis.split()
-        # Without an ensemble the reference takes the nearest code, ties to the even one.
+        # Without an ensemble, the reference uses the nearest code, ties to the even one.
         upper = (fraction > 0.5) | ((fraction == 0.5) & (lower % 2 == 1))
         code = np.stack([lower, lower + 1] if ensemble else [lower + upper]).clip(0, axis.size - 1)
         relative = 2 * ((lower - code) + fraction)
@@ -41,12 +41,12 @@ class Neighbours:
         return int(self.code.shape[1])
 
     def part(self, start: int, stop: int) -> "Neighbours":
-        """Those of the pixels [start, stop)."""
+        """The neighbours of the pixels [start, stop)."""
         return self._of(slice(start, stop), len(self.code))
 
     def by_need(self) -> "list[Neighbours]":
         """The pixels that need both neighbours, and those that lie on a code, where the second one's weight is exactly 0 and
-        the first one is enough: a third of them at x3, all at x1, none at an even scale."""
+        the first one is enough: a third of them at ×3, all at ×1, none at an even scale."""
         lone = (self.share == 0).cpu().numpy()
         if len(self.code) == 1 or not lone.any():
             return [self]
@@ -54,7 +54,7 @@ class Neighbours:
         return [part for part in parts if len(part)]
 
     def runs(self) -> Iterator[tuple[tuple[int, ...], slice]]:
-        """The runs of pixels with the same neighbours: their codes, and where the pixels are."""
+        """Runs of pixels with the same neighbours: their codes, and the pixels' range."""
         changes = np.flatnonzero(np.any(self.code[:, 1:] != self.code[:, :-1], axis=0)) + 1
         for start, stop in pairwise([0, *changes.tolist(), len(self)]):
             yield tuple(self.code[:, start].tolist()), slice(start, stop)

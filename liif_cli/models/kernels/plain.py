@@ -1,4 +1,4 @@
-"""The regular grid in torch's own operators, on every device. It knows no model: a field, its decoder's layers, two axes."""
+"""The regular grid in torch's own operators, on any device. It knows no model, only a field, layers and two axes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,22 +16,22 @@ from liif_cli.models.kernels.first_layer import Coordinates, ProductStrip, Strip
 from liif_cli.models.kernels.hidden_layers import Layer, pack
 from liif_cli.models.kernels.neighbours import Neighbours
 
-# Pixels at once in a thread, by the bytes of a value: so many that a product is worth its call, which costs as much as some 300
-# rows; with more, memory is what is waited for. Measured at x1.5 to x30 on two cores with AMX.
+# Pixels per thread at once, by the bytes of a value. A call of a product costs as much as about 300 rows, so fewer pixels waste
+# time on calls; more are limited by memory. Measured at ×1.5 to ×30 on a CPU with AMX.
 QUERIES = {2: 4096, 4: 1024}
-GPU_QUERIES = 65536  # on a GPU there are no threads to feed, and a small product leaves most of it idle; not measured
-SQUARE = 4  # rows of pixels at once, at least, so that sums of codes are read from the caches
+GPU_QUERIES = 65536  # a small product leaves most of a GPU idle; not tuned
+SQUARE = 4  # the fewest rows of pixels at once, so that sums of codes are read from the caches
 CORNERS = 4  # of the local ensemble
-BANDS = 4  # for each thread, so that all are busy until the end
+BANDS = 4  # per thread, so that all are busy until the end
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What the kernels read of a decoder, besides the codes.
+    """The parameters of a decoder that the kernels need.
 
-    coord, cell: (width, 2) in (y, x) order, the first layer's weights of the relative coordinates and of the cell (None: it is
-    not asked for). later: the layers behind the first, the last of which gives colours. ensemble: whether the four codes
-    around a position are blended, else the nearest one is taken.
+    coord, cell: (width, 2) in (y, x) order, the first layer's weights of the relative coordinates and of the cell (None: the
+    decoder does not use it). later: the layers after the first; the last one gives colours. ensemble: whether the four codes
+    around a position are blended; otherwise the nearest one is used.
     """
 
     coord: Tensor
@@ -41,10 +41,10 @@ class Layers:
 
 
 class Decoding:
-    """One decoder's layers, ready to turn rows of a strip into colours."""
+    """One decoder's layers, prepared to convert rows of a strip to colours."""
 
     def __init__(self, layers: Layers, dtype: torch.dtype, cell: tuple[float, float]) -> None:
-        """cell: (y, x) in LR pixels. dtype: what the hidden layers are computed in."""
+        """cell: (y, x) in LR pixels. dtype: of the hidden layers."""
         y, x = layers.coord.detach().float().unbind(1)
         constant = torch.zeros_like(y)
         if layers.cell is not None:
@@ -54,8 +54,8 @@ class Decoding:
         self.hidden, self.last = pack(layers.later, dtype)
 
     def colours(self, strip: Strip | ProductStrip, rows: Neighbours, share: Tensor, into: Tensor) -> Tensor:
-        """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: room for the first
-        layer's results, (neighbours of rows, neighbours of columns * n, width) or more for each row."""
+        """(len(rows), n, 3) float32. share: (n,) the weights of the columns' second neighbours. into: scratch memory for
+        the first layer's results, at least (neighbours of rows, neighbours of columns * n, width) per row."""
         shape = (len(rows.code), len(rows), *into.shape[1:])
         filled = into.view(-1)[: math.prod(shape)].view(shape)
         strip.fill(rows, filled)
@@ -75,7 +75,7 @@ def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def render_plain(layers: Layers, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-    """What `render_grid` does on every device, in torch's own operators."""
+    """`render_grid` in torch's own operators, for any device."""
     codes = field.codes
     queries = queries or (QUERIES.get(codes.element_size(), 1024) if codes.device.type == "cpu" else GPU_QUERIES)
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
@@ -99,7 +99,7 @@ def render_plain(layers: Layers, field: Field, rows: Axis, columns: Axis, querie
 def _jobs(
     decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, queries: int, out: Tensor
 ) -> Iterator[Callable[[], None]]:
-    """What fills `out` where these rows and columns meet, `queries` pixels at a time; more where they have fewer corners."""
+    """Jobs that fill `out` at these rows and columns, `queries` pixels at a time, or more if they have fewer corners."""
     queries = queries * CORNERS // (len(rows.code) * len(columns.code))
     widest = max(1, queries // SQUARE)
     if by_product(codes):
@@ -114,7 +114,7 @@ def _jobs(
 
 
 def _band_rows(rows: int, height: int, device: torch.device) -> int:
-    """Rows of one job: several times `height`, unless all would not be busy then; everything where the CPU does not work."""
+    """The rows of one job: several times `height` if there are enough for all threads; all rows if not on the CPU."""
     if device.type != "cpu":
         return rows
     return max(1, min(-(-rows // (BANDS * torch.get_num_threads() * height)), 16)) * height
@@ -123,7 +123,7 @@ def _band_rows(rows: int, height: int, device: torch.device) -> int:
 def _render_band(
     decoding: Decoding, codes: Tensor, rows: Neighbours, columns: Neighbours, height: int, out: Tensor
 ) -> None:
-    """Fill `out`, (H, W, 3), at the places of these pixels, `height` rows at a time."""
+    """Fill `out`, (H, W, 3), at the positions of these pixels, `height` rows at a time."""
     strip = (ProductStrip if by_product(codes) else Strip)(codes, columns, decoding.coordinates, height)
     into = codes.new_empty(len(rows.code) * height, columns.code.size, codes.shape[2])
     for top in range(0, len(rows), height):
@@ -132,10 +132,11 @@ def _render_band(
 
 
 def scratch_bytes(width: int, device: torch.device, queries: int | None = None) -> int:
-    """Bytes that `render_grid` takes at most beside its result and the arrays of a number or two for each row and column.
+    """The most bytes that `render_grid` needs besides its result and small arrays with a few numbers per row and column.
 
-    width: of the widest layer. For each thread three copies of the four corners' hidden layer and, for the columns of one row
-    of pixels and their two neighbours, what two rows of codes add, in float32, the codes of one, and the columns' own share.
+    width: of the widest layer. Each thread needs three copies of the four corners' hidden layer. For the columns of one row of
+    pixels and their two neighbours, it also needs the float32 sums of two rows of codes, the codes of one, and the columns'
+    part.
     """
     hidden, sums = 3 * 4, 2 * (2 * 2 + 1 + 2)
     values = 4 * queries if queries else max(size * n for size, n in QUERIES.items())

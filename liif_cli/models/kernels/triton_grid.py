@@ -1,11 +1,9 @@
 # mypy: disable-error-code="no-untyped-call,no-untyped-def,untyped-decorator,misc"
 """The LIIF decoder on a regular grid as one CUDA kernel: the hidden layers of a pixel's corners never leave the chip.
 
-Written in Triton, which comes with torch's CUDA builds. So far it has been run in Triton's interpreter only, in fp16, which
-shows that its numbers are right, and compiled for compute capabilities 8.0 and 9.0: no GPU was at hand, so nothing is known of
-its speed, and block sizes are untuned. A layer's weights, 128 KiB, must fit into shared memory, as they do on the data centre
-GPUs. `works` tries it against the plain path on the device itself before it is trusted; where it fails or differs, the plain
-path is used.
+Written in Triton, which comes with torch's CUDA builds. A layer's weights, 128 KiB, must fit into shared memory, as they do on
+data-centre GPUs. Before the kernel is used, `works` compares it with the plain path on the device itself; if it fails or
+differs, the plain path is used.
 """
 
 from functools import cache
@@ -22,22 +20,22 @@ from liif_cli.models.interfaces import Field
 from liif_cli.models.kernels.neighbours import Neighbours
 from liif_cli.models.kernels.plain import Decoding, Layers, render_plain
 
-ROWS = 128  # of a product: the corners of 32 pixels, or 128 pixels without an ensemble
-OUTPUTS = 16  # the narrowest product there is; three of its columns are colours
+ROWS = 128  # per product: the corners of 32 pixels, or 128 pixels without an ensemble
+OUTPUTS = 16  # the width of the narrowest product; three of its columns are colours
 
 
 @triton.jit
 def _decode(
     codes,  # (h, w, WIDTH)
-    at_y,  # (rows,) int64, the pixels' places in the output
+    at_y,  # (rows,) int64, the pixels' positions in the output
     code_y,  # (HIGH, rows) int64, then its relative coords and the second neighbour's share (rows,), float32
     relative_y,
     share_y,
-    at_x,  # the same by columns; code_x is (WIDE, columns)
+    at_x,  # the same for columns; code_x is (WIDE, columns)
     code_x,
     relative_x,
     share_x,
-    first,  # (3, WIDTH) float32: what the first layer makes of relative y, of relative x, and of everything else
+    first,  # (3, WIDTH) float32: the first layer's weights of relative y and relative x, and the constant
     weights,  # (LAYERS, WIDTH, WIDTH) inputs by outputs
     biases,  # (LAYERS, WIDTH) float32
     last,  # (WIDTH, OUTPUTS) inputs by outputs
@@ -91,17 +89,17 @@ def _decode(
 
 
 def fits(layers: Layers, codes: Tensor) -> bool:
-    """Whether the kernel is made for these layers: 16 bits, hidden layers of one width, a power of two up to 256."""
+    """Whether the kernel supports these layers: 16 bits, and hidden layers of one width, a power of two from 16 to 256."""
     widths = {len(layers.coord), *(layer.out_features for layer in layers.later[:-1])}
     width = widths.pop()
     return codes.dtype in (torch.float16, torch.bfloat16) and not widths and width in (16, 32, 64, 128, 256)
 
 
 def render_fused(layers: Layers, field: Field, rows: Axis, columns: Axis) -> Tensor:
-    """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped: `render_grid`'s numbers.
+    """Colours of a regular grid, (B, len(rows), len(columns), 3) float32, normalised, not clamped, equal to `render_grid`.
 
-    Products in the codes' dtype, accumulated in float32; the last layer's result is not rounded. Beside its result it takes
-    no memory but the weights in 16 bits and a few numbers for each row and column.
+    Products are in the codes' dtype, accumulated in float32; the last layer's result is not rounded. In addition to its result,
+    it needs memory only for the weights in 16 bits and a few numbers per row and column.
     """
     codes = field.codes.contiguous()
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)
@@ -118,7 +116,7 @@ def render_fused(layers: Layers, field: Field, rows: Axis, columns: Axis) -> Ten
 
 
 def _launch(codes: Tensor, rows: Neighbours, columns: Neighbours, layers: list[Tensor], out: Tensor) -> None:
-    """Fill `out`, (H, W, 3), where these rows and columns meet."""
+    """Fill `out`, (H, W, 3), at these rows and columns."""
     high, wide = len(rows.code), len(columns.code)
     pixels = ROWS // (high * wide)
     arguments = [
@@ -134,7 +132,7 @@ def _launch(codes: Tensor, rows: Neighbours, columns: Neighbours, layers: list[T
 
 
 def _parameters(layers: Layers, dtype: torch.dtype, cell: tuple[float, float]) -> list[Tensor]:
-    """What the kernel reads of the layers, in its order and its layouts."""
+    """The layers' parameters in the kernel's order and layouts."""
     decoding = Decoding(layers, torch.float32, cell)
     hidden, last = layers.later[:-1], layers.later[-1]
     width = last.in_features
@@ -151,7 +149,7 @@ def _parameters(layers: Layers, dtype: torch.dtype, cell: tuple[float, float]) -
 
 @cache
 def works(device: torch.device, dtype: torch.dtype, ensemble: bool, width: int) -> bool:
-    """Whether the kernel compiles on this device and gives what the plain path gives. Never raises."""
+    """Whether the kernel compiles on this device and agrees with the plain path. Never raises."""
     with torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(0)
         later = [nn.Linear(width, width), nn.Linear(width, 3)]
@@ -162,7 +160,7 @@ def works(device: torch.device, dtype: torch.dtype, ensemble: bool, width: int) 
     try:
         ours = render_fused(layers, field, rows, columns)
         plain = render_plain(layers, field, rows, columns)
-    except Exception:  # Triton's compiler raises what it likes; there is another way to the same numbers
+    except Exception:  # Triton's compiler can raise anything; the plain path gives the same numbers
         return False
     error: Any = (ours - plain).abs().max()
     return bool(error <= 8 * torch.finfo(dtype).eps * plain.abs().max())
