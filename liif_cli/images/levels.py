@@ -1,4 +1,4 @@
-"""Integers of full range and floats in [0, 1], one into the other; luma."""
+"""Converts between full-range integers and floats in [0, 1]; luma."""
 
 from typing import Any
 
@@ -27,6 +27,6 @@ def quantize(rows: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
 
 
 def to_levels(rows: NDArray[Any], top: int) -> NDArray[Any]:
-    """Float rows in [0, 1] as integers 0..top: rounded half to even, clamped. uint8 for top 255, else uint16."""
+    """Float rows in [0, 1] as integers 0..top: rounded half to even, clamped. uint8 up to 255, otherwise uint16."""
     levels: NDArray[Any] = np.rint(np.clip(rows, 0, 1) * np.float32(top)).astype(np.uint8 if top <= 255 else np.uint16)
     return levels

@@ -1,4 +1,4 @@
-"""What travels with an image besides its pixels."""
+"""Decoded images, and the metadata that accompany their pixels."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from liif_cli.images.source import Source
 
 
 def probe(source: Path | bytes | Source, *, page: int | None = None, frame: int | None = None) -> Header:
-    """Header of an image file, without decoding it. InputError when it is none."""
+    """The header of an image file, without decoding it. InputError if it is not an image."""
     source = source_of(source)
     with _readable(source) as form:
         loaded = load(source, form, page, frame)

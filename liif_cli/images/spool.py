@@ -1,4 +1,4 @@
-"""Rows of an image that wait on disk for the saver, so that memory need not hold them."""
+"""Keeps rows of an image on disk until they are saved, instead of in memory."""
 
 import contextlib
 import os

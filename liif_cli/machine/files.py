@@ -29,7 +29,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 LONGEST = 255
-"""Bytes of a file name where the system does not tell."""
+"""The longest file name in bytes if the system does not report it."""
 
 
 def check_name(path: Path) -> None:

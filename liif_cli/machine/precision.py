@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-"""What can be asked for; `devices.choose_precision` decides."""
+"""The choices of users; `devices.choose_precision` decides."""
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16")
 NATIVE_FP16 = ("amx_fp16",)  # AVX512-FP16 is left out: where there is no AMX-FP16, AMX-BF16 is eight times faster
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -40,7 +40,7 @@ def _native(names: tuple[str, ...], too_low: set[str]) -> bool:
 
 
 def _capabilities() -> Mapping[str, Any]:
-    """What the CPU can do, by name: from torch where it tells (not every version does), else from Linux; else nothing."""
+    """What the CPU can do, by name: from torch, or from Linux if this version of torch lacks them."""
     import torch
 
     try:

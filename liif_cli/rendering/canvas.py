@@ -140,7 +140,7 @@ class CachedRenderer(Renderer):
         return encoding
 
     def _tidy(self) -> None:
-        """Nothing: what is encoded stays, and to give memory back for every view of it takes longer than the view."""
+        """Does nothing: encodings are kept, and returning memory after every view takes longer than the view."""
 
 
 @dataclass
@@ -166,7 +166,7 @@ class Canvas:
 
     @cached_property
     def source(self) -> Pixels:
-        """What the network sees, (H, W, 3 or 4)."""
+        """The network's input, (H, W, 3 or 4)."""
         return network_input(self.pixels)
 
     def _tiles(self, budget: int) -> Plan:

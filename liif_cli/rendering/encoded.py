@@ -79,7 +79,7 @@ class Encoding:
         self.choices.notes.append(FELL_BACK.format(before))
 
     def _window(self, turn: int) -> Tile:
-        """What is encoded, on the image rotated left by `turn` quarters."""
+        """The window to encode, on the image rotated left by `turn` quarters."""
         model, size = self.choices.model, turn_size(self.size, turn)
         return self.tile.turned(turn, self.size).window(model.halo, size, model.alignment)
 

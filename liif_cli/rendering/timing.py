@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from liif_cli.rendering.plan import Plan
 
-FIRST = 2**16  # output pixels that are decoded before anything is known of the speed
-PACE = 0.5  # seconds between two signs of progress
+FIRST = 2**16  # output pixels to decode before the speed is known
+PACE = 0.5  # seconds between two progress updates
 
 
 @dataclass

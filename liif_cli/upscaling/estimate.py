@@ -35,7 +35,7 @@ class Estimate:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return asdict(self)
 
 

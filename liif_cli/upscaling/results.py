@@ -38,7 +38,7 @@ class Result:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Fit for JSON."""
+        """Serialisable as JSON."""
         return asdict(self)
 
 
