@@ -103,7 +103,7 @@ def test_a_recipe_may_begin_with_a_byte_order_mark_and_holds_numbers(tmp_path: P
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_recipe_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
-    with pytest.raises(UsageError, match="no plain file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         recipe.read(str(tmp_path / "a.toml"), file=True)
 
 
