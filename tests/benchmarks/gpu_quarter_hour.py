@@ -2,10 +2,10 @@
 
     python tests/benchmarks/gpu_quarter_hour.py --data FOLDER --val FOLDER --out RUNS --keep FOLDER --stages light=14000 ...
 
-Every stage is a run as `liif train` makes it; all share one process, in which images
-are decoded once. A stage has its own number of iterations, given as NAME=ITERATIONS, so that its cosine ends in time; one that
-fails is said and the next begins. Finished checkpoints, logs and states are copied to --keep as soon as they are there. Runs on
-the CPU too, to be tried beforehand: --device cpu --batch 2 --stages light=20.
+Every stage is a run as `liif train` makes it; all share one process, in which images are decoded once. A stage has its own
+number of iterations, given as NAME=ITERATIONS, so that its cosine ends in time; one that fails is said and the next begins. A
+stage that starts from another takes what ships if that was not run. Finished checkpoints, logs and states are copied to --keep
+as soon as they are there. Runs on the CPU too, to be tried beforehand: --device cpu --batch 2 --stages light=20.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 
 from liif_cli.models.registry import PRESETS
 from liif_cli.models.schema import to_dict
+from liif_cli.models.store import find
 from liif_cli.training import train as training
 from liif_cli.training.events import Ended, Event, Started, Trained, Validated
 from liif_cli.training.recipe import merge, read
@@ -59,6 +60,27 @@ STAGES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "fork light-large",
         {"name": "light-large", **LARGE_PATCHES, "optimiser": {"lr": 4.5e-4}},
     ),
+    "light-large-photo": (
+        "light-large",
+        "init light-large-end",
+        {
+            **PHOTO,
+            "name": "light-large-photo",
+            "optimiser": {"lr": 8e-4},
+            "schedule": {"name": "cosine", "warmup": 200, "floor": 0.3},
+        },
+    ),
+    "light-large-photo-end": (
+        "light-large",
+        "fork light-large-photo",
+        {
+            **PHOTO,
+            **LARGE_PATCHES,
+            "name": "light-large-photo",
+            "data": {"degrade": "photo", "patch": 96},
+            "optimiser": {"lr": 2.4e-4},
+        },
+    ),
 }
 
 
@@ -90,7 +112,7 @@ def perform(stage: str, iterations: int, chosen: argparse.Namespace) -> None:
     config = read("light", settings(stage, iterations, chosen))
     run = Run.create(chosen.out / stage, config)
     how, _, origin = (STAGES[stage][1] or "").partition(" ")
-    init = Run.open(chosen.out / origin).model_path(_name(origin)) if how == "init" else None
+    init = start(chosen.out, origin) if how == "init" else None
     fork = Run.open(chosen.out / origin) if how == "fork" else None
 
     def watch(event: Event) -> None:
@@ -105,6 +127,13 @@ def perform(stage: str, iterations: int, chosen: argparse.Namespace) -> None:
     chosen.keep.mkdir(parents=True, exist_ok=True)
     shutil.copy(run.model_path(config.name), chosen.keep / f"{config.name}.safetensors")
     shutil.copy(run.state_path, chosen.keep / f"{config.name}.pt")
+
+
+def start(runs: Path, stage: str) -> Path:
+    """The weights that a stage made, or those that ship under its name if it was not run here."""
+    if (runs / stage).exists():
+        return Run.open(runs / stage).model_path(_name(stage))
+    return find(_name(stage)).path
 
 
 def _name(stage: str) -> str:
