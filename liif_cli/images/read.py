@@ -40,7 +40,7 @@ def read(
 
     page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
     without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
-    good. InputError, naming the file, when it cannot be read.
+    good. Raises InputError, naming the file, if it cannot be read.
     """
     source = source_of(source)
     with _readable(source) as form:

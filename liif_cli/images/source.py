@@ -39,14 +39,14 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file, for reading. InputError when it cannot be opened."""
+        """The file, for reading. Raises InputError if it cannot be opened."""
         if isinstance(self.given, bytes):
             yield io.BytesIO(self.given)
             return
         try:
             file = self.given.open("rb")
         except OSError as error:
-            raise InputError(f"{self.name} cannot be read: {error.strerror}") from error
+            raise InputError(f"cannot read {self.name}: {error.strerror}") from error
         with file:
             yield file
 

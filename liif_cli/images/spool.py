@@ -115,7 +115,7 @@ class _Strip:
                 handle, self.path = tempfile.mkstemp(prefix=".liif-", suffix=".scratch", dir=folder)
                 self._named, self._file = Path(self.path), os.fdopen(handle, "wb", buffering=0)
         except OSError as error:
-            raise OutputError(f"{folder} cannot be written to: {error.strerror}") from error
+            raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
 
     def write(self, rows: memoryview) -> None:
         data = rows.cast("B")
@@ -123,7 +123,7 @@ class _Strip:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            raise OutputError(f"the scratch file cannot be written: {error.strerror}") from error
+            raise OutputError(f"cannot write the scratch file: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()

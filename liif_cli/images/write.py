@@ -311,6 +311,6 @@ def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metad
         return form.save(image, path, coding, metadata)
     except pyvips.Error as error:
         said = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), "the encoder failed")
-        raise OutputError(f"{form.label} could not be written: {said}") from error
+        raise OutputError(f"cannot write the {form.label}: {said}") from error
     except OSError as error:
-        raise OutputError(f"the output could not be written: {error.strerror}") from error
+        raise OutputError(f"cannot write the output: {error.strerror}") from error

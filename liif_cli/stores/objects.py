@@ -351,7 +351,7 @@ def check_writable(address: Address) -> None:
     check_store(address)
     if not address.name:
         raise UsageError(
-            f"{address} cannot be written to: it is a bucket", hint=f"{address}/NAME.png", argument="output"
+            f"cannot write to {address}: it is a bucket", hint=f"{address}/NAME.png", argument="output"
         )
     _exclusively(opened(address)[0])
 
@@ -361,5 +361,5 @@ def check_store(address: Address) -> None:
     if address.protocol not in WRITABLE:
         why = "the web is read-only" if address.protocol in WEB else "an object there could be seen half written"
         raise UsageError(
-            f"{address} cannot be written to: {why}", hint="a file, or an address of s3, gs or az", argument="output"
+            f"cannot write to {address}: {why}", hint="a file, or an address of s3, gs or az", argument="output"
         )

@@ -211,7 +211,7 @@ def make_folders(task: Task) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder {folder} cannot be created: {error.strerror}") from error
+            raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
 
 
 def patiently(future: Future[T]) -> T:

@@ -98,7 +98,7 @@ class Source:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def expand(
@@ -261,7 +261,7 @@ def _walk(folder: Path, recursive: bool, without: Path | None) -> Iterator[Path]
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be read: {error.strerror}") from error
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}") from error
     entries = [path for path in entries if not path.name.startswith(".")]
     yield from (path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file())
     for inner in entries if recursive else ():

@@ -356,7 +356,7 @@ def check_places(places: Sequence[Place], overwrite: bool, *, make_folders: bool
 def _check_creatable(folder: Path) -> None:
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise OutputError(f"the folder {folder} cannot be created: {above} cannot be written to")
+        raise OutputError(f"cannot create the folder {folder}: {above} is not writable")
 
 
 def _task(image: _Image, defer: bool = False) -> Task | Deferred | Exception:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny_models import tiny_config
 
-from liif_cli.models import store
+from liif_cli.models import describe, store
 from liif_cli.models.checkpoints import save_model
 from liif_cli.models.model import SRModel
 
@@ -30,7 +30,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_json_is_ascii_and_comes_back(liif: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "pulled", lambda: {HOSTILE: model})
+    for module in (store, describe):  # both have been imported, so that what they share is not kept after this test
+        monkeypatch.setattr(module, "pulled", lambda: {HOSTILE: model})
     name = f"a{HOSTILE[:-4]}.png"
     Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save("in.png")
     Path("in.png").rename(name)

@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_read(tree: Path) -> None:
     Path("pics").chmod(0)
     _, failures = expand(["pics"])
     Path("pics").chmod(0o755)
-    assert "cannot be read" in str(failures[0][1])
+    assert "cannot read" in str(failures[0][1])
 
 
 def test_standard_input_once_and_only_when_named(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_existing_outputs_are_refused_before_work_or_skipped() -> None:
 def test_folders_that_are_missing_or_impossible() -> None:
     resolved(Naming.parse("new/deep/x_{scale}.png", False), Source(Path("a.jpg")))
     resolved(Naming.parse("new/deep/x.png", False), Source(Path("a.jpg")))
-    with pytest.raises(OutputError, match="cannot be created"):
+    with pytest.raises(OutputError, match="cannot create"):
         resolved(Naming.parse("a.jpg/x/y_{scale}.png", False), Source(Path("a.jpg")))
     assert not Path("new").exists()
 

@@ -123,7 +123,7 @@ def save_apng(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
 
     def encoded(pixels: NDArray[Any]) -> bytes:
         if coding.cancelled.is_set():
-            raise OutputError("PNG could not be written: cancelled")
+            raise OutputError("cannot write the PNG: cancelled")
         bare = libvips().new_from_array(np.ascontiguousarray(pixels)).copy(interpretation=image.interpretation)
         return bytes(bare.pngsave_buffer(keep="none", **PNG))
 
