@@ -350,9 +350,7 @@ def check_writable(address: Address) -> None:
     """Before any work: `UsageError` if no object can be written there, or its library is not installed."""
     check_store(address)
     if not address.name:
-        raise UsageError(
-            f"cannot write to {address}: it is a bucket", hint=f"{address}/NAME.png", argument="output"
-        )
+        raise UsageError(f"cannot write to {address}: it is a bucket", hint=f"{address}/NAME.png", argument="output")
     _exclusively(opened(address)[0])
 
 
