@@ -431,10 +431,13 @@ def test_the_scores_that_are_quoted_are_the_shipped_models(shared, file):
     from liif_cli.models.store import load_model
 
     text = (Path(__file__).parents[2] / file).read_text(encoding="utf-8").partition("<!-- scores -->")[2]
-    line = re.search(r"\*\*set5\*\*, protocol `benchmark`.*?(\| ×8 .*?)\n", text, re.DOTALL)
-    assert line, "make the tables: python tests/tools/make_tables.py"
-    quoted = [float(number) for number in re.findall(r"\d+\.\d+", line[1])]
-    rows = evaluate(compared([network(load_model(), "own")], BENCHMARK), find("set5", shared / "benchmarks")[0], [8.0])
-    measured = [value for row in rows for value in (row.psnr, row.ssim)]
-    assert quoted[::2] == pytest.approx(measured[::2], abs=0.01)
-    assert quoted[1::2] == pytest.approx(measured[1::2], abs=2e-4)
+    table = re.search(r"\*\*set5\*\*, protocol `benchmark`.*?(\| scale [^\n]*)\n.*?(\| ×8 [^\n]*)\n", text, re.DOTALL)
+    assert table, "make the tables: python tests/tools/make_tables.py"
+    names, values = ([cell.strip() for cell in row.strip("| ").split("|")][2:] for row in table.groups())
+    quoted = {name: tuple(map(float, value.split("/"))) for name, value in zip(names, values, strict=True)}
+    models = [network(load_model(name), name) for name in names if name not in ("bicubic", "x4-lanczos")]
+    assert len(models) > 1
+    rows = evaluate(compared(models, BENCHMARK), find("set5", shared / "benchmarks")[0], [8.0])
+    assert {row.method for row in rows} == set(quoted)
+    for row in rows:
+        assert quoted[row.method] == (pytest.approx(row.psnr, abs=0.01), pytest.approx(row.ssim, abs=2e-4)), row.method
