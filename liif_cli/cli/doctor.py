@@ -37,7 +37,7 @@ def doctor(
     """
     found = examine()
     if ray is not None:
-        from liif_cli.upscaling.fleet import examine as examine_cluster
+        from liif_cli.upscaling.cluster_facts import examine as examine_cluster
 
         found |= examine_cluster(ray)
     if as_json:

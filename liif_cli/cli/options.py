@@ -103,12 +103,15 @@ def words(*choices: str) -> Callable[[str], list[str]]:
     return lambda incomplete: [word for word in choices if word.startswith(incomplete)]
 
 
-def needs_view() -> None:
-    """Raises `UsageError` unless the extra `view` is installed."""
-    from importlib.util import find_spec
+def several_models(default: str) -> Any:
+    """`--model` of a command that takes several. default: the end of its help."""
+    about = f"A shipped name, a file, or hf://owner/repo. Repeatable{default}"
+    return typer.Option("--model", "-m", metavar="MODEL", help=about, autocompletion=models)
 
-    if find_spec("starlette") is None or find_spec("uvicorn") is None:
-        raise UsageError("cannot serve: Starlette and uvicorn are not installed", hint="pip install 'liif[view]'")
+
+def most_pixels(what: str) -> Any:
+    """`--max-pixels` of a server. what: what may have no more."""
+    return typer.Option(metavar="N", min=65536, help=f"Maximum number of pixels of {what}.")
 
 
 # Options that several commands have.

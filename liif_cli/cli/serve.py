@@ -11,10 +11,11 @@ from liif_cli.cli.options import (
     DeviceOption,
     HostOption,
     PortOption,
-    models,
-    needs_view,
+    most_pixels,
+    several_models,
 )
-from liif_cli.cli.streams import result, say
+from liif_cli.cli.service import needs_view, serve_images
+from liif_cli.cli.streams import result
 
 
 def serve(
@@ -23,13 +24,7 @@ def serve(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help="A shipped name, a file, or hf://owner/repo. Repeatable; clients may choose one. Default: light.",
-            autocompletion=models,
-        ),
+        several_models("; clients may choose one. Default: light."),
     ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8080,
@@ -37,9 +32,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that clients may use, besides IP addresses. Repeatable."),
     ] = None,
-    max_pixels: Annotated[
-        int, typer.Option(metavar="N", min=65536, help="Maximum number of pixels of an output (maxArea).")
-    ] = 2**24,
+    max_pixels: Annotated[int, most_pixels("an output (maxArea)")] = 2**24,
     memory: CacheMemoryOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -54,17 +47,9 @@ def serve(
       liif serve scans --host 0.0.0.0 --allow-host images.example.org --memory 4GiB
     """
     needs_view()
-    from liif_cli.machine.memory import parse_bytes
-    from liif_cli.viewing import run
     from liif_cli.viewing.collection import Folder
-    from liif_cli.viewing.iiif import Limits
     from liif_cli.viewing.images import Models
+    from liif_cli.viewing.run import Address
 
-    collection = Folder(folder)
-    address = run.Address(host, port, tuple(allow_host or ()))
-    if not address.local:
-        say(f"Note: other machines can reach this server: it listens on {host}")
-    limits = Limits(area=max_pixels)
-    budget = parse_bytes(memory) if memory else None
-    service = run.service_for(collection, Models(model or [DEFAULT_MODEL], device), limits, budget)
-    run.serve(service, address, result)
+    address = Address(host, port, tuple(allow_host or ()))
+    serve_images(Folder(folder), Models(model or [DEFAULT_MODEL], device), address, max_pixels, memory, result)

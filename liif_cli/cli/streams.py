@@ -86,6 +86,12 @@ def say(text: str) -> None:
         _write(sys.stderr, text)
 
 
+def say_unless(quiet: bool, *sentences: str) -> None:
+    """Print notes for the user, one per line."""
+    for sentence in () if quiet else sentences:
+        say(f"Note: {one_line(sentence)}")
+
+
 def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(f"{text}\n")

@@ -1,13 +1,13 @@
 """`liif upscale`: image files at another size."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from liif_cli.cli.dry_run import show_plan
+from liif_cli.cli.fixed_scale import check_scales, own_scale
 from liif_cli.cli.options import (
     DEFAULT_MODEL,
     CellOption,
@@ -23,23 +23,21 @@ from liif_cli.cli.options import (
     without_effect,
     words,
 )
-from liif_cli.cli.progress import Display, failure
+from liif_cli.cli.progress import Display
+from liif_cli.cli.run import on_cluster, on_this_machine, run
 from liif_cli.cli.settings import is_typed
-from liif_cli.cli.streams import binary_output, hide_downloads, one_line, result, say
-from liif_cli.errors import ExitCode, LiifError, UsageError
+from liif_cli.cli.streams import binary_output, hide_downloads, say_unless
+from liif_cli.errors import UsageError
 from liif_cli.images.formats.table import FORMATS, listed, on_request, qualities
 
 if TYPE_CHECKING:
-    from liif_cli.images.formats.base import Format
     from liif_cli.models.checkpoints import Checkpoint
     from liif_cli.models.restore import Restore
     from liif_cli.rendering.sizes import Target
-    from liif_cli.upscaling.estimate import Estimate
-    from liif_cli.upscaling.jobs import Task, Work
+    from liif_cli.upscaling.inputs import Source
     from liif_cli.upscaling.manifest import Manifest
     from liif_cli.upscaling.options import Options
-    from liif_cli.upscaling.speeds import Speed
-    from liif_cli.upscaling.upscaler import Upscaler
+    from liif_cli.upscaling.output_names import Naming
 
 
 def upscale(
@@ -278,10 +276,8 @@ def upscale(
     naming = Naming.parse(output, many, form, lambda: found().name)
     sources, unknown = expand(images, recursive, naming.folder)
     sources, earlier = (sources, []) if every else without_outputs(sources)
-    if ray is not None and (naming.kind == "stream" or any(source.path is None for source in sources)):
-        raise UsageError(
-            "a cluster reads no standard input and writes no standard output", hint="name files or objects"
-        )
+    if ray is not None:
+        check_no_streams(naming, sources)
     stream = binary_output() if naming.kind == "stream" else None
     table = manifest_of(manifest, options, targets, found) if manifest else None
     work = resolve(
@@ -295,47 +291,32 @@ def upscale(
         defer=ray is not None and not dry_run,
         failures=unknown,
     )
-    if earlier:
-        named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
-        say_unless(quiet, f"skipped outputs of an earlier run: {named}; --all includes them")
-    say_unless(quiet, *work.notes)
+    say_unless(quiet, *skipped(earlier), *work.notes)
     if dry_run:
         return show_plan(work, found, options, scale or [], as_json, quiet)
     if scale and work.tasks:
         check_scales(found(), scale)
     display = Display(work, as_json=as_json, verbose=verbose, quiet=quiet, results=stream is None, manifest=table)
     if ray is not None:
-        from liif_cli.upscaling.fleet import Fleet
-        from liif_cli.upscaling.fleet import run as run_fleet
-
-        fleet = Fleet(ray, actors, gpus_per_actor)
-        return run(work, display, lambda: run_fleet(work, targets, found(), options, fleet, display))
-    return run(work, display, lambda: batch(work, found, options, display))
+        asked = (ray, actors, gpus_per_actor)
+        return run(work, display, lambda: on_cluster(work, targets, found, options, asked, display))
+    return run(work, display, lambda: on_this_machine(work, found, options, display))
 
 
-def say_unless(quiet: bool, *sentences: str) -> None:
-    """Print notes for the user, one per line."""
-    for sentence in () if quiet else sentences:
-        say(f"Note: {one_line(sentence)}")
+def check_no_streams(naming: "Naming", sources: "Sequence[Source]") -> None:
+    """Raises `UsageError` if a cluster would have to read standard input or write standard output."""
+    if naming.kind == "stream" or any(source.path is None for source in sources):
+        raise UsageError(
+            "a cluster reads no standard input and writes no standard output", hint="name files or objects"
+        )
 
 
-def own_scale(found: "Callable[[], Checkpoint]") -> list[str]:
-    """The scale of a model for one scale, as for `--scale`; empty for other models."""
-    only = found().only_scale
-    return [] if only is None else [f"{only:g}"]
-
-
-def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
-    """Raises `UsageError` once, not for every image, if a model for one scale is asked for another."""
-    from liif_cli.rendering.sizes import Scale
-
-    only = checkpoint.only_scale
-    for each in map(Scale.parse, scales):
-        if only is not None and {float(each.x), float(each.y)} != {only}:
-            raise UsageError(
-                f"{checkpoint.name} renders only ×{only:g}, not ×{each.text}",
-                hint=f"--scale {only:g}, or another model",
-            )
+def skipped(earlier: "Sequence[Source]") -> list[str]:
+    """A note on inputs that are an earlier run's outputs; none if there are none."""
+    if not earlier:
+        return []
+    named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
+    return [f"skipped outputs of an earlier run: {named}; --all includes them"]
 
 
 def idle(context: typer.Context, images: list[str]) -> list[str]:
@@ -358,109 +339,6 @@ def restoration(context: typer.Context, text: str | None) -> "Restore":
     return parse_restore(text or ("auto" if source is not None and source.name == "DEFAULT" else "0"))
 
 
-def show_plan(
-    work: "Work", found: "Callable[[], Checkpoint]", options: "Options", scales: list[str], as_json: bool, quiet: bool
-) -> int:
-    """Print the plan for `--dry-run`. Raises the first failure. Loads torch only if a speed is unknown."""
-    for name, error in work.failures:
-        if as_json:
-            result(failure(name, error))
-    for _, error in work.failures:
-        raise error
-    if work.tasks:
-        from liif_cli.upscaling.estimate import estimate
-
-        speeds = Speeds(found(), options, lazily(found, options), quiet)
-        tasks = [replace(each.ready(), source=each.source) for each in work.tasks]  # what was fetched for it is let go
-        if any(speeds.known(task) is None for task in tasks):
-            check_scales(found(), scales)
-        plans = [
-            plan
-            for task in tasks
-            for speed in [speeds.of(task)]
-            for plan in estimate(task, speed, options, speeds.free(speed))
-        ]
-        for each in plans:
-            result(json.dumps(each.as_dict()) if as_json else describe(each))
-        start = max(speeds.of(task).start for task in tasks)
-        total = start + sum(each.seconds for each in plans)
-        say_unless(quiet, f"in all about {duration(total)}, of which the start takes {duration(start)}")
-    return ExitCode.OK
-
-
-class Speeds:
-    """The speeds of a call's tasks: those that are known, otherwise measured once. upscaler: makes one; it loads torch."""
-
-    def __init__(
-        self, checkpoint: "Checkpoint", options: "Options", upscaler: "Callable[[], Upscaler]", quiet: bool
-    ) -> None:
-        self._checkpoint, self._options, self._upscaler, self._quiet = checkpoint, options, upscaler, quiet
-        self._known: dict[int, Speed | None] = {}
-
-    def known(self, task: "Task") -> "Speed | None":
-        """A task's speed, if it is known."""
-        from liif_cli.upscaling.speeds import recall
-
-        bits = output_bits(task)
-        if bits not in self._known:
-            self._known[bits] = recall(self._checkpoint, self._options, bits)
-        speed, formats = self._known[bits], {output.format.name for output in task.outputs}
-        return speed if speed and formats <= set(speed.file) else None
-
-    def of(self, task: "Task") -> "Speed":
-        """A task's speed. Raises what loading the model raises."""
-        speed = self.known(task)
-        for form in () if speed else {output.format.name: output.format for output in task.outputs}.values():
-            speed = self._known[output_bits(task)] = self._measure(task, form)
-        assert speed is not None
-        return speed
-
-    def free(self, speed: "Speed") -> int | None:
-        """Bytes that are free on a speed's device, which torch must be asked for; None: what is free on this machine."""
-        if speed.device == "cpu":
-            return None
-        import torch
-
-        from liif_cli.machine.devices import free_memory
-
-        return free_memory(torch.device(speed.device))
-
-    def _measure(self, task: "Task", form: "Format") -> "Speed":
-        from liif_cli.upscaling.calibration import measured_speed
-
-        say_unless(self._quiet, f"measuring once how fast {self._checkpoint.name} is on this machine")
-        return measured_speed(self._upscaler(), output_bits(task), form)
-
-
-def lazily(found: "Callable[[], Checkpoint]", options: "Options") -> "Callable[[], Upscaler]":
-    """Makes an upscaler when it is called, and loads torch only then."""
-
-    @cache
-    def make() -> "Upscaler":
-        from liif_cli.upscaling.upscaler import Upscaler
-
-        return Upscaler(found(), options)
-
-    return make
-
-
-def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[float, float]]:
-    """Seconds to encode each image and for the rest; nothing if that cannot be told, which the run will say better."""
-    from liif_cli.upscaling.estimate import seconds_of
-
-    assert upscaler.checkpoint is not None
-    speeds = Speeds(upscaler.checkpoint, upscaler.options, lambda: upscaler, quiet=True)
-    try:
-        return [seconds_of(task, speeds.of(task), upscaler.options) for task in tasks]
-    except LiifError:
-        return []
-
-
-def output_bits(task: "Task") -> int:
-    """Bits per sample of a task's outputs as they are rendered."""
-    return 16 if task.header.bits > 8 else 8
-
-
 def manifest_of(
     file: str, options: "Options", targets: "list[Target]", found: "Callable[[], Checkpoint]"
 ) -> "Manifest":
@@ -470,55 +348,3 @@ def manifest_of(
     from liif_cli.upscaling.manifest import Manifest, settings
 
     return Manifest(Path(file), settings(options, targets, found()), found())
-
-
-def run(work: "Work", display: Display, do: "Callable[[], None]") -> int:
-    """Process all tasks, by `do`, and return the exit code. If there is only one image, its error is raised."""
-    with display:
-        for name, error in work.failures:
-            display.reject(name, error)
-        if work.tasks:
-            do()
-    if work.lone and display.errors:
-        raise display.errors[0]
-    return ExitCode.SOME_FAILED if display.errors else ExitCode.OK
-
-
-def batch(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", display: Display) -> None:
-    """Process all tasks on this machine."""
-    from liif_cli.upscaling.batch import Batch
-    from liif_cli.upscaling.calibration import learn
-    from liif_cli.upscaling.jobs import Task
-    from liif_cli.upscaling.upscaler import Upscaler
-
-    upscaler = Upscaler(found(), options)
-    known = [task for task in work.tasks if isinstance(task, Task)]
-    near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
-    if display.watched and near and (seconds := expectations(known, upscaler)):
-        display.expect(seconds)
-    doing = Batch(upscaler, display, make_folders=work.make_folders)
-    doing.run(work.tasks)
-    if near and len(depths := {output_bits(task) for task in known}) == 1:
-        learn(upscaler, depths.pop(), doing.measured)
-
-
-def describe(plan: "Estimate") -> str:
-    """The tiles, memory, disk space and time of an output, on one line."""
-    from liif_cli.machine.memory import format_bytes
-
-    tiles = f"{plan.tiles} tile{'s' * (plan.tiles > 1)} of up to {plan.tile} pixels" if plan.tiles else "no network"
-    amounts = (
-        f"memory up to {format_bytes(plan.peak_memory)}, "
-        f"scratch {format_bytes(plan.scratch)}, file up to {format_bytes(plan.file)}"
-    )
-    return f"{plan.output}: {plan.width}x{plan.height}, {tiles}, {amounts}, about {duration(plan.seconds)}"
-
-
-def duration(seconds: float) -> str:
-    """For people: `0.4 s`, `12 s`, `3 min`, `1 h 20 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -19,12 +19,12 @@ from liif_cli.images.write import write
 from liif_cli.rendering.sizes import Scale
 from liif_cli.stores.addresses import Address
 from liif_cli.stores.objects import Entry
-from liif_cli.upscaling import fleet
-from liif_cli.upscaling.fleet import Fleet, Share, as_error, from_error, share
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.jobs import resolve
+from liif_cli.upscaling.messages import Settings, as_error, as_note, from_error, pack, unpack
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.output_names import Naming
+from liif_cli.upscaling.shares import Fleet, Share, share
 
 Run = Callable[..., Any]
 GIB = 2**30
@@ -69,11 +69,11 @@ def test_a_task_travels_in_few_bytes() -> None:
     source = Source(address, Path("x"), True, Entry(address, 5, "etag"))
     naming = Naming.parse("out", True, "png")
     work = resolve([source, Source(Path("b.jpg"))], targets, naming, Options(), defer=True)
-    settings = fleet._Settings(None, None, Options(), tuple(targets), Share(1, 1, 0.0, 1))  # type: ignore[arg-type]
+    settings = Settings(None, None, Options(), tuple(targets), Share(1, 1, 0.0, 1))  # type: ignore[arg-type]
     for index, task in enumerate(work.tasks):
-        packed = pickle.dumps(fleet.pack(index, task, targets))  # type: ignore[arg-type]
+        packed = pickle.dumps(pack(index, task, targets))  # type: ignore[arg-type]
         assert len(packed) < 1000
-        assert fleet.unpack(pickle.loads(packed), settings) == (index, task)
+        assert unpack(pickle.loads(packed), settings) == (index, task)
 
 
 def test_errors_and_notes_survive_the_journey() -> None:
@@ -85,7 +85,7 @@ def test_errors_and_notes_survive_the_journey() -> None:
     assert (
         type(stray).__name__ == "ZeroDivisionError" and "secret" not in str(stray) and not isinstance(stray, LiifError)
     )
-    note = fleet._as_note(["the first of 2 pages is read", "page"])
+    note = as_note(["the first of 2 pages is read", "page"])
     assert isinstance(note, Note) and note.remedy == "page"
 
 

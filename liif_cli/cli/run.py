@@ -1,0 +1,59 @@
+"""The work of a call: done here or on a cluster, shown meanwhile, and summed up in the exit code."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from liif_cli.cli.progress import Display
+from liif_cli.cli.speeds import expectations, output_bits
+from liif_cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from liif_cli.models.checkpoints import Checkpoint
+    from liif_cli.rendering.sizes import Target
+    from liif_cli.upscaling.jobs import Work
+    from liif_cli.upscaling.options import Options
+
+
+def run(work: "Work", display: Display, do: "Callable[[], None]") -> int:
+    """Process all tasks, by `do`, and return the exit code. If there is only one image, its error is raised."""
+    with display:
+        for name, error in work.failures:
+            display.reject(name, error)
+        if work.tasks:
+            do()
+    if work.lone and display.errors:
+        raise display.errors[0]
+    return ExitCode.SOME_FAILED if display.errors else ExitCode.OK
+
+
+def on_this_machine(work: "Work", found: "Callable[[], Checkpoint]", options: "Options", display: Display) -> None:
+    """Process all tasks on this machine."""
+    from liif_cli.upscaling.batch import Batch
+    from liif_cli.upscaling.calibration import learn
+    from liif_cli.upscaling.jobs import Task
+    from liif_cli.upscaling.upscaler import Upscaler
+
+    upscaler = Upscaler(found(), options)
+    known = [task for task in work.tasks if isinstance(task, Task)]
+    near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
+    if display.watched and near and (seconds := expectations(known, upscaler)):
+        display.expect(seconds)
+    doing = Batch(upscaler, display, make_folders=work.make_folders)
+    doing.run(work.tasks)
+    if near and len(depths := {output_bits(task) for task in known}) == 1:
+        learn(upscaler, depths.pop(), doing.measured)
+
+
+def on_cluster(
+    work: "Work",
+    targets: "Sequence[Target]",
+    found: "Callable[[], Checkpoint]",
+    options: "Options",
+    asked: tuple[str, int | None, float | None],
+    display: Display,
+) -> None:
+    """Process all tasks on a Ray cluster. asked: its address, the actors and the GPUs of each, as for `Fleet`."""
+    from liif_cli.upscaling.fleet import run as run_fleet
+    from liif_cli.upscaling.shares import Fleet
+
+    run_fleet(work, targets, found(), options, Fleet(*asked), display)
