@@ -1,4 +1,4 @@
-"""`liif compare`: ways to enlarge images, side by side."""
+"""`liif compare`: several ways to enlarge an image, side by side."""
 
 import json
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ def compare(
     from liif_cli.machine.files import check_target
     from liif_cli.models.restore import parse_restore
     from liif_cli.rendering.sizes import Cell, Region, check_pixels
-    from liif_cli.upscaling.comparison import FILTERS, check_wanted, degraded, panels, ways_for
+    from liif_cli.upscaling.comparison import FILTERS, check_wanted, degraded, panels, variants_for
     from liif_cli.upscaling.inputs import expand
     from liif_cli.upscaling.options import Options
     from liif_cli.upscaling.upscaler import Upscaler
@@ -136,15 +136,15 @@ def compare(
     sheets, labels, size_so_far = list[Any](), list[str](), (0, 0)
     for source in sources:
         picture = upscalers[0].read(source).picture
-        ways, said = ways_for(upscalers, wanted, picture, how, cells)
+        variants, said = variants_for(upscalers, wanted, picture, how, cells)
         grid = options.grid((picture.height, picture.width), target)
-        height, width = sheet_shape(grid, len(ways) + len(FILTERS), columns)
+        height, width = sheet_shape(grid, len(variants) + len(FILTERS), columns)
         size_so_far = size_so_far[0] + height, max(size_so_far[1], width)
         check_pixels(size_so_far, max_pixels)
         for note in () if quiet else (*picture.notes, *said):
             say(f"Note: {noted(note)}")
-        with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(ways), quiet) as progress:
-            shown = list(panels(degraded(picture.pixels, how, source.name), grid, ways, progress))
+        with pixel_bar(source.stem, grid.shape[0] * grid.shape[1] * len(variants), quiet) as progress:
+            shown = list(panels(degraded(picture.pixels, how, source.name), grid, variants, progress))
         if len(sources) > 1:
             shown[0] = replace(shown[0], label=source.stem)
         sheets.append(draw_sheet(shown, columns))

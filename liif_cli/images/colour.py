@@ -48,7 +48,10 @@ def far_curve(profile: bytes) -> NDArray[np.float64] | None:
 
 
 def to_network(pixels: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Stored pixels (H, W, C), uint8 or uint16, in sRGB's tone curve, uint16; alpha (C = 2, 4) is only widened to 16 bits."""
+    """Stored pixels (H, W, C), uint8 or uint16, converted to sRGB's tone curve, as uint16.
+
+    curve: the profile's `tone_curve`. Alpha (C = 2, 4) is only scaled to 16 bits.
+    """
     top = int(np.iinfo(pixels.dtype).max)
     at = np.linspace(0, 1, top + 1)
     table = np.rint(np.interp(at, np.linspace(0, 1, len(curve)), curve) * 65535).astype(np.uint16)
@@ -67,7 +70,7 @@ def from_network(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.f
 
 
 def curved(rows: NDArray[Any], curve: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Float rows (h, w, C) in [0, 1] through a curve of evenly spaced knots, float32; alpha (C = 2, 4) does not change."""
+    """Float rows (h, w, C) in [0, 1] mapped by a curve with evenly spaced knots, float32; alpha (C = 2, 4) does not change."""
     out: NDArray[np.float32] = np.interp(rows, np.linspace(0, 1, len(curve)), curve).astype(np.float32)
     if rows.shape[2] in (2, 4):
         out[..., -1] = rows[..., -1]

@@ -1,4 +1,4 @@
-"""What happens to images on the web, done on purpose: blur, noise and lossy coding, for evaluations and demonstrations."""
+"""Degrades images as the web does, for evaluation and demonstrations: blur, noise and lossy compression."""
 
 import io
 import zlib
@@ -15,7 +15,7 @@ from liif_cli.errors import UsageError
 
 Bytes = NDArray[np.uint8]
 Step = tuple[str, float]
-"""A kind of damage and its amount."""
+"""A kind of degradation and its amount."""
 
 
 def _noise(pixels: Bytes, sigma: float, rng: np.random.Generator) -> Bytes:
@@ -30,14 +30,14 @@ def _blur(pixels: Bytes, sigma: float, _: np.random.Generator) -> Bytes:
 
 
 def coded(pixels: Bytes, form: str, **options: Any) -> Bytes:
-    """(H, W, 3) uint8 through one of Pillow's savers, and back."""
+    """Pixels (H, W, 3) uint8, encoded with one of Pillow's savers and decoded again. options: of the saver."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, form, **options)
     return np.array(Image.open(buffer).convert("RGB"))
 
 
 def _jpeg(pixels: Bytes, quality: float, _: np.random.Generator) -> Bytes:
-    """JPEG as Pillow writes it by default: the usual tables, chroma at half the resolution (4:2:0)."""
+    """JPEG with Pillow's defaults: the standard tables, chroma at half the resolution (4:2:0)."""
     return coded(pixels, "JPEG", quality=int(quality))
 
 
@@ -62,17 +62,17 @@ LARGEST = {"blur": 100.0, "noise": 255.0} | dict.fromkeys(CODINGS, 100.0)
 
 @dataclass(frozen=True)
 class Degradation:
-    """Kinds of damage, one after the other. name: as the user wrote it. No steps: the image stays clean."""
+    """Degradation steps, applied in order. name: as the user wrote it. steps: empty for a clean image."""
 
     name: str
     steps: tuple[Step, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Degradation":
-        """`noise:4+jpeg:65`: noise of 4 levels, then JPEG of quality 65. Raises UsageError.
+        """Parse text such as `noise:4+jpeg:65` (noise of 4 levels, then JPEG of quality 65), or `clean`. Raises UsageError.
 
-        blur:S (a Gaussian of S pixels), noise:S (of S 8-bit levels), jpeg:Q, webp:Q and avif:Q (qualities 1 to 100), or
-        clean.
+        The steps are blur:S (Gaussian, standard deviation of S pixels), noise:S (standard deviation of S 8-bit levels), and
+        jpeg:Q, webp:Q and avif:Q (quality 1 to 100).
         """
         if text == CLEAN.name:
             return CLEAN
@@ -80,16 +80,19 @@ class Degradation:
 
     @property
     def label(self) -> str:
-        """Its name, or "" if it leaves images clean."""
+        """The name, or "" if there are no steps."""
         return self.name if self.steps else ""
 
     @property
     def compression(self) -> tuple[str, int] | None:
-        """The format and the quality of the last compression, None if there is none."""
+        """(format, quality) of the last compression step; None if there is none."""
         return next(((kind, int(amount)) for kind, amount in reversed(self.steps) if kind in CODINGS), None)
 
     def apply(self, pixels: Bytes, name: str) -> Bytes:
-        """A damaged copy of (H, W, 3) uint8. Chance follows from the image's `name` alone, so a second call gives the same."""
+        """A degraded copy of pixels (H, W, 3) uint8.
+
+        The random seed depends only on the image's `name`, so a second call gives the same result.
+        """
         rng = np.random.default_rng(zlib.crc32(name.encode("utf-8", "surrogateescape")))
         return reduce(lambda image, step: KINDS[step[0]](image, step[1], rng), self.steps, pixels.copy())
 
@@ -107,13 +110,16 @@ def _step(part: str, text: str) -> Step:
     if kind not in KINDS or not 0 < value <= LARGEST[kind] or not whole:
         raise UsageError(
             f"{text!r} is not a degradation",
-            hint="clean, or jpeg:Q, webp:Q, avif:Q (1 to 100), noise:S, blur:S, joined by +, as in noise:4+jpeg:65",
+            hint="use clean, or steps joined by +: jpeg:Q, webp:Q, avif:Q (1 to 100), noise:S, blur:S; e.g. noise:4+jpeg:65",
             argument="degrade",
         )
     return kind, value
 
 
 def parse_degradations(texts: Sequence[str]) -> tuple[Degradation, ...]:
-    """What `--degrade jpeg:75,jpeg:40 --degrade noise:4+jpeg:65` asks for. Raises UsageError."""
+    """Parse degradations separated by commas, such as ["jpeg:75,jpeg:40", "noise:4+jpeg:65"]. Raises UsageError.
+
+    Duplicates are dropped.
+    """
     names = [name.strip().lower() for text in texts for name in text.split(",")]
     return tuple(Degradation.parse(name) for name in dict.fromkeys(names))

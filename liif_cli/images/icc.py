@@ -1,4 +1,4 @@
-"""ICC profiles as bytes: reading the colour space and name, and building small ones (ICC.1:2022)."""
+"""Reads the colour space and the name of ICC profiles, and builds small profiles (ICC.1:2022)."""
 
 import struct
 from dataclasses import replace
@@ -18,18 +18,19 @@ PRIMARIES = {
     9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
 }
-"""x and y of red, green and blue by the code points of ITU-T H.273, table 2; all with white point D65."""
+"""x and y of red, green and blue by code point (ITU-T H.273, table 2). The white point of all of them is D65."""
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 BT709_CURVE = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 CURVES: dict[int, tuple[float, ...]] = {
     **dict.fromkeys((1, 6, 14, 15), BT709_CURVE), 4: (2.2,), 5: (2.8,), 8: (1.0,), 13: SRGB_CURVE,
 }  # fmt: skip
-"""Parameters of ICC's parametric curve (one: a power; five: type 3) by H.273's code points, table 3."""
+"""Parameters of ICC's parametric curve by code point (ITU-T H.273, table 3). One parameter: a power; five: type 3."""
 HDR = {16: "PQ", 18: "HLG"}
+"""The code points of HDR transfer characteristics."""
 
 
 def space(profile: bytes) -> str:
-    """The device colour space: "RGB", "GRAY", "CMYK", ...; empty if the profile is not complete."""
+    """The device colour space ("RGB", "GRAY", "CMYK", ...); "" if the profile is truncated or invalid."""
     if len(profile) < 132 or profile[36:40] != b"acsp" or int.from_bytes(profile[:4]) > len(profile):
         return ""  # libvips would silently use sRGB instead of a broken profile
     tags = [profile[at : at + 12] for at in range(132, 132 + 12 * min(1000, int.from_bytes(profile[128:132])), 12)]
@@ -58,8 +59,11 @@ def _description(data: bytes) -> str:
 
 
 def from_gamma(gamma: float | None, chroma: tuple[float, ...] | None, *, gray: bool) -> bytes | None:
-    """The profile for PNG's gAMA (0.45455 for 2.2; None: sRGB's curve) and cHRM (x and y of white, red, green and blue; None:
-    sRGB's); None if the result is close to sRGB. gray: for one channel."""
+    """The profile for PNG's gAMA and cHRM chunks; None if they are close to sRGB.
+
+    gamma: gAMA's value (0.45455 for a gamma of 2.2), None for sRGB's curve. chroma: x and y of white, red, green and blue,
+    None for sRGB's. gray: make a grayscale profile.
+    """
     usual = (*D65, *PRIMARIES[1])
     same_curve = gamma is None or abs(gamma - 1 / 2.2) < 0.005
     same_chroma = gray or chroma is None or max(abs(a - b) for a, b in zip(chroma, usual, strict=True)) < 0.005
@@ -72,10 +76,10 @@ def from_gamma(gamma: float | None, chroma: tuple[float, ...] | None, *, gray: b
 
 
 def settle_cicp(metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
-    """Metadata with `cicp` converted to a profile if possible, and notes for the user; sRGB and HDR keep the code points."""
+    """The metadata with `cicp` converted to a profile if possible, and notes. The code points of sRGB and HDR are kept."""
     primaries, transfer, matrix, _ = metadata.cicp or b"\2\2\0\1"
     if transfer in HDR:
-        note = f"the image is HDR ({HDR[transfer]}): its values go through the network unchanged"
+        note = f"the image is HDR ({HDR[transfer]}): its values are upscaled without conversion"
         return metadata, (note,)
     if (primaries, transfer, matrix) == (1, 13, 0):
         return replace(metadata, icc=None), ()
@@ -92,8 +96,11 @@ def settle_cicp(metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
 def built(
     said: str, primaries: tuple[float, ...], white: tuple[float, float], curve: tuple[float, ...], *, gray: bool = False
 ) -> bytes:
-    """A version 4 display profile. said: its name. primaries: x and y of red, green and blue. curve: see CURVES. gray: for one
-    channel."""
+    """An ICC version 4 display profile.
+
+    said: its description. primaries: x and y of red, green and blue. white: x and y of the white point. curve: parameters as in
+    `CURVES`. gray: make a grayscale profile.
+    """
     shape = _parametric(curve)
     tags = {b"desc": _text(said), b"cprt": _text("CC0"), b"wtpt": _xyz(D50), b"chad": _chad(white)}
     if gray:
@@ -106,7 +113,7 @@ def built(
 
 
 def colorants(primaries: tuple[float, ...], white: tuple[float, float]) -> NDArray[np.float64]:
-    """3x3: XYZ (rows) of red, green and blue (columns), adapted from the white point to D50 with Bradford."""
+    """The 3x3 matrix of XYZ (rows) of red, green and blue (columns), adapted from the white point to D50 (Bradford)."""
     xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in zip(primaries[::2], primaries[1::2], strict=True)]).T
     scaled = xyz * np.linalg.solve(xyz, _white(white))
     adapted: NDArray[np.float64] = _adaptation(white) @ scaled

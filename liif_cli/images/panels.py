@@ -1,4 +1,4 @@
-"""Labelled images on one sheet."""
+"""Draws labelled images on a single sheet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ PAPER, INK = (255, 255, 255), (20, 20, 20)
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of a sheet: (h, w, 3) uint8 pixels and a label of one or more lines."""
+    """An image of a sheet: pixels (h, w, 3) uint8, and a label of one or more lines."""
 
     label: str
     pixels: Bytes
 
 
 def draw_sheet(shown: Sequence[Panel], columns: int | None = None) -> Bytes:
-    """All panels on one (h, w, 3) uint8 sheet, `columns` per row (default: all), each with its label above.
+    """A sheet (h, w, 3) uint8 of all panels, `columns` per row (default: all), each with its label above it.
 
-    Panels may differ in size: a column is as wide as its widest panel, a row as high as its highest.
+    Panels may differ in size: a column is as wide as its widest panel, and a row is as high as its highest.
     """
     columns = min(columns or len(shown), len(shown))
     font = load_font(min(max(min(panel.pixels.shape[1] for panel in shown) // 14, 12), 32))
@@ -48,7 +48,7 @@ def draw_sheet(shown: Sequence[Panel], columns: int | None = None) -> Bytes:
 
 
 def stacked(sheets: Sequence[Bytes]) -> Bytes:
-    """Sheets (h, w, 3) uint8 one below the other, on paper of the widest one's width."""
+    """Sheets (h, w, 3) uint8, stacked vertically. Narrower sheets are padded to the width of the widest."""
     whole = np.full((sum(len(sheet) for sheet in sheets), max(sheet.shape[1] for sheet in sheets), 3), PAPER, np.uint8)
     top = 0
     for sheet in sheets:
@@ -58,31 +58,31 @@ def stacked(sheets: Sequence[Bytes]) -> Bytes:
 
 
 def _starts(lengths: Sequence[int]) -> list[int]:
-    """Where each of several parts begins, with a gap before each; the last number is the length of the whole."""
+    """The start of each part, with a gap before every part; the last number is the total length."""
     return list(accumulate(lengths, lambda start, length: start + length + GAP, initial=GAP))
 
 
 def enlarged(pixels: Bytes, height: int, width: int | None = None) -> Bytes:
-    """(h, w, 3) uint8 at another size (default width: keeps the aspect), without smoothing."""
+    """Pixels (h, w, 3) uint8, resized by nearest neighbour. width: by default, keeps the aspect ratio."""
     width = max(round(pixels.shape[1] * height / pixels.shape[0]), 1) if width is None else width
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
 
 
 def sheet_shape(grid: Grid, count: int, columns: int | None = None) -> tuple[int, int]:
-    """The smallest (height, width) that a sheet of `count` panels of this grid can have: without labels."""
+    """The (height, width) in pixels of a sheet of `count` panels of the grid's size, not counting labels."""
     height, width = grid.shape
     columns = min(columns or count, count)
     return -(-count // columns) * (height + GAP) + GAP, columns * (width + GAP) + GAP
 
 
 def load_font(size: int) -> "ImageFont.FreeTypeFont":
-    """Pillow's own font: scalable, or in one size only if Pillow lacks FreeType."""
+    """Pillow's default font. It is scalable, unless Pillow was built without FreeType."""
     return cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))
 
 
 def shortened(text: str, width: int, font: "ImageFont.FreeTypeFont") -> str:
-    """`text`, with its middle replaced by dots if it is wider than `width` pixels."""
+    """The text, with its middle replaced by dots if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):

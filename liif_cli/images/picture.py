@@ -14,34 +14,33 @@ if TYPE_CHECKING:
 
 
 _PRIVATE_TEXT = re.compile("gps|serial|ownername|location|city", re.IGNORECASE)
-"""Keywords of PNG text that reveal where and with whose camera an image was taken."""
+"""Keywords of PNG text that reveal where, or with whose camera, an image was taken."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How an animation runs: `durations` in ms, one for each frame; `loop`: how often it plays, 0 for ever."""
+    """The timing of an animation. durations: of each frame, in ms. loop: the number of plays, 0 for endless."""
 
     durations: tuple[int, ...]
     loop: int = 0
 
     @property
     def frames(self) -> int:
-        """How many frames there are."""
+        """The number of frames."""
         return len(self.durations)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an input said about itself, kept for the output.
+    """The metadata of an input, to be written to its output.
 
-    icc: profile of the pixels as the file holds them. exif: TIFF structure without the `Exif` marker. xmp: the packet.
-    photoshop: image resource blocks (8BIM), IPTC among them, no thumbnail. dpi: dots per inch, (x, y). text: PNG text
-    as (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: PNG's coding-independent code points, kept
-    where they say HDR. bits: depth of the input's samples. stale: what was left out on reading because it describes
-    the old pixels, as words for a note. lost: whole notes on what else was left
-    out on reading. curve: how stored values became what the network sees (`colour.to_network`), to
-    be undone on writing. quality: 1 to 100, at which the input was compressed (`formats.compression`); None where
-    nothing was lost or the file does not tell.
+    icc: the profile of the pixels as stored in the file. exif: the TIFF structure without the `Exif` prefix. xmp: the packet.
+    photoshop: image resource blocks (8BIM), including IPTC, without thumbnails. dpi: dots per inch, (x, y). text: PNG text as
+    (keyword, text); a JPEG or GIF comment has the keyword "Comment". cicp: coding-independent code points (ITU-T H.273), kept
+    if they are sRGB's or mean HDR. bits: bits per sample of the input. stale: names, for notes, of what was not read because it
+    is valid only for the original image. lost: complete notes on anything else that was not read. curve: the tone curve that
+    was applied for the network (`colour.to_network`) and is inverted on writing. quality: 1 to 100, the compression setting of
+    the input (`formats.compression`); None if it is lossless or unknown.
     """
 
     icc: bytes | None = None
@@ -58,7 +57,7 @@ class Metadata:
     quality: int | None = field(default=None, compare=False)
 
     def without_location(self) -> Metadata:
-        """This without the location (GPS, places by name), serial numbers and the owner's name."""
+        """The metadata without the location (GPS, place names), serial numbers and the owner's name."""
         text = tuple((key, value) for key, value in self.text if not _PRIVATE_TEXT.search(key))
         return replace(
             self,
@@ -69,7 +68,7 @@ class Metadata:
         )
 
     def with_dpi(self, dpi: float) -> Metadata:
-        """This with a resolution in dots per inch."""
+        """The metadata with a resolution in dots per inch, the same for both axes."""
         pair = (float(dpi), float(dpi))
         return replace(self, dpi=pair, exif=exif.with_dpi(self.exif, pair) if self.exif else None)
 
@@ -79,18 +78,18 @@ class Metadata:
         return exif.orientation(self.exif) or xmp.orientation(self.xmp) or 1
 
     def for_size(self, width: int, height: int) -> tuple[Metadata, tuple[str, ...]]:
-        """This, for an upright image of width x height pixels, and notes on what had to go."""
-        notes = [*(f"dropped because it shows the original image: {what}" for what in self.stale), *self.lost]
+        """The metadata for an upright image of width x height pixels, and notes on what was dropped."""
+        notes = [*(f"dropped {what}: valid only for the original image" for what in self.stale), *self.lost]
         blob, packet = self.exif, self.xmp
         if blob is not None:
             blob, thumbnail = exif.updated(blob, width, height)
             if thumbnail:
                 notes.append("dropped the EXIF thumbnail: it shows the original image")
             if blob is None:
-                notes.append("dropped because it is broken: EXIF")
+                notes.append("dropped EXIF: it is broken")
         if packet is not None:
             packet, gone = xmp.updated(packet, width, height)
-            notes += [f"dropped because it describes the old file: {what}" for what in gone if what not in self.stale]
+            notes += [f"dropped {what}: valid only for the original image" for what in gone if what not in self.stale]
         return replace(self, exif=blob, xmp=packet, stale=(), lost=()), tuple(notes)
 
 
@@ -98,9 +97,9 @@ class Metadata:
 class Picture:
     """A decoded image.
 
-    pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha);
-    in a space whose tone curve is near sRGB's. metadata: what travels on to the output. format: the input's, by
-    content. notes: sentences for the user. timing: of the animation that this is the first frame of.
+    pixels: (H, W, C) uint8 or uint16, full range, upright; C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA (straight alpha). Their
+    tone curve is close to sRGB's. metadata: for the output. format: the name of the input's format. notes: messages for the
+    user. timing: of the animation, if this is its first frame.
     """
 
     pixels: NDArray[Any]
@@ -111,12 +110,12 @@ class Picture:
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """The height in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """The width in pixels."""
         return int(self.pixels.shape[1])
 
     @property
@@ -131,7 +130,7 @@ class Picture:
 
     @property
     def depth(self) -> DTypeLike:
-        """The dtype that an output needs in order to lose nothing: uint8, or uint16 for more than 8 bits."""
+        """The dtype that an output needs to keep the input's precision: uint8, or uint16 for more than 8 bits per sample."""
         import numpy as np
 
         return np.uint16 if self.metadata.bits > 8 else np.uint8
@@ -139,8 +138,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before its pixels are decoded: size after orientation, channels, bits a sample, frames of an
-    animation, pages of a TIFF, dots per inch (x, y)."""
+    """The header of an image file.
+
+    format: its name. width, height: in pixels, after orientation. channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. bits: per
+    sample. frames: of an animation. pages: of a TIFF. dpi: dots per inch, (x, y).
+    """
 
     format: str
     width: int

@@ -1,4 +1,4 @@
-"""Images from files: upright, in sRGB's tone curve, with everything that is to travel on."""
+"""Reads images from files: upright, in sRGB's tone curve, with the metadata for the output."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from liif_cli.images.source import Source
 
 
 def probe(source: Path | bytes | Source, *, page: int | None = None, frame: int | None = None) -> Header:
-    """The header of an image file, without decoding it. InputError if it is not an image."""
+    """The header of an image file, without decoding its pixels. page, frame: as in `read`. Raises InputError."""
     source = source_of(source)
     with _readable(source) as form:
         loaded = load(source, form, page, frame)
@@ -36,11 +36,11 @@ def probe(source: Path | bytes | Source, *, page: int | None = None, frame: int 
 def read(
     source: Path | bytes | Source, *, page: int | None = None, frame: int | None = None, to_srgb: bool = False
 ) -> Picture:
-    """Decode an image: a file by its path, or a file's bytes.
+    """Decode an image from a path or from the bytes of a file.
 
-    page (TIFF) and frame (animations) count from 1. Without a page the first is read and a note says that there are more;
-    without a frame an animation's first is read, with the animation's timing. to_srgb converts the colours to sRGB for
-    good. Raises InputError, naming the file, if it cannot be read.
+    page: of a TIFF, counted from 1; by default the first, with a note if there are more. frame: of an animation, counted from
+    1; by default the first, with the animation's timing. to_srgb: convert the colours to sRGB; they are not converted back on
+    writing. Raises InputError, which names the file, if it cannot be read, and OutOfMemory if it does not fit into memory.
     """
     source = source_of(source)
     with _readable(source) as form:
@@ -55,8 +55,11 @@ def read(
 
 
 def later_frames(source: Path | bytes | Source, timing: Timing | None, *, to_srgb: bool = False) -> Iterator[Picture]:
-    """The frames after the first of an animation that `read` gave the timing of, in one pass over the file; none of a still
-    (None). InputError, also where there are fewer by now."""
+    """The frames of an animation after the first, in one pass over the file.
+
+    timing: from `read`; None (a still image) gives no frames. Raises InputError, also if the file has fewer frames than
+    `timing`.
+    """
     if timing is None or timing.frames < 2:
         return
     source, made = source_of(source), 1
@@ -72,13 +75,13 @@ def later_frames(source: Path | bytes | Source, timing: Timing | None, *, to_srg
 
 
 def source_of(source: Path | bytes | Source) -> Source:
-    """A path or bytes as a `Source`."""
+    """A path, or the bytes of a file, as a `Source`."""
     return source if isinstance(source, Source) else Source(source)
 
 
 @contextmanager
 def _readable(source: Source) -> Iterator[Format]:
-    """The format by content; whatever the decoders raise becomes an InputError that names the file."""
+    """Yields the format, by content, and turns any exception of a decoder into an InputError that names the file."""
     with source.open() as file:
         head = file.read(HEAD_BYTES)
     try:
@@ -91,12 +94,12 @@ def _readable(source: Source) -> Iterator[Format]:
         raise InputError(f"{source.name}: {_first_line(error)}") from error
     except (LiifError, MemoryError):
         raise
-    except Exception as error:  # decoders and libraries raise anything on a file that was made to break them
-        raise InputError(f"{source.name} cannot be decoded: {_said(error)}") from error
+    except Exception as error:  # on malicious files, decoders can raise anything
+        raise InputError(f"cannot decode {source.name}: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:
-    """A library's own message without the object that it names; if it is empty, that the file is broken."""
+    """A library's message without the object in it, or "the file is broken" if it says nothing useful."""
     text = str(error).partition("<_io.")[0].strip()
     plain = isinstance(error, OSError | SyntaxError | ValueError | EOFError) and len(text) > 3
     return text if plain and not text.endswith("identify image file") else "the file is broken"
@@ -107,7 +110,7 @@ def _first_line(error: Exception) -> str:
 
 
 def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Pixels (H, W, C) as stored, turned and mirrored as EXIF's Orientation 1 to 8 says (CIPA DC-008, 4.6.5.1.4)."""
+    """Stored pixels (H, W, C), rotated and mirrored to be upright. orientation: EXIF's, 1 to 8 (CIPA DC-008, 4.6.5.1.4)."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -120,20 +123,20 @@ def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _for_network(
     pixels: NDArray[Any], metadata: Metadata, to_srgb: bool
 ) -> tuple[NDArray[Any], Metadata, tuple[str, ...]]:
-    """Pixels in the tone curve that the network sees, metadata that knows the way back, and notes."""
+    """The pixels in the tone curve for the network, the metadata with the `curve` to invert on writing, and notes."""
     profile = metadata.icc
     if profile is None:
         return pixels, metadata, ()
     gray = pixels.shape[2] < 3
     if icc.space(profile) != ("GRAY" if gray else "RGB"):
         kind = icc.space(profile) or "broken"
-        return pixels, replace(metadata, icc=None), (f"dropped because it does not fit the pixels: a {kind} profile",)
+        return pixels, replace(metadata, icc=None), (f"dropped a {kind} ICC profile: it does not fit the pixels",)
     try:
         if to_srgb:
             return _converted(pixels, metadata, profile, gray)
         curve = colour.far_curve(profile)
     except pyvips.Error:
-        return pixels, replace(metadata, icc=None), ("dropped because it is broken: the ICC profile",)
+        return pixels, replace(metadata, icc=None), ("dropped the ICC profile: it is broken",)
     if curve is None:
         return pixels, metadata, ()
     return colour.to_network(pixels, curve), replace(metadata, curve=curve), ()
@@ -153,10 +156,10 @@ def _converted(
 
 
 def load(source: Source, form: Format, page: int | None, frame: int | None) -> Loaded:
-    """Header of an image of the format. page and frame count from 1."""
+    """The file's header and decoder. page, frame: counted from 1. Raises InputError if there is no such page or frame."""
     if page is not None and not form.pages:
         paged = listed([each.label for each in ALL if each.pages])
-        raise InputError(f"{source.name} has no pages: only {paged} does", remedy="frame")
+        raise InputError(f"{source.name} has no pages: only {paged} has", remedy="frame")
     with source.open() as file:
         loaded = form.load(source, file, (page or frame or 1) - 1)
     if frame is not None and not 1 <= frame <= loaded.frames:

@@ -39,8 +39,8 @@ def resample(
     and is **not clipped**: bicubic and Lanczos overshoot. An axis that keeps its size does not change.
 
     box: the part (top, left, bottom, right) of the image to map to the output, in pixels, which may be fractions (Pillow
-    keeps them in float32). The kernel also reads pixels outside it, so bands with a margin of `reach` pixels equal the whole.
-    Raises ValueError for another dtype or shape.
+    keeps them in float32). The kernel also reads pixels outside it, so resizing in bands with a margin of `reach` pixels gives
+    the same result as resizing the whole image. Raises ValueError for another dtype or shape.
     """
     if image.ndim != 3 or image.dtype not in (np.uint8, np.float32):
         raise ValueError(f"resample takes (H, W, C) in uint8 or float32, not {image.shape} in {image.dtype}")
@@ -55,7 +55,10 @@ def resample(
 
 
 def reach(length: int, target: int, filter: Filter = "bicubic") -> int:
-    """The most source pixels that an output pixel reads on each side of its centre, resizing `length` to `target` pixels."""
+    """The number of source pixels, at most, that an output pixel reads on each side of its centre.
+
+    length, target: the source and output size of the axis, in pixels.
+    """
     return math.ceil(_SUPPORT[filter] * max(length / target, 1.0)) + 1
 
 
@@ -100,7 +103,7 @@ def _matlab_taps(source: int, target: int) -> tuple[NDArray[np.intp], Floats]:
 
 
 def cubic(x: Floats) -> Floats:
-    """Keys' cubic convolution kernel with a = -0.5 at the distances `x` (IEEE Trans. ASSP 29, 1981, equation 15), float64."""
+    """Keys' cubic convolution kernel, a = -0.5, at distances `x` in pixels (IEEE Trans. ASSP 29, 1981, eq. 15), float64."""
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

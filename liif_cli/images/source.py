@@ -1,4 +1,4 @@
-"""Where an image is read from: a file, or the bytes of one."""
+"""The source of an image: a file, or the bytes of a file."""
 
 import io
 import os
@@ -14,17 +14,20 @@ from liif_cli.errors import InputError
 
 @cache
 def libvips() -> Any:
-    """pyvips' `Image`, loaded when it is first needed."""
+    """The class `pyvips.Image`, imported on first use, with the cache of libvips switched off."""
     import pyvips
 
-    pyvips.cache_set_max(0)  # a cached load would answer for a file that has changed since
+    pyvips.cache_set_max(0)  # a cached load would return old pixels of a file that has changed
     return pyvips.Image
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image file: a path or its bytes. label: what a message calls it, None for the path. held: what lives as long as this,
-    such as a temporary folder."""
+    """An image file.
+
+    given: its path or its bytes. label: its name in messages; None for the path. held: an object to keep alive as long as the
+    source, such as a temporary folder.
+    """
 
     given: Path | bytes
     label: str | None = None
@@ -32,14 +35,14 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """Its name in messages."""
         if self.label is not None:
             return self.label
         return str(self.given) if isinstance(self.given, Path) else "the input"
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file, for reading. Raises InputError if it cannot be opened."""
+        """The file, open for reading. Raises InputError if it cannot be opened."""
         if isinstance(self.given, bytes):
             yield io.BytesIO(self.given)
             return
@@ -51,8 +54,8 @@ class Source:
             yield file
 
     def vips(self, loader: str, **options: Any) -> Any:
-        """The image as libvips opens it with one named loader; pixels come later, from the top."""
+        """A pyvips image, opened with the named loader for sequential access: its pixels are decoded later, from the top."""
         options = {"access": "sequential", "fail_on": "error", **options}
         if isinstance(self.given, Path):
-            return getattr(libvips(), loader)(os.fsencode(self.given), **options)  # a name need not be text
+            return getattr(libvips(), loader)(os.fsencode(self.given), **options)  # a file name need not be valid UTF-8
         return getattr(libvips(), f"{loader}_buffer")(self.given, **options)

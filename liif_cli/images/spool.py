@@ -1,4 +1,4 @@
-"""Keeps rows of an image on disk until they are saved, instead of in memory."""
+"""Keeps the rows of an output on disk, instead of in memory, until they are saved."""
 
 import contextlib
 import os
@@ -16,21 +16,21 @@ from liif_cli.machine.files import check_room
 
 STRIP_ROWS = 512
 MOST_STRIPS = 40
-"""Each strip is two open files while it is read, and systems allow a process a thousand (macOS 256)."""
+"""Each strip takes two open files while it is read, and a process may open about a thousand (256 on macOS)."""
 NAMELESS = sys.platform == "linux"
-"""Whether a file without a name can be opened again, through /proc."""
+"""Whether an unnamed file can be reopened through /proc."""
 IN_MEMORY = 64 * 2**20
-"""Images up to this many bytes wait in memory."""
+"""Images of up to this many bytes are kept in memory."""
 
 
 class Scratch:
-    """(height, width, channels) of uint8 or uint16, appended from the top and then read once by libvips.
+    """An image (height, width, channels) of uint8 or uint16 that is appended from the top and then read once by libvips.
 
-    An image up to 64 MiB stays in memory. A larger one goes to hidden files of 512 rows in `folder` (more rows where there
-    would be over forty): libvips maps and unmaps them one by one, while one large map would count in full in the process's
-    peak, and its `rawload` takes no offset beyond 1 GB. Where the system allows (Linux) the files never have a name, so
-    that they are gone however the process ends; elsewhere `close` removes them. Raises OutputError when the disk has no
-    room for the image and `extra` bytes.
+    An image of up to `IN_MEMORY` bytes is kept in memory. A larger one is written to hidden files in `folder`, each of
+    `STRIP_ROWS` rows (more, if there would be over `MOST_STRIPS` files). libvips maps and unmaps these one by one; a single
+    large map would count in full towards the process's peak memory, and `rawload` accepts no offset beyond 1 GB. On Linux the
+    files have no name, so that they disappear however the process ends; elsewhere `close` removes them. Raises OutputError if
+    the disk has no room for the image and `extra` more bytes.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Scratch:
 
     @property
     def held(self) -> int:
-        """Bytes of memory that the rows take."""
+        """The bytes of memory that the rows take."""
         return 0 if self._memory is None else self._memory.nbytes
 
     def __enter__(self) -> Self:
@@ -58,7 +58,10 @@ class Scratch:
         self.close()
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Take the next rows, (h, width, channels) of the scratch's dtype. OutputError when the disk is full."""
+        """Append rows (h, width, channels) of the image's dtype.
+
+        Raises OutputError if the disk is full, and ValueError for rows of another shape or dtype, or too many.
+        """
         if rows.shape[1:] != self.shape[1:] or rows.dtype != self.dtype or self.rows + len(rows) > self.shape[0]:
             raise ValueError(f"rows {rows.shape} {rows.dtype} do not continue {self.shape} at row {self.rows}")
         if self._memory is not None:
@@ -74,7 +77,7 @@ class Scratch:
             rows = rows[room:]
 
     def image(self) -> Any:
-        """The rows as one pyvips image, valid until `close`; all rows must have been appended."""
+        """The image as a pyvips image, valid until `close`. Raises ValueError unless all rows have been appended."""
         height, width, channels = self.shape
         if self.rows != height:
             raise ValueError(f"{self.rows} of {height} rows were written")
@@ -95,7 +98,7 @@ class Scratch:
         return pyvips.Image.arrayjoin(strips, across=1).crop(0, 0, width, height)
 
     def close(self) -> None:
-        """Remove what waited; no error when it is gone."""
+        """Discard the rows and remove their files. May be called again."""
         self._memory = None
         for strip in self._strips:
             strip.close()
@@ -103,7 +106,7 @@ class Scratch:
 
 
 class _Strip:
-    """One file, written once from start to end; `path` opens it while it lives. OutputError when the disk is full."""
+    """A file that is written once, from start to end. `path` opens it until `close`. Raises OutputError if the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         self._named: Path | None = None
@@ -133,6 +136,6 @@ class _Strip:
 
 
 def scratch_bytes(height: int, width: int, channels: int, dtype: DTypeLike) -> int:
-    """Bytes on disk that an image takes while it waits; 0 if it waits in memory."""
+    """The bytes of disk space that a `Scratch` of this shape takes; 0 if it is kept in memory."""
     size = height * width * channels * np.dtype(dtype).itemsize
     return size if size > IN_MEMORY else 0

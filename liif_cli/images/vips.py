@@ -1,7 +1,7 @@
-"""libvips' savers: run so that they can be stopped, their first bytes exchanged on the way.
+"""Runs libvips' savers so that they can be interrupted, and replaces the first bytes of their output.
 
-libvips encodes bare pixels; the formats put the metadata around them, since libvips re-writes EXIF, has no place for IPTC
-in PNG and leaves EXIF out of TIFF. PNG and JPEG pass through `_Splice` on their way to the disk, so nothing is held.
+libvips encodes the pixels without metadata, and the formats add the metadata, because libvips rewrites EXIF, cannot store IPTC
+in PNG and leaves EXIF out of TIFF. PNG and JPEG are streamed to disk through `_Splice`, so the file is never held in memory.
 """
 
 import threading
@@ -11,8 +11,10 @@ from typing import Any, BinaryIO
 
 
 def interruptibly(image: Any, work: Callable[[], object], cancelled: threading.Event) -> None:
-    """Run a libvips saver on `image` in a thread of its own, so that Ctrl-C and other signals reach the main thread at
-    once; the saver is stopped before they are passed on, and when `cancelled` is set."""
+    """Run a libvips saver of `image` in a separate thread, so that signals such as Ctrl-C reach the main thread immediately.
+
+    The saver is stopped if an exception arrives, before it is raised again, and if `cancelled` is set.
+    """
     from concurrent.futures import ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(1) as pool:
@@ -34,7 +36,11 @@ def spliced(
     save: Callable[[Any], object],
     cancelled: threading.Event,
 ) -> None:
-    """Run a libvips saver into `path`, with its first bytes exchanged by `own` (None: more are needed)."""
+    """Run a libvips saver that writes to `path`, with the first bytes of the file replaced.
+
+    own: returns the replacement for the bytes written so far, or None if it needs more of them. save: runs the saver with a
+    pyvips target.
+    """
     import pyvips
 
     with path.open("wb") as file:
@@ -51,8 +57,10 @@ def spliced(
 
 
 class _Splice:
-    """Takes an encoder's bytes; an exception in here (a full disk, Ctrl-C) makes libvips fail and waits in `caught`,
-    since none passes through C."""
+    """Receives an encoder's bytes and writes them to a file.
+
+    An exception in here (such as a full disk, or Ctrl-C) cannot pass through C: it makes libvips fail and is kept in `caught`.
+    """
 
     def __init__(self, file: BinaryIO, own: Callable[[bytes], bytes | None]) -> None:
         self.file, self.own = file, own

@@ -1,4 +1,4 @@
-"""The streaming writer: an image leaves memory row by row, and its file appears whole or not at all."""
+"""Writes an image row by row. Its file appears complete or not at all."""
 
 import contextlib
 import shutil
@@ -25,18 +25,18 @@ from liif_cli.stores.addresses import Address, Place
 from liif_cli.stores.objects import ObjectFile
 
 HALF_STEP = 1 / 510
-"""Half of a step of 8-bit alpha: closer to one half than that is a tie."""
+"""Half a level of 8-bit alpha. An alpha this close to 0.5 counts as 0.5."""
 
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """How to write.
+    """Options for writing an image.
 
-    format: by name, otherwise by the suffix. quality: 1 to 100, for JPEG, WebP and AVIF. lossless: WebP and AVIF without
-    loss (PNG and TIFF always are). strip: drop all metadata, the colour profile too, so convert to sRGB on reading.
-    background: (r, g, b) in 0..255 that an image with alpha is flattened on where the format has none. overwrite: allow
-    an existing file to be replaced. dpi: dots per inch to state, None for the input's.
-    strip_location: drop GPS, places by name, serial numbers, maker notes and the owner's name; keep the rest.
+    format: a format's name; None: by the output's suffix. quality: 1 to 100, for JPEG, WebP and AVIF; None: the format's
+    default. lossless: for WebP and AVIF (PNG and TIFF always are). strip: drop all metadata, including the colour profile; the
+    image should have been converted to sRGB on reading. background: (r, g, b), 0 to 255, on which an image with alpha is
+    flattened if the format has no alpha. overwrite: replace an existing file. dpi: the resolution to store in dots per inch;
+    None: the input's. strip_location: drop GPS data, place names, serial numbers, maker notes and the owner's name.
     """
 
     format: str | None = None
@@ -50,17 +50,17 @@ class SaveOptions:
 
 
 class Writer:
-    """Takes an image's rows from the top; `commit` makes them a finished file, `abort` leaves nothing behind.
+    """Receives an image's rows from the top. `commit` writes the file, and `abort` discards the rows.
 
-    place: the file or object, or a binary stream to write to; that it may be written, and that the image and the options suit
-    the format, is the caller's to check (`open_writer` does). height, width, channels: of the rows, 1 gray, 2 gray + alpha,
-    3 RGB, 4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`). metadata: the input's; orientation and
-    dimensions in it are brought up to date. timing: makes it an animation, whose frames, each of `height` rows, are taken
-    one after the other.
+    place: the file or object, or a binary stream, to write to. The caller checks that it may be written and that the format
+    supports the image and the options (`open_writer` does). height, width: in pixels. channels: 1 gray, 2 gray + alpha, 3 RGB,
+    4 RGBA. dtype: uint8 or uint16, the depth worth keeping (`Picture.depth`). metadata: of the input; its orientation and
+    dimensions are updated. timing: makes the output an animation, whose frames, of `height` rows each, are written one after
+    the other.
 
-    Raises OutputError at once if the disk has no room for the file. Whatever goes wrong leaves nothing behind and an
-    existing output as it was. `notes` says, after `commit`, what the format could not keep. As a context manager it commits
-    on a clean exit and aborts on any other.
+    Raises OutputError immediately if the disk has no room for the file. After any failure nothing is left behind and an
+    existing output is unchanged. After `commit`, `notes` lists what the format could not store. Used as a context manager, it
+    commits if the block succeeds and aborts if it raises.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Writer:
         folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
         kept = channels - 1 if self._flat else channels
         rows = height * (timing.frames if timing else 1)
-        room = file_bytes(self.format, rows, width, kept, self._stored)
+        room = file_bytes(self.format, rows, width, kept, self._stored, lossless=self.options.lossless)
         self._scratch = Scratch(folder, rows, width, kept, self._stored, extra=room)
         self._size = height, width
         self._cancelled = threading.Event()
 
     def _depth(self, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], int]:
-        """The dtype of what is handed to the encoder, and its largest value before any shift."""
+        """The dtype of the samples given to the encoder, and their largest value before any shift."""
         bits = 8 if dtype == np.uint8 else self.metadata.bits if 8 < self.metadata.bits < 16 else 16
         fitting = [depth for depth in self.format.depths if depth >= bits] or [self.format.depths[-1]]
         self._bits = fitting[0]
@@ -103,7 +103,10 @@ class Writer:
         return np.dtype(np.uint8 if self._bits == 8 else np.uint16), 2**self._bits - 1
 
     def _gray_to_srgb(self) -> NDArray[np.float64] | None:
-        """A gray profile does not fit a file that stores gray as RGB: such rows stay in, or come to, sRGB."""
+        """The curve to sRGB for grayscale rows with a profile, if the file stores grayscale as RGB; otherwise None.
+
+        A grayscale profile does not fit such a file, so it is dropped. None also if the rows are in sRGB's curve already.
+        """
         profile, curve = self.metadata.icc, self.metadata.curve
         if profile is None or self._bits in self.format.gray:
             return None
@@ -121,30 +124,35 @@ class Writer:
             self.abort()
 
     def commit(self) -> None:
-        """Write the file and put it in its place. Raises OutputError; then, too, nothing is left behind."""
+        """Write the file and move it into place. If it raises OutputError, nothing is left behind."""
         with self._scratch:
             self._save()
 
     def abort(self) -> None:
-        """Leave nothing behind, in place of `commit`. Does nothing after it."""
+        """Discard the rows. Does nothing after `commit`."""
         self._scratch.close()
 
     def cancel(self) -> None:
-        """Have a `commit` that runs on another thread stop soon, with OutputError. It cannot be taken back."""
+        """Make a `commit` that is running on another thread stop soon, with OutputError. This cannot be undone."""
         self._cancelled.set()
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Take the next rows, (h, width, channels): float32 in [0, 1] (rounded once, here), uint8 or uint16 of full
-        range, in the colours that the network sees."""
+        """Append rows (h, width, channels) in the tone curve of the network: float32 in [0, 1], or full-range uint8 or uint16.
+
+        Floats are rounded here, once. Raises OutputError if the disk is full.
+        """
         self.append(self.finish(rows))
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Take the next rows as `finish` gave them. OutputError when the disk is full."""
+        """Append rows as returned by `finish`. Raises OutputError if the disk is full."""
         self._scratch.append(rows)
 
     def finish(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Any piece of the image, (h, w, channels) as `write` takes it, as it will be stored: flattened where the
-        format has no alpha, back in the file's own colours, rounded. Works pixel by pixel."""
+        """Any part (h, w, channels) of the image, in the form that `write` accepts, as the samples that will be stored.
+
+        It is flattened if the format has no alpha, converted back to the file's tone curve, and rounded. Each pixel is
+        independent of the others. Raises ValueError for another shape.
+        """
         if rows.ndim != 3 or rows.shape[2] != self.channels:
             raise ValueError(f"rows of shape {rows.shape} for an image of {self.channels} channels")
         if self._on_off and rows.dtype.kind == "f":
@@ -175,7 +183,7 @@ class Writer:
         height, width = self._size
         if self._transparent:
             shade = "#{:02x}{:02x}{:02x}".format(*self.options.background)
-            self.notes.append(f"flattened on {shade}: {self.format.label} holds no transparency")
+            self.notes.append(f"flattened on {shade}: {self.format.label} has no transparency")
         metadata, notes = self.metadata.for_size(width, height)
         if self.options.strip:
             metadata, notes = Metadata(), ()
@@ -184,7 +192,7 @@ class Writer:
         if self.options.dpi is not None:
             metadata = metadata.with_dpi(self.options.dpi)
             if not self.format.holds.dpi.strip("–"):
-                notes = (*notes, f"the resolution was not written: {self.format.label} holds none")
+                notes = (*notes, f"the resolution was not written: {self.format.label} cannot store it")
         self.notes += notes
         coding = Coding(self.options.quality, self.options.lossless, self._bits, self.timing, self._cancelled)
         with self._target() as temporary:
@@ -199,8 +207,10 @@ class Writer:
 
 
 def _on_or_off(rows: NDArray[Any]) -> NDArray[Any]:
-    """float32 rows whose alpha, the last channel, becomes 0 or 1 for formats that know no other. A pixel that is covered by
-    half is opaque, whatever the last bits of its alpha say: otherwise straight edges would be notched."""
+    """float32 rows with alpha, the last channel, rounded to 0 or 1: for formats without partial transparency.
+
+    A half-covered pixel is opaque, whatever the rounding error of its alpha; otherwise straight edges would be jagged.
+    """
     out = rows.copy()
     out[..., -1] = rows[..., -1] >= 0.5 - HALF_STEP
     return out
@@ -208,7 +218,7 @@ def _on_or_off(rows: NDArray[Any]) -> NDArray[Any]:
 
 @contextlib.contextmanager
 def _through_file(stream: BinaryIO, form: Format) -> Any:
-    """A temporary file whose bytes go to the stream at the end: TIFF cannot be written to a pipe."""
+    """A temporary file, copied to the stream at the end, because a TIFF cannot be written to a pipe."""
     with tempfile.TemporaryDirectory(prefix="liif-") as folder:
         temporary = Path(folder) / f"output{form.suffixes[0]}"
         yield temporary
@@ -216,7 +226,7 @@ def _through_file(stream: BinaryIO, form: Format) -> Any:
             with temporary.open("rb") as file:
                 shutil.copyfileobj(file, stream)
             stream.flush()
-        except BrokenPipeError:  # the reader has gone, and knows
+        except BrokenPipeError:  # the reader closed the pipe: `cli.app` handles it
             raise
         except OSError as error:
             raise OutputError(f"cannot write the output: {error.strerror}") from error
@@ -232,9 +242,10 @@ def open_writer(
     options: SaveOptions | None = None,
     timing: Timing | None = None,
 ) -> Writer:
-    """A `Writer` of the format that the options or the suffix of `path` ask for (a stream has none), after all checks.
+    """A `Writer` in the format given by the options or by the suffix of `path` (a stream has none), after all checks.
 
-    Raises UsageError, OutputError or LimitError if the image cannot be written there with these options.
+    Arguments as for `Writer`. Raises UsageError, OutputError or LimitError if the image cannot be written there with these
+    options.
     """
     options = options or SaveOptions()
     form = format_of(path if isinstance(path, Path) else None, options.format)
@@ -246,15 +257,15 @@ def open_writer(
 
 
 def check_fit(form: Format, shape: tuple[int, int], frames: int = 1) -> None:
-    """UsageError or LimitError if the format cannot store an image of `shape` (height, width) with this number of frames."""
+    """Raises UsageError or LimitError if the format cannot store an image of this shape (height, width) and frame count."""
     if frames > 1 and not form.animation:
-        message = f"{form.label} holds one image, and the animation has {frames} frames"
+        message = f"{form.label} holds one image, but the animation has {frames} frames"
         raise UsageError(message, hint=f"{labels(animation=True)} hold all of them", remedy="animation")
     check_limits(form, shape[1], shape[0])
 
 
 def check_options(form: Format, options: SaveOptions) -> None:
-    """UsageError if the format does not support the options."""
+    """Raises UsageError if the format does not support the options."""
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UsageError(f"{options.quality} is not between 1 and 100", argument="quality")
     if options.quality is not None and form.quality is None:
@@ -266,26 +277,35 @@ def check_options(form: Format, options: SaveOptions) -> None:
 
 
 def parse_colour(text: str) -> tuple[int, int, int]:
-    """A colour as users write it, `#rrggbb`, `rgb(1, 2, 3)` or a CSS name, as (r, g, b) in 0..255. UsageError."""
+    """Parse a colour such as `#rrggbb`, `rgb(1, 2, 3)` or a CSS name, to (r, g, b), 0 to 255. Raises UsageError."""
     try:
         return ImageColor.getrgb(text)[:3]
     except ValueError as error:
         raise UsageError(
-            f"{text!r} is not a colour", hint="#rrggbb, or a name such as white", argument="background"
+            f"{text!r} is not a colour", hint="use #rrggbb or a name such as white", argument="background"
         ) from error
 
 
-def file_bytes(form: Format, height: int, width: int, channels: int, dtype: DTypeLike) -> int:
-    """How large the file may become, in bytes: the raw samples and a hundredth if coding may be lossless, half of them
-    otherwise."""
+def file_bytes(
+    form: Format, height: int, width: int, channels: int, dtype: DTypeLike, *, lossless: bool = False
+) -> int:
+    """An estimate of the size of an output file in bytes.
+
+    Lossless (a format that always is, or on request): the raw samples plus 1%, an upper bound. Lossy: half of the raw samples,
+    which only noise at a high quality exceeds.
+    """
     raw = height * width * channels * np.dtype(dtype).itemsize
-    return raw // 2 + 2**16 if form.quality is not None else raw + raw // 100 + 2**16
+    lossy = form.quality is not None and not lossless
+    return raw // 2 + 2**16 if lossy else raw + raw // 100 + 2**16
 
 
 def write(
     path: Path | BinaryIO, pixels: NDArray[Any], metadata: Metadata | None = None, options: SaveOptions | None = None
 ) -> tuple[str, ...]:
-    """Write a whole image, (H, W, C) uint8, uint16 or float32 in [0, 1] (stored with 8 bits); returns the notes."""
+    """Write a whole image (H, W, C): uint8, uint16, or float32 in [0, 1], which is stored with 8 bits. Returns the notes.
+
+    Raises UsageError, OutputError or LimitError, as `open_writer`.
+    """
     height, width, channels = pixels.shape
     dtype = np.uint8 if pixels.dtype.kind == "f" else pixels.dtype
     with open_writer(path, height, width, channels, dtype, metadata, options) as writer:
@@ -294,10 +314,10 @@ def write(
 
 
 def encode(image: Any, path: Path, form: Format, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a pyvips image (uchar or ushort; 1 to 4 bands) to `path`, which may exist and is overwritten.
+    """Write a pyvips image (uchar or ushort, 1 to 4 bands) to `path`, overwriting an existing file.
 
-    Returns notes on what of the metadata the format does not hold. OutputError when the encoder or the disk fails;
-    an exception that arrives meanwhile (Ctrl-C) stops the encoder and is raised.
+    Returns notes on metadata that the format cannot store. Raises OutputError if the encoder or the disk fails. An exception
+    that arrives meanwhile (such as Ctrl-C) stops the encoder and is raised again.
     """
     assert form.save is not None
     deep = image.format == "ushort"

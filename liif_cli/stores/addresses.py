@@ -1,4 +1,4 @@
-"""The address of an object in a store, and a place in general: a path here or an address there. Loads no library of a store."""
+"""Addresses of objects in stores, and places: paths or addresses. Does not load any store's library."""
 
 import os
 import re
@@ -12,11 +12,11 @@ WEB = ("http", "https")
 
 @dataclass(frozen=True, repr=False)
 class Address:
-    """Where an object is, as fsspec writes it, with the verbs of a `Path`.
+    """The address of an object, as written for fsspec, with the interface of a `Path`.
 
-    protocol: "s3", "https", ... in lower case. path: what follows `://`, bucket and key or host and path, without a slash at
-    its end. query: of a web address, with its question mark. Printed, it has neither a password nor a query, which may hold
-    a token; `full` has both.
+    protocol: "s3", "https", ..., in lower case. path: the part after `://` (bucket and key, or host and path), without a
+    trailing slash. query: of a web address, with its question mark. As text it has neither password nor query, which may
+    contain a token; `full` has both.
     """
 
     protocol: str
@@ -25,7 +25,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """An address as users write it; `is_address` says whether it is one."""
+        """Parse an address. text: one for which `is_address` is true."""
         protocol, _, rest = text.partition("://")
         protocol, query = protocol.lower(), ""
         if protocol in WEB:
@@ -40,12 +40,12 @@ class Address:
 
     @property
     def full(self) -> str:
-        """With password and query, for the store alone."""
+        """The address with its password and query, for the store only."""
         return f"{self.protocol}://{self.path}{self.query}"
 
     @property
     def web(self) -> bool:
-        """Whether it is read by HTTP, which knows no listing, and written to by nobody."""
+        """Whether it is a web address, which can neither be listed nor written to."""
         return self.protocol in WEB
 
     @property
@@ -55,27 +55,27 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The last part, as a file of it would be called; empty for a bucket or a host."""
+        """The last part of the path, as a file name; empty for a bucket or a host."""
         return self._inner.name
 
     @property
     def stem(self) -> str:
-        """The name without its suffix; `image` if there is no name."""
+        """The name without its suffix; "image" if there is no name."""
         return self._inner.stem or "image"
 
     @property
     def suffix(self) -> str:
-        """Of the name, with its dot."""
+        """The suffix of the name, with its dot."""
         return self._inner.suffix
 
     @property
     def parent(self) -> "Address":
-        """What the object lies in; a bucket or a host is its own."""
+        """The folder of the object. The parent of a bucket or a host is itself."""
         above, slash, _ = self.path.rpartition("/")
         return replace(self, path=above, query="") if slash else self
 
     def with_name(self, name: str) -> "Address":
-        """Another object next to this one."""
+        """The address of an object with another name in the same folder."""
         return self.parent / name
 
     def __truediv__(self, inner: str | PurePath) -> "Address":
@@ -83,24 +83,24 @@ class Address:
 
 
 Place = Path | Address
-"""Where bytes are."""
+"""A file's path, or an object's address."""
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address, not a path. `file://` counts as a path."""
+    """Whether the text is an address rather than a path. `file://` counts as a path."""
     return SCHEME.match(text) is not None and not text.lower().startswith("file://")
 
 
 def place(text: str) -> Place:
-    """A path or an address as users write it."""
+    """Parse a path or an address."""
     return Address.parse(text) if is_address(text) else Path(local(text))
 
 
 def local(text: str) -> str:
-    """A path as users write it: `file://...` names one, too."""
+    """A path, from a path or from `file://...`."""
     if not text.lower().startswith("file://"):
         return text
-    from urllib.request import url2pathname  # loads what HTTP needs
+    from urllib.request import url2pathname  # slow to import, because it imports the HTTP client
 
     return url2pathname(text[len("file://") :])
 
@@ -121,14 +121,14 @@ _SECRETS = (
 
 
 def clean(text: str) -> str:
-    """`text` without passwords in addresses, queries of web addresses, keys and tokens: what may be printed."""
+    """The text without secrets (passwords, queries of web addresses, keys and tokens), so that it can be printed."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
 
 
 def is_safe(inside: str) -> bool:
-    """Whether a name from a store, relative to where it was looked for, stays below whatever it is put in: on every system."""
+    """Whether a relative name from a store is a safe path: on every system, it stays inside the folder that it is joined to."""
     parts = re.split(r"[/\\]", inside)
     drive = os.name == "nt" and ":" in inside
     plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)

@@ -1,7 +1,7 @@
-"""Objects in stores, by fsspec: listed, read whole, and written whole or not at all.
+"""Lists, reads and writes objects in stores with fsspec. An object is written completely or not at all.
 
-What a store's library raises becomes an error of ours whose text holds no secret; what passes (a server that is busy or
-broken, a connection that is lost) is tried again.
+Exceptions of a store's library become errors of liif, without secrets in their text. Temporary failures (a server that is busy
+or broken, a lost connection) are retried.
 """
 
 import glob
@@ -24,18 +24,18 @@ from liif_cli.stores.addresses import WEB, Address, Place, clean
 
 T = TypeVar("T")
 PAUSES = (1.0, 3.0, 9.0)
-"""Seconds before each further attempt. The libraries have already tried several times by then."""
+"""Seconds before each retry. The libraries have already retried several times by then."""
 IN_MEMORY = 64 * 2**20
-"""Objects up to this number of bytes are read into memory, larger ones into a temporary file."""
+"""Objects of up to this many bytes are read into memory; larger ones into a temporary file."""
 SINGLY = 4
-"""Up to this number of outputs are looked up one by one; more are looked up in one listing."""
+"""Up to this many outputs are looked up one by one; more are looked up in a single listing."""
 WRITABLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
-"""Stores in which an object is there whole or not at all, whenever a writer dies."""
+"""Protocols of stores in which an object is complete or absent, even if its writer is killed."""
 LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "gcs": "gcsfs"}
 LIBRARIES |= {"az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
-"""What fsspec asks for by protocol; it does not say so in a way that can be read."""
+"""The library that fsspec needs for each protocol. (fsspec names it only in the text of an exception.)"""
 EXTRA = ("s3fs", "aiohttp")
-"""What the extra `remote` installs."""
+"""The libraries that the extra `remote` installs."""
 FINAL = (
     FileNotFoundError,
     FileExistsError,
@@ -44,13 +44,13 @@ FINAL = (
     NotADirectoryError,
     NotImplementedError,
 )
-"""What another attempt does not change."""
+"""Exceptions after which a retry is useless."""
 Kind = Literal["object", "folder", "none"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An object that a listing told of. size: in bytes. version: its ETag, otherwise when it was last changed."""
+    """An object in a listing. size: in bytes. version: its ETag, or otherwise its modification time. None: unknown."""
 
     address: Address
     size: int | None
@@ -58,7 +58,7 @@ class Entry:
 
 
 class Fetched:
-    """A temporary file, to be filled, that is there as long as this object."""
+    """A temporary file for a download. It is deleted together with this object."""
 
     def __init__(self, suffix: str) -> None:
         folder = tempfile.mkdtemp(prefix="liif-")
@@ -67,9 +67,9 @@ class Fetched:
 
 
 def opened(address: Address) -> tuple[Any, str]:
-    """The store's fsspec filesystem, and the address as that writes it. Asks no network.
+    """The store's fsspec file system, and the path of the address in it. Does not access the network.
 
-    Raises `UsageError` if its library is not installed or there is no such protocol.
+    Raises `UsageError` if the library is not installed or the protocol does not exist.
     """
     import fsspec
 
@@ -81,13 +81,13 @@ def opened(address: Address) -> tuple[Any, str]:
             raise UsageError(f"cannot open {address}: {clean(str(error))}") from None
         needed = "pip install 'liif[remote]'" if library in EXTRA else f"pip install {library}"
         raise UsageError(f"cannot open {address}: {library} is not installed", hint=needed) from None
-    except Exception as error:  # whatever its library objects to
+    except Exception as error:  # the store's library can raise anything
         raise UsageError(f"cannot open {address}: {_reason(error)}") from None
 
 
 @contextmanager
 def _explained(address: Address, kind: type[LiifError], doing: str) -> Iterator[None]:
-    """What a store's library raises becomes `kind`, without its secrets. The cause is cut off, which may hold them, too."""
+    """Turn exceptions of a store's library into `kind`, without secrets. The cause, which may contain some, is cut off."""
     try:
         yield
     except LiifError:
@@ -107,16 +107,16 @@ def _reason(error: Exception) -> str:
 
 def _hint(error: Exception) -> str | None:
     denied = isinstance(error, PermissionError) or "redential" in type(error).__name__
-    return "credentials come from the store's own settings: environment, profile or role" if denied else None
+    return "set the credentials as usual for this store: environment, profile or role" if denied else None
 
 
-def _patiently(attempt: Callable[[], T], cancelled: threading.Event | None = None) -> T:
-    """What `attempt` returns; it is retried if it failed for a temporary reason."""
+def _with_retries(attempt: Callable[[], T], cancelled: threading.Event | None = None) -> T:
+    """The result of `attempt`, which is retried after temporary failures. cancelled: set it to stop retrying."""
     for pause in PAUSES:
         try:
             return attempt()
         except Exception as error:
-            if not _passes(error):
+            if not _is_temporary(error):
                 raise
         if cancelled is None:
             time.sleep(pause)
@@ -125,11 +125,11 @@ def _patiently(attempt: Callable[[], T], cancelled: threading.Event | None = Non
     return attempt()
 
 
-def _passes(error: Exception) -> bool:
-    """Whether another attempt may succeed: after a server's 5xx or 429, a lost connection, a timeout."""
+def _is_temporary(error: Exception) -> bool:
+    """Whether a retry may succeed: after status 5xx, 408 or 429, a lost connection, or a timeout."""
     if isinstance(error, (LiifError, *FINAL)):
         return False
-    status = getattr(error, "status", None)  # of aiohttp's answers
+    status = getattr(error, "status", None)  # of an aiohttp response
     if isinstance(status, int):
         return status >= 500 or status in (408, 429)
     network = type(error).__module__.partition(".")[0] in ("aiohttp", "botocore", "aiobotocore", "azure", "gcsfs")
@@ -138,20 +138,20 @@ def _passes(error: Exception) -> bool:
 
 @cache
 def kind(address: Address) -> Kind:
-    """What is at an address. Asked once. A web address is taken for an object. Raises `InputError`, `UsageError`."""
+    """What exists at an address. Cached. A web address is assumed to be an object. Raises `InputError`, `UsageError`."""
     if address.web:
         return "object"
     fs, path = opened(address)
     with _explained(address, InputError, "open"):
         try:
-            found = _patiently(lambda: fs.info(path))
+            found = _with_retries(lambda: fs.info(path))
         except FileNotFoundError:
             return "none"
     return "folder" if found["type"] == "directory" else "object"
 
 
 def is_folder(address: Address) -> bool:
-    """Whether objects lie below an address. A bucket counts as one; what cannot be asked does not."""
+    """Whether an address is a folder. A bucket counts as one. False if the store cannot be accessed."""
     if "/" not in address.path and not address.web:
         return True
     try:
@@ -161,7 +161,7 @@ def is_folder(address: Address) -> bool:
 
 
 def is_pattern(address: Address) -> bool:
-    """Whether an address has wildcards and is no object's own name. Web addresses have none: they cannot be listed."""
+    """Whether an address has wildcards and is not the name of an object. False for web addresses, which cannot be listed."""
     if address.web or not glob.has_magic(address.path):
         return False
     try:
@@ -171,7 +171,7 @@ def is_pattern(address: Address) -> bool:
 
 
 def matches(pattern: Address) -> tuple[Address, list[Entry]]:
-    """The folder that a pattern starts from, and the objects that it matches, by name. `**` stands for any folders.
+    """The folder before a pattern's first wildcard, and the objects that the pattern matches, sorted. `**` matches any folders.
 
     Raises `InputError`, `UsageError`.
     """
@@ -179,12 +179,15 @@ def matches(pattern: Address) -> tuple[Address, list[Entry]]:
     first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = replace(pattern, path="/".join(parts[:first]))
     if not root.path:
-        raise InputError(f"cannot list {pattern}: the bucket is to be named in full")
+        raise InputError(f"cannot list {pattern}: the bucket name must not contain wildcards")
     return root, _listed(root, lambda fs, path: fs.glob(f"{path}/{'/'.join(parts[first:])}", detail=True))
 
 
 def below(folder: Address, recursive: bool) -> list[Entry]:
-    """The objects in a folder, by name; with those of its folders. One listing. Raises `InputError`, `UsageError`."""
+    """The objects in a folder, sorted by name, from one listing. recursive: include its subfolders.
+
+    Raises `InputError`, `UsageError`.
+    """
     depth = None if recursive else 1
     return _listed(folder, lambda fs, path: fs.find(path, maxdepth=depth, detail=True))
 
@@ -194,10 +197,10 @@ def _listed(
 ) -> list[Entry]:
     fs, path = opened(root)
     with _explained(root, error, "list"):
-        found = _patiently(lambda: ask(fs, path.rstrip("/")))
+        found = _with_retries(lambda: ask(fs, path.rstrip("/")))
     start = len(path.strip("/"))
     entries = []
-    while found:  # a listing of millions is not held twice
+    while found:  # emptied on the way, so that a listing of millions is not held twice
         name, info = found.popitem()
         if info["type"] != "directory":
             entries.append(Entry(root / name.strip("/")[start:].lstrip("/"), info.get("size"), _version(info)))
@@ -205,7 +208,7 @@ def _listed(
 
 
 def _version(info: dict[str, Any]) -> str | None:
-    """An object's ETag, otherwise when it was changed."""
+    """An object's ETag, or otherwise its modification time."""
     for name in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created"):
         if info.get(name):
             return str(info[name]).strip('"')
@@ -213,15 +216,15 @@ def _version(info: dict[str, Any]) -> str | None:
 
 
 def entry(address: Address) -> Entry:
-    """One object, looked up. Raises `InputError` if there is none, `UsageError`."""
+    """The entry of one object. Raises `InputError` if it does not exist, and `UsageError`."""
     fs, path = opened(address)
     with _explained(address, InputError, "read"):
-        info = _patiently(lambda: fs.info(path))
+        info = _with_retries(lambda: fs.info(path))
     return Entry(address, info.get("size"), _version(info))
 
 
 def existing(places: Iterable[Place]) -> set[Place]:
-    """Those of the places where something is. Objects are looked up in one listing of what they have in common.
+    """The places at which something exists. Many objects are looked up in a single listing of their common folder.
 
     Raises `OutputError`, `UsageError`.
     """
@@ -237,10 +240,10 @@ def existing(places: Iterable[Place]) -> set[Place]:
 
 
 def exists(address: Address) -> bool:
-    """Whether there is an object. Raises `OutputError`, `UsageError`."""
+    """Whether the object exists. Raises `OutputError`, `UsageError`."""
     fs, path = opened(address)
     with _explained(address, OutputError, "look for"):
-        return bool(_patiently(lambda: fs.exists(path)))
+        return bool(_with_retries(lambda: fs.exists(path)))
 
 
 def _in_listing(asked: list[Address]) -> set[Address]:
@@ -254,23 +257,26 @@ def _in_listing(asked: list[Address]) -> set[Address]:
 
 
 def fetch(address: Address, size: int | None = None) -> bytes | Fetched:
-    """All of an object: its bytes, or a temporary file if it is large or of unknown size. Raises `InputError`, `UsageError`."""
+    """Download an object: as bytes, or as a temporary file if it has more than `IN_MEMORY` bytes. size: in bytes, if known.
+
+    Raises `InputError`, `UsageError`.
+    """
     fs, path = opened(address)
     with _explained(address, InputError, "read"):
         if size is not None and size <= IN_MEMORY:
-            return bytes(_patiently(lambda: fs.cat_file(path, **_in_one_request(fs))))
+            return bytes(_with_retries(lambda: fs.cat_file(path, **_in_one_request(fs))))
         file = Fetched(address.suffix)
-        _patiently(lambda: fs.get_file(path, str(file.path)))
+        _with_retries(lambda: fs.get_file(path, str(file.path)))
         return file.path.read_bytes() if file.path.stat().st_size <= IN_MEMORY else file
 
 
 class ObjectFile:
-    """Context manager: a temporary file that becomes an object on a clean exit and is removed on any other.
+    """Context manager: a temporary file that is uploaded if the block succeeds, and deleted in any case.
 
-    The object is there once all of it has arrived, and what was there before stays until then: stores put one in place at
-    the end, and an upload in parts that fails or is cancelled is taken back. Without `overwrite` the store itself refuses a
-    name that is taken; an object with the very bytes counts as written. cancelled: when set, the upload ends soon. Raises
-    `OutputError`, `UsageError`.
+    The object appears when the upload is complete, and an existing object stays until then: stores replace it at the end, and
+    a multipart upload that fails or is cancelled is aborted. Without `overwrite`, the store itself refuses an existing name; an
+    existing object with the same bytes counts as written. cancelled: set it to stop the upload soon. Raises `OutputError`,
+    `UsageError`.
     """
 
     def __init__(self, address: Address, overwrite: bool = False, cancelled: threading.Event | None = None) -> None:
@@ -291,7 +297,7 @@ class ObjectFile:
 
     def _upload(self) -> None:
         try:
-            _patiently(self._put, self.cancelled)
+            _with_retries(self._put, self.cancelled)
         except FileExistsError:
             if not self._is_same():
                 raise OutputError(f"{self.address} exists", remedy="overwrite") from None
@@ -303,7 +309,10 @@ class ObjectFile:
         self._fs.put_file(str(self.temporary), self._path, callback=_stopper(self.cancelled), **how)
 
     def _is_same(self) -> bool:
-        """Whether what is there has these bytes, by the ETag of an upload in one part: a lost answer to our own upload."""
+        """Whether the existing object has the same bytes, by the ETag of a single-part upload.
+
+        This happens if the response to an upload of ours was lost.
+        """
         import hashlib
 
         with self.temporary.open("rb") as file:
@@ -312,7 +321,7 @@ class ObjectFile:
 
 
 def _in_one_request(fs: Any) -> dict[str, Any]:
-    """How a filesystem is told not to ask for an object's size first, in order to read it in parts."""
+    """Arguments that make a file system read an object in one request, without asking for its size first."""
     return {"max_concurrency": 1} if "max_concurrency" in _parameters(fs, "cat_file") else {}
 
 
@@ -321,13 +330,13 @@ def _parameters(fs: Any, method: str = "put_file") -> Any:
 
 
 def _exclusively(fs: Any) -> dict[str, Any]:
-    """How a filesystem is told to refuse a name that is taken. Raises `OutputError` if it cannot be."""
+    """Arguments that make a file system refuse an existing name. Raises `OutputError` if it cannot."""
     known = _parameters(fs)
     if "mode" in known:
         return {"mode": "create"}
     if "overwrite" in known:
         return {"overwrite": False}
-    raise OutputError("its library cannot refuse to replace an object", remedy="overwrite")
+    raise OutputError("the store's library cannot protect existing objects", remedy="overwrite")
 
 
 def _replacing(fs: Any) -> dict[str, Any]:
@@ -347,7 +356,10 @@ def _stopper(cancelled: threading.Event) -> Any:
 
 
 def check_writable(address: Address) -> None:
-    """Before any work: `UsageError` if no object can be written there, or its library is not installed."""
+    """Check an output before any work. Raises `UsageError` if it cannot be an object or the store's library is not installed.
+
+    Raises `OutputError` if the library cannot protect existing objects.
+    """
     check_store(address)
     if not address.name:
         raise UsageError(f"cannot write to {address}: it is a bucket", hint=f"{address}/NAME.png", argument="output")
@@ -355,9 +367,9 @@ def check_writable(address: Address) -> None:
 
 
 def check_store(address: Address) -> None:
-    """Raises `UsageError` if such a store takes no objects that are whole or not there."""
+    """Raises `UsageError` if the store cannot be written to, or does not write objects atomically."""
     if address.protocol not in WRITABLE:
-        why = "the web is read-only" if address.protocol in WEB else "an object there could be seen half written"
+        why = "web addresses are read-only" if address.protocol in WEB else "its objects are not written atomically"
         raise UsageError(
-            f"cannot write to {address}: {why}", hint="a file, or an address of s3, gs or az", argument="output"
+            f"cannot write to {address}: {why}", hint="use a file, or an address of s3, gs or az", argument="output"
         )

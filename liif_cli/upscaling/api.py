@@ -1,4 +1,4 @@
-"""The public `encode` and `upscale`: images in memory, and files, as continuous images.
+"""The public functions `encode` and `upscale`, for files and for images in memory.
 
 image = encode("in.png")
 image.render(scale=7.5)
@@ -39,21 +39,22 @@ Unit = Literal["coord", "pixel"]
 
 
 class ContinuousImage(Generic[Kind]):
-    """An image whose colours can be queried anywhere, at any scale. Made by `encode`.
+    """An image that can be rendered at any scale and queried at any position. Returned by `encode`.
 
-    Its tiles are encoded when they are first needed and kept within a budget of memory, so another region or scale costs
-    decoding only. It may be used by several threads at once. notes: sentences for the user, such as what could not be kept.
+    Its tiles are encoded when they are first needed, and their encodings are cached within a memory budget, so another region
+    or scale costs only decoding. It may be used by several threads at once. notes: messages for the user, such as what could
+    not be preserved.
     """
 
     def __init__(self, form: Form[Kind], choices: Renderer, kept: int | None = None) -> None:
-        # A copy, as encodings are made later, and the caller may change the array by then.
+        # A copy, because tiles are encoded later and the caller may change the array in the meantime.
         pixels = form.pixels if kept == 0 else form.pixels.copy()
         self._form, self._canvas = replace(form, pixels=pixels), Canvas(pixels, choices, kept)
         self.notes: list[str] = list(form.notes)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the input in pixels, upright."""
+        """(width, height) of the upright input, in pixels."""
         height, width = self._canvas.size
         return width, height
 
@@ -72,14 +73,15 @@ class ContinuousImage(Generic[Kind]):
         cell: str = "raw",
         max_pixels: int = MAX_PIXELS,
     ) -> Kind:
-        """The image, or a region of it, at another size: an image of the kind that came in.
+        """The image, or a region of it, at another size. Returns the type that was passed to `encode`.
 
-        scale: a number, or (x, y), or "2x3.5"; or size: (width, height), or "1920x1080", "1920x", "x1080". Exactly one of the
-        two. region: (x, y, width, height) in pixels of the input. fit: how `size` is met: "exact", or keeping the aspect,
-        "contain" or "cover". cell: the cell size passed to the decoder: "raw" is the output pixel's, "clip" at least that
-        of x4, "1/k" a part of an input pixel.
+        Exactly one of `scale` and `size` is required. scale: a number, (x, y), or text such as "2x3.5". size: (width, height),
+        or text: "1920x1080", "1920x" or "x1080". region: (x, y, width, height) in input pixels. fit: "exact" for exactly
+        `size`; "contain", "cover" and "crop" keep the aspect ratio. cell: the cell size passed to the decoder: "raw" is the
+        output pixel's size, "clip" is at least the ×4 cell, and "1/k" is 1/k of an input pixel. max_pixels: the largest output
+        allowed.
 
-        Raises `UsageError` for arguments that make no sense and grids that the model does not support, `LimitError` beyond
+        Raises `UsageError` for invalid arguments and for grids that the model does not support, `LimitError` beyond
         `max_pixels`, `OutOfMemory` and `DeviceError`.
         """
         grid = make_grid(self._canvas.size, _target(scale, size, fit), _region(region), Cell.parse(cell))
@@ -89,15 +91,15 @@ class ContinuousImage(Generic[Kind]):
         return self._form.back(pixels)
 
     def query(self, coord: Q, cell: Q | None = None, *, unit: Unit = "coord", differentiable: bool = False) -> Q:
-        """RGB at any positions, (Q, 3) float32, nominally in [0, 1], not clamped.
+        """The RGB colours at any positions, (Q, 3) float32, nominally in [0, 1], not clamped.
 
-        coord: (Q, 2) in (y, x) order. unit: "coord": the image goes from -1 to 1 along both axes; "pixel": the centre of the
-        pixel in row y and column x is (y, x). cell: (Q, 2) or (2,), the size of the pixel that is asked for, in the same unit
-        (the whole image is 2 in coords); default: the smallest that the model was trained for. Beyond the image's border the
-        border's codes answer.
-        differentiable: compute in fp32 with gradients of `coord`, `cell` and the model's parameters, for tensors only.
+        coord: positions (Q, 2), finite, in (y, x) order. unit: "coord": the image spans -1 to 1 along both axes; "pixel": the
+        centre of the pixel in row y and column x is (y, x). cell: (Q, 2) or (2,), the size of the queried pixel in the same
+        unit (the whole image is 2 in coords); default: the smallest that the model was trained for. Positions outside the
+        image use the latent codes at its border. differentiable: compute in fp32 with gradients with respect to `coord`,
+        `cell` and the model's parameters; requires tensors.
 
-        What comes back is of the kind of `coord`. Raises `UsageError`, `OutOfMemory`.
+        Returns a tensor, on its device, or an array, like `coord`. Raises `UsageError`, `OutOfMemory`.
         """
         if differentiable and not isinstance(coord, Tensor):
             raise UsageError("differentiable=True needs coord as a torch tensor")
@@ -109,12 +111,15 @@ class ContinuousImage(Generic[Kind]):
         return colours.numpy()
 
     def _positions(self, coord: Any, cell: Any, unit: Unit) -> tuple[Tensor, Tensor]:
-        """Positions (Q, 2) and cells (Q, 2) in LR pixels, float64."""
+        """Positions and cells, each (Q, 2) float64, in LR pixels. Raises `UsageError`."""
         if unit not in ("coord", "pixel"):
-            raise UsageError(f"{unit!r} is not a unit", hint="coord or pixel")
+            raise UsageError(f"{unit!r} is not a unit", hint="use coord or pixel")
         position = _doubles(coord)
         if position.ndim != 2 or position.shape[1] != 2 or not bool(position.isfinite().all()):
-            raise UsageError(f"coord has the shape {tuple(position.shape)}", hint="finite positions, (Q, 2)")
+            raise UsageError(
+                f"coord must be finite and of shape (Q, 2); its shape is {tuple(position.shape)}",
+                hint="pass finite positions of shape (Q, 2)",
+            )
         size = torch.tensor(self._canvas.size, dtype=torch.float64, device=position.device)
         if unit == "coord":
             position = (position + 1) * size / 2 - 0.5
@@ -125,16 +130,18 @@ class ContinuousImage(Generic[Kind]):
         try:
             return position, cells.expand_as(position)
         except RuntimeError:
-            raise UsageError(f"cell has the shape {tuple(cells.shape)}", hint="(Q, 2) or (2,)") from None
+            raise UsageError(
+                f"cell has the shape {tuple(cells.shape)}", hint="pass a cell of shape (Q, 2) or (2,)"
+            ) from None
 
     @property
     def latent(self) -> Tensor:
-        """The grid of latent codes, (H, W, D) float32 on the CPU: one code per pixel of the input."""
+        """The latent codes, (H, W, D) float32 on the CPU: one code per input pixel."""
         return self._canvas.latent()
 
 
 class ContinuousBatch(ContinuousImage[Tensor]):
-    """The images of one tensor (N, C, H, W); results are stacked."""
+    """The images of one tensor (N, C, H, W). Results are stacked along the first axis."""
 
     def __init__(self, images: list[ContinuousImage[Tensor]]) -> None:
         self.images = images
@@ -142,21 +149,21 @@ class ContinuousBatch(ContinuousImage[Tensor]):
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
-        """Sentences for the user."""
+        """Messages for the user, without duplicates."""
         return list(dict.fromkeys(note for image in self.images for note in image.notes))
 
     def render(self, scale: Factor | None = None, **arguments: Any) -> Tensor:
-        """See `ContinuousImage.render`; (N, C, h, w)."""
+        """As `ContinuousImage.render`; returns (N, C, h, w)."""
         return torch.stack([image.render(scale, **arguments) for image in self.images])
 
     def query(self, coord: Any, cell: Any = None, **arguments: Any) -> Any:
-        """See `ContinuousImage.query`; the same positions in each image, (N, Q, 3)."""
+        """As `ContinuousImage.query`, at the same positions in each image; returns (N, Q, 3)."""
         found = [image.query(coord, cell, **arguments) for image in self.images]
         return torch.stack(found) if isinstance(coord, Tensor) else np.stack(found)
 
     @property
     def latent(self) -> Tensor:
-        """(N, H, W, D)"""
+        """The latent codes, (N, H, W, D) float32 on the CPU."""
         return torch.stack([image.latent for image in self.images])
 
 
@@ -221,19 +228,19 @@ def encode(
     layout: Layout = "auto",
     kept: int | None = None,
 ) -> Any:
-    """A continuous image of a file (by its path), a PIL image, a NumPy array or a torch tensor; of a list a list of them.
+    """Encode an image: a file (by its path), a PIL image, a NumPy array or a torch tensor. A list gives a list.
 
-    image: arrays and tensors are (H, W) or have three axes, C = 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA, uint8, uint16, or
-    floats in [0, 1]. A tensor (N, C, H, W) gives a `ContinuousBatch`. Files and PIL images are turned as their EXIF
-    orientation says; profile and dpi are in `info` of what is rendered.
-    layout: "HWC" or "CHW"; "auto" is HWC for arrays and CHW for tensors. model: a name, a file, a Hub reference, or a model
-    from `load_model`, which stays on its device; default: the shipped one. restore: how strongly artefacts of compression and
-    noise are removed, 0 to 1, or "auto": by the image's JPEG tables; default: "auto" with the default model, and 0 with
-    another. precision: "auto", "fp32", "bf16" or "fp16"; "auto" is for outputs with the
-    input's depth. self_ensemble: average over four rotations. kept: bytes of encodings to keep (None: a quarter of the free
-    memory; 0: none).
+    image: arrays and tensors are (H, W) or have three axes, with C = 1 gray, 2 gray + alpha, 3 RGB or 4 RGBA; they are uint8,
+    uint16, or floats in [0, 1]. A tensor (N, C, H, W) gives a `ContinuousBatch`. Files and PIL images are made upright by their
+    EXIF orientation; rendered PIL images have the profile and the resolution in `info`.
+    model: a name, a file, a Hub reference, or a model from `load_model`, which stays on its device; default: the shipped model.
+    restore: how strongly to remove compression artefacts and noise, 0 to 1, or "auto", which depends on the quality at which
+    the image was compressed; default: "auto" with the default model, otherwise 0.
+    device: "auto", "cpu", "cuda", ... precision: "auto", "fp32", "bf16" or "fp16"; "auto" depends on the device and on the
+    input's depth. self_ensemble: average over four rotations. layout: "HWC" or "CHW"; "auto" is HWC for arrays and CHW for
+    tensors. kept: bytes of encodings to cache (None: a quarter of the free memory; 0: none).
 
-    Raises `UsageError`, `InputError`, and what `load_model` raises.
+    Raises `UsageError`, `InputError`, and the exceptions of `load_model`.
     """
     wanted = parse_restore(str(restore if restore is not None else 0.0 if model else "auto"))
     options = Options(self_ensemble=self_ensemble, device=device, precision=precision, restore=wanted)
@@ -323,9 +330,10 @@ def upscale(
     layout: Layout = "auto",
     max_pixels: int = MAX_PIXELS,
 ) -> Any:
-    """`image` at another size, once: `encode`, then `render`, whose arguments these are. Nothing is kept.
+    """Upscale an image: `encode` followed by one `ContinuousImage.render`, without caching encodings.
 
-    What comes back is of the kind that came in; arrays and tensors keep their dtype and number of axes. Raises as both do.
+    Arguments and exceptions are those of the two. Returns the type that was passed in (for a path, a PIL image); arrays and
+    tensors keep their dtype and number of axes.
     """
     _target(scale, size, fit)  # before a model is loaded
     _region(region), Cell.parse(cell)
@@ -346,7 +354,7 @@ def upscale(
 
 
 def _target(scale: Factor | None, size: tuple[int, int] | str | None, fit: Fit) -> Scale | Size:
-    """What an output's size is to be. Raises `UsageError`."""
+    """The requested output size. Raises `UsageError`."""
     if (scale is None) == (size is None):
         raise UsageError("give either scale or size")
     if fit not in FITS:
@@ -364,4 +372,6 @@ def _doubles(values: Any) -> Tensor:
     try:
         return torch.as_tensor(values).double()
     except (TypeError, ValueError, RuntimeError):
-        raise UsageError(f"a {type(values).__name__} is not an array of positions", hint="(Q, 2)") from None
+        raise UsageError(
+            f"a {type(values).__name__} is not an array of positions", hint="pass positions of shape (Q, 2)"
+        ) from None

@@ -1,6 +1,6 @@
-"""Many images: while one is rendered, the next are read and those before are written.
+"""Processes many images: while one is rendered, the next ones are read and the previous ones are written.
 
-The main thread renders, and is the only one that talks; a bad image stops nothing but itself.
+Only the main thread renders and reports progress. An image that fails does not affect the others.
 """
 
 import os
@@ -23,19 +23,21 @@ from liif_cli.upscaling.upscaler import Upscaler
 
 T = TypeVar("T")
 AHEAD = 4
-"""Images that are read before their turn."""
+"""Images that are read ahead."""
 FAR_AHEAD = 8
 """The same for images in stores, which take longer to read."""
 LARGE = 32 * 2**20
-"""An image of more bytes is read when its turn comes, so that memory holds one of them."""
+"""A larger image, in bytes, is not read ahead, so that memory holds only one such image."""
 WAITING = 256 * 2**20
-"""Maximum bytes of finished outputs that wait for their files, not counting the last one."""
+"""The maximum bytes of rendered outputs that wait to be written, not counting the last one."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that one output took: reading its image, encoding and decoding (all outputs of that image), and writing the file
-    (finished rows, compression and disk)."""
+    """Seconds that one output took.
+
+    read: reading its image. encode, decode: for all outputs of that image. file: finishing the rows, compression and disk.
+    """
 
     read: float
     encode: float
@@ -47,10 +49,10 @@ class Watcher(Protocol):
     """Receives progress events on the main thread."""
 
     def started(self, task: Task, tally: Tally) -> None:
-        """Called when an image was read and is about to be rendered. `tally` is updated during rendering."""
+        """Called when an image has been read and is about to be rendered. `tally` is updated during rendering."""
 
     def advanced(self, pixels: int) -> None:
-        """Called when `pixels` more output pixels were rendered."""
+        """Called when `pixels` more output pixels have been rendered."""
 
     def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
         """Called after an output file has been written."""
@@ -70,11 +72,11 @@ class _Saving:
 
 
 Ahead = tuple[Task, Original | None]
-"""A task and its image, None if that is large and therefore not read yet."""
+"""A task and its image, which is None if it is too large to be read ahead."""
 
 
 class Batch:
-    """One run over some tasks. make_folders: create missing output folders. measured: how long it took."""
+    """One run over a list of tasks. make_folders: create missing output folders. measured: the time that the run spent."""
 
     def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
         self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
@@ -103,8 +105,7 @@ class Batch:
     def _in_turn(
         self, readers: ThreadPoolExecutor, tasks: Sequence[Task | Deferred], most: int
     ) -> Iterator[tuple[Task | Deferred, Future[Ahead]]]:
-        """Each task with its image, if that is read ahead. Up to `most` next images are read meanwhile. The model is loaded
-        first."""
+        """Each task with the future of its image, while up to `most` images after it are read ahead. Loads the model first."""
         todo, ahead = iter(tasks), deque[tuple[Task | Deferred, Future[Ahead]]]()
 
         def fill() -> None:
@@ -120,7 +121,7 @@ class Batch:
             yield task, future
 
     def _read_small(self, waiting: Task | Deferred) -> Ahead:
-        """The task, ready, and its image, or None if that is large."""
+        """The task, made ready, and its image, or None if that is large."""
         task = waiting.ready()
         if self.make_folders:
             make_folders(task)
@@ -129,18 +130,18 @@ class Batch:
         return task, self.upscaler.read(task.source) if small else None
 
     def _limit(self, usual: int) -> int:
-        """`usual` bytes, or less if memory is limited."""
+        """`usual` bytes, or less if the options limit memory."""
         memory = self.upscaler.options.memory
         return usual if memory is None else min(usual, memory // 16)
 
     def _one(self, waiting: Task | Deferred, ahead: Future[Ahead]) -> None:
         try:
-            task, read = patiently(ahead)
+            task, read = result_of(ahead)
             original, tally = read or self.upscaler.read(task.source), Tally()
             self.watcher.started(task, tally)
             started = time.perf_counter()
             drafts = self.upscaler.render(task, original, self._advanced, tally)
-        except ClosedPipe:  # from the watcher, which receives events of other outputs meanwhile
+        except ClosedPipe:  # from the watcher, which also receives events of other outputs here
             raise
         except Exception as error:
             self.watcher.failed(waiting, error)
@@ -149,7 +150,7 @@ class Batch:
         self.measured.add(tally)
         for draft in drafts:
             self._make_room(draft)
-            with held():  # or a file might be made that nobody hears of
+            with held():  # otherwise a signal could leave a file that is never reported
                 future = self._savers.submit(_save, draft)
                 self._saving.append(_Saving(task, draft, tally, original.seconds, seconds, future))
         self._report()
@@ -160,17 +161,17 @@ class Batch:
 
     def _make_room(self, draft: Draft) -> None:
         while self._saving and sum(each.draft.bytes for each in self._saving) + draft.bytes > self._limit(WAITING):
-            patiently_done(self._saving[0].future)
+            wait_for(self._saving[0].future)
             self._report()
 
     def _report(self, *, wait_for_all: bool = False) -> None:
-        """Tell of the outputs that are done, in the order of the tasks."""
+        """Report the outputs that are done, in the order of the tasks."""
         while self._saving and (wait_for_all or self._saving[0].future.done()):
-            patiently_done(self._saving[0].future)
+            wait_for(self._saving[0].future)
             with held():
-                self._tell(self._saving.popleft())
+                self._report_one(self._saving.popleft())
 
-    def _tell(self, done: _Saving) -> None:
+    def _report_one(self, done: _Saving) -> None:
         error = done.future.exception()
         if isinstance(error, Exception):
             lost = tuple(each for each in done.task.outputs if each.name == done.draft.result.output)
@@ -194,7 +195,7 @@ class Batch:
             each.draft.cancel()
         while wait([each.future for each in self._saving], timeout=0.2).not_done:
             pass
-        with held():  # impatience, too, leaves no file that nobody hears of
+        with held():  # a second Ctrl-C, too, must not leave a file that is never reported
             self._saving = deque(each for each in self._saving if each.future.exception() is None)
             self._report(wait_for_all=True)
 
@@ -214,13 +215,13 @@ def make_folders(task: Task) -> None:
             raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
 
 
-def patiently(future: Future[T]) -> T:
-    """The future's result. Signals are heard while it is waited for, on Windows too."""
-    patiently_done(future)
+def result_of(future: Future[T]) -> T:
+    """The future's result, waited for by `wait_for`. Raises the future's exception."""
+    wait_for(future)
     return future.result()
 
 
-def patiently_done(future: Future[T]) -> None:
-    """Wait until the future is done, as `patiently` does."""
+def wait_for(future: Future[T]) -> None:
+    """Wait until the future is done. Signals are handled meanwhile, on Windows too."""
     while not wait([future], timeout=0.2).done:
         pass

@@ -1,4 +1,4 @@
-"""Measures how fast a model is on this machine, within about half a second."""
+"""Measures how fast a model is on this machine. Takes about half a second."""
 
 import tempfile
 import time
@@ -24,25 +24,25 @@ from liif_cli.upscaling.speeds import ENOUGH, Measured, Speed, process_age, reca
 from liif_cli.upscaling.upscaler import Upscaler
 
 T = TypeVar("T")
-SMALLEST, LARGEST = 16, 256  # LR pixels per side of what is measured on
-PATIENCE, TIMES = 0.3, 4  # seconds for one measurement, and how often it is made within them at most
-SCALE = 4  # of a model that has no scale of its own
+SMALLEST, LARGEST = 16, 256  # LR pixels per side of the test images
+PATIENCE, TIMES = 0.3, 4  # seconds for one measurement, and how often it is repeated at most
+SCALE = 4  # for models of arbitrary scale
 
 
 def calibrate(upscaler: Upscaler, bits: int, form: Format) -> Speed:
-    """The speed of a model for outputs with `bits` bits per sample, in a file format.
+    """Measure the speed of a model for outputs with `bits` bits per sample in a file format.
 
-    Raises what loading the model raises, and `DeviceError`.
+    Raises `DeviceError` and the exceptions of loading the model.
     """
     renderer = upscaler.renderer(bits)
     start, program = process_age(), resident()
-    Encoding(renderer, smooth(SMALLEST), Tile(0, SMALLEST, 0, SMALLEST))  # the first call prepares much
+    Encoding(renderer, smooth(SMALLEST), Tile(0, SMALLEST, 0, SMALLEST))  # the first call is slow: it is a warm-up
     encode, encoding = _encode(renderer)
     return described(renderer, start, program, encode, _decode(encoding), {form.name: _file(form, bits)})
 
 
 def measured_speed(upscaler: Upscaler, bits: int, form: Format) -> Speed:
-    """The speed as `calibrate` finds it, and remembered. Raises as `calibrate`."""
+    """As `calibrate`, and store the speed in the cache."""
     speed = calibrate(upscaler, bits, form)
     before = recall(upscaler.checkpoint, upscaler.options, bits) if upscaler.checkpoint else None
     speed = replace(speed, file=(before.file if before else {}) | speed.file)
@@ -51,7 +51,7 @@ def measured_speed(upscaler: Upscaler, bits: int, form: Format) -> Speed:
 
 
 def learn(upscaler: Upscaler, bits: int, measured: Measured) -> None:
-    """Remember what a run measured, if it took long enough."""
+    """Store the speed that a run measured in the cache, if it ran long enough to be meaningful."""
     assert upscaler.checkpoint is not None
     speed = recall(upscaler.checkpoint, upscaler.options, bits)
     if speed is None and measured.enough:
@@ -61,7 +61,7 @@ def learn(upscaler: Upscaler, bits: int, measured: Measured) -> None:
 
 
 def _remember(upscaler: Upscaler, bits: int, speed: Speed) -> None:
-    """Not of models of one scale, which refuse grids for a reason that a speed does not know."""
+    """Store a speed, except of a fixed-scale model: a `Speed` cannot tell which grids such a model refuses."""
     if upscaler.checkpoint is not None and upscaler.checkpoint.only_scale is None:
         remember(upscaler.checkpoint, upscaler.options, bits, speed)
 
@@ -69,7 +69,7 @@ def _remember(upscaler: Upscaler, bits: int, speed: Speed) -> None:
 def described(
     renderer: Renderer, start: float, program: int, encode: float, decode: float, file: dict[str, float]
 ) -> Speed:
-    """A speed with what the renderer's model says of itself."""
+    """A `Speed` of the given measurements, completed with the properties of the renderer's model."""
     model = renderer.model
     return Speed(
         device=str(renderer.device),
@@ -87,13 +87,13 @@ def described(
 
 
 def smooth(side: int) -> NDArray[Any]:
-    """An image (side, side, 3) uint8 that is somewhat like a photograph."""
+    """A smooth random image (side, side, 3) uint8, which compresses roughly like a photograph."""
     rough = np.random.default_rng(0).integers(0, 256, (side // 8, side // 8, 3), np.uint8)
     return resample(rough, side, side, "bicubic").copy()
 
 
 def _encode(renderer: Renderer) -> tuple[float, Encoding]:
-    """Seconds per pixel and field, and the encoding of an image that was large enough to measure."""
+    """Seconds per input pixel and field, and the encoding of an image that was large enough to measure."""
     side, seconds, encoding = SMALLEST, 0.0, None
     while encoding is None or (seconds < ENOUGH and side < LARGEST):
         side *= 2
@@ -115,7 +115,7 @@ def _decode(encoding: Encoding) -> float:
 
 
 def _file(form: Format, bits: int) -> float:
-    """Seconds per pixel to finish and write a file of a format."""
+    """Seconds per pixel to finish the rows and write a file of a format."""
     depth, names = (np.uint16 if bits > 8 else np.uint8), count()
     pixels = smooth(LARGEST).astype(np.float32) / 255
 
@@ -130,7 +130,10 @@ def _file(form: Format, bits: int) -> float:
 
 
 def _timed(call: Callable[[], T]) -> tuple[float, T]:
-    """The least of a few times, unless one takes long: other programs make a short one many times as long. And the result."""
+    """(seconds, result) of a call: the minimum of a few runs, because other programs can slow a short run several times over.
+
+    A call that takes longer than `PATIENCE` runs only once.
+    """
     least, spent = float("inf"), 0.0
     while spent < PATIENCE:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What an upscale would take, without doing it: sizes, tiles, memory, disk and time. Loads no torch."""
+"""Estimates the sizes, tiles, memory, disk space and time of an upscale without running it. Does not load torch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,11 +16,12 @@ from liif_cli.upscaling.speeds import Speed
 
 @dataclass(frozen=True)
 class Estimate:
-    """One output before it is made. Bytes are upper bounds.
+    """The estimate for one output.
 
-    tiles: how many, 0 if no network is needed; tile: their longest side in input pixels; peak_memory: of the whole
-    process; scratch: on the output's disk while it is made; file: the finished file; seconds: its share of the time that
-    its image takes, without the program's start.
+    tiles: their number; 0 if no network is needed. tile: their longest side in input pixels. peak_memory: of the whole
+    process, in bytes, an upper bound. scratch: bytes of disk space needed until the file is written. file: the size of the
+    file in bytes, an upper bound if it is lossless. seconds: the output's share of its image's time, without the program's
+    start.
     """
 
     input: str
@@ -35,14 +36,17 @@ class Estimate:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Serialisable as JSON."""
+        """The fields as a dictionary that can be serialised as JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """How one output is made: its tiles, None if the filter alone makes it; input pixels to encode, halos included, one
-    output's share of what several have in common; and how often each pixel is computed."""
+    """The work for one output.
+
+    plan: its tiles; None if the bicubic filter alone makes it. encoded: input pixels to encode, including halos; if several
+    outputs share an encoding, this output's share. turns: how often each pixel is computed (4 with self-ensemble).
+    """
 
     plan: Plan | None = None
     encoded: float = 0.0
@@ -50,16 +54,17 @@ class Cost:
 
 
 def estimate(task: Task, speed: Speed, options: Options, free: int | None = None) -> list[Estimate]:
-    """What each output of a task would take. free: bytes on the device (None: what is free on this machine).
+    """The estimate for each output of a task. free: free bytes on the device (None: the free memory of this machine).
 
     Raises `OutOfMemory`, `UsageError`.
     """
     costs = costs_of(task, speed, options, free)
-    return [_estimate(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True)]
+    lossless = options.save.lossless
+    return [_estimate(task, output, cost, speed, lossless) for output, cost in zip(task.outputs, costs, strict=True)]
 
 
 def seconds_of(task: Task, speed: Speed, options: Options) -> tuple[float, float]:
-    """How long an image takes to encode, and how long all the rest takes. Raises as `estimate`."""
+    """(encoding, everything else) of a task, in seconds. Raises as `estimate`."""
     costs = costs_of(task, speed, options)
     total = sum(_seconds(task, output, cost, speed) for output, cost in zip(task.outputs, costs, strict=True))
     encode = task.frames * sum(cost.encoded for cost in costs) * speed.encode
@@ -67,7 +72,7 @@ def seconds_of(task: Task, speed: Speed, options: Options) -> tuple[float, float
 
 
 def costs_of(task: Task, speed: Speed, options: Options, free: int | None = None) -> list[Cost]:
-    """How each output would be made. free: as for `estimate`."""
+    """The work for each output of a task. free: as for `estimate`. Raises as `estimate`."""
     header, grids = task.header, [output.grid for output in task.outputs]
     turns, alpha = (4 if options.self_ensemble else 1), header.channels in (2, 4)
     costs = [Cost(turns=turns)] * len(grids)
@@ -86,13 +91,13 @@ def costs_of(task: Task, speed: Speed, options: Options, free: int | None = None
 
 
 def encoded_pixels(plan: Plan, size: tuple[int, int], speed: Speed) -> int:
-    """Input pixels that are encoded, those of halos included."""
+    """The number of input pixels to encode, including halos."""
     windows = (tile.window(speed.halo, size, speed.alignment) for tile in plan.tiles())
     return sum(window.height * window.width for window in windows)
 
 
 def _budget(task: Task, speed: Speed, options: Options, free: int | None) -> int:
-    """Bytes that rendering may take, when the model is loaded."""
+    """Bytes that rendering may take once the model is loaded."""
     limited = room(options.memory, speed.program, _image_bytes(task.header))
     if limited is not None:
         return limited
@@ -115,7 +120,7 @@ def _seconds(task: Task, output: Output, cost: Cost, speed: Speed) -> float:
     return task.frames * (network + pixels * speed.file.get(output.format.name, 0.0))
 
 
-def _estimate(task: Task, output: Output, cost: Cost, speed: Speed) -> Estimate:
+def _estimate(task: Task, output: Output, cost: Cost, speed: Speed, lossless: bool) -> Estimate:
     height, width = output.grid.shape
     channels, rows, depth = task.header.channels, task.frames * height, _depth(task.header)
     raw, image, plan = rows * width * channels * depth, _image_bytes(task.header), cost.plan
@@ -129,6 +134,6 @@ def _estimate(task: Task, output: Output, cost: Cost, speed: Speed) -> Estimate:
         tile=plan.side if plan else 0,
         peak_memory=speed.program + image + held + (plan.peak if plan else image * 4),
         scratch=0 if held else raw,
-        file=file_bytes(output.format, rows, width, channels, "u2" if depth == 2 else "u1"),
+        file=file_bytes(output.format, rows, width, channels, "u2" if depth == 2 else "u1", lossless=lossless),
         seconds=_seconds(task, output, cost, speed),
     )

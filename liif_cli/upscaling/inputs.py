@@ -1,4 +1,4 @@
-"""Which images a command is to work on: files, objects, folders, patterns and standard input, in the order of their names."""
+"""Finds the input images of a command: files, objects, folders, patterns and standard input, in order of their names."""
 
 import glob
 import os
@@ -18,15 +18,15 @@ from liif_cli.stores.addresses import Address, Place, is_address, is_safe, local
 
 STDIN = "-"
 OUTPUT_NAME = re.compile(r"(?P<stem>.+?)(?:_compared)?_(?:[\d.]+x|[\d.]+x[\d.]+x|\d+x\d+)")
-"""The stems that outputs get next to their inputs (`output_names.Naming`)."""
+"""Stems of outputs that were written next to their inputs (`output_names.Naming`)."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One image to read.
+    """An input image.
 
-    path: the file or the object, None for standard input. inside: its folder, relative to the folder argument it was found
-    under. found: in a folder or by a pattern, not named by the user. entry: what a store's listing told of it.
+    path: the file or object; None for standard input. inside: its folder, relative to the folder argument in which it was
+    found. found: whether it was found in a folder or by a pattern, not named by the user. entry: from a store's listing.
     """
 
     path: Place | None
@@ -37,26 +37,29 @@ class Source:
 
     @property
     def remote(self) -> bool:
-        """Whether it is in a store: it is then read when its turn comes, and not before."""
+        """Whether it is in a store. If so, it is read only when it is to be processed."""
         return isinstance(self.path, Address)
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
         return STDIN if self.path is None else str(self.path)
 
     @property
     def stem(self) -> str:
-        """For the names of outputs."""
+        """The stem for the names of its outputs."""
         return "stdin" if self.path is None else self.path.stem
 
     @property
     def suffix(self) -> str:
-        """Without its dot, in lower case; empty for standard input."""
+        """The suffix without its dot, in lower case; empty for standard input."""
         return "" if self.path is None else self.path.suffix.removeprefix(".").lower()
 
     def fetched(self) -> "Source":
-        """This with all of its object, which is let go with it; itself if it is in no store. Raises `InputError`."""
+        """A copy that holds the downloaded object; the source itself if it is not in a store.
+
+        The download is deleted together with the copy. Raises `InputError`, `UsageError`.
+        """
         if not isinstance(self.path, Address):
             return self
         content = objects.fetch(self.path, self.entry.size if self.entry else None)
@@ -67,8 +70,10 @@ class Source:
         return here
 
     def read(self) -> Path | bytes | Content:
-        """The file, or all that standard input gave, which is kept, or all of an object. Raises `UsageError` if standard
-        input is a terminal or closed, `InputError`."""
+        """The file's path, or the content of standard input, of a pipe or of an object. The content is kept for the next call.
+
+        Raises `UsageError` if standard input is a terminal or closed, and `InputError`.
+        """
         if isinstance(self.path, Address):
             return self._kept or self.fetched()._kept or b""
         if self.path is not None and not self._is_pipe(self.path):
@@ -77,20 +82,20 @@ class Source:
             object.__setattr__(self, "_kept", self._all(self.path))
         if self._kept is None:
             if sys.stdin is None or sys.stdin.isatty():
-                raise UsageError("standard input is not an image", hint="name a file, or send one: ... < in.png")
+                raise UsageError("standard input is not an image", hint="name a file, or redirect one: ... < in.png")
             object.__setattr__(self, "_kept", sys.stdin.buffer.read())
         assert self._kept is not None
         return self._kept
 
     @staticmethod
     def _is_pipe(path: Path) -> bool:
-        """Whether the file can be read only once, as `<(...)` and /dev/stdin. Raises `InputError` for a device."""
+        """Whether the file can be read only once, such as `<(...)` and /dev/stdin. Raises `InputError` for a device."""
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):
-            return False  # said when it is opened
+            return False  # opening it raises the error
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise InputError(f"{path} is a device, not an image", hint="- reads standard input")
+            raise InputError(f"{path} is a device, not an image", hint="use - to read standard input")
         return stat.S_ISFIFO(mode)
 
     @staticmethod
@@ -104,12 +109,11 @@ class Source:
 def expand(
     arguments: Sequence[str], recursive: bool = False, without: Place | None = None
 ) -> tuple[list[Source], list[tuple[str, LiifError]]]:
-    """The images that `arguments` stand for, each file once, and what went wrong with which argument.
+    """The images given by `arguments`, each file once, and (argument, error) for each that failed.
 
-    An argument is a file, a folder (its images; those of its folders too when `recursive`), a pattern with `*`, `?`, `[...]`
-    or `**` (for shells that expand none), the address of any of these in a store, or `-`. without: a folder that is left
-    out, since outputs go there. Hidden files
-    are only taken when they are named. Raises `UsageError` for a second `-`.
+    An argument is a file, a folder (meaning its images, with subfolders if `recursive`), a pattern with `*`, `?`, `[...]` or
+    `**` (for shells that do not expand them), the address of any of these in a store, or `-`. without: a folder to leave out,
+    because outputs are written there. Hidden files are included only if they are named. Raises `UsageError` for a second `-`.
     """
     if list(arguments).count(STDIN) > 1:
         raise UsageError("standard input can be read only once")
@@ -131,12 +135,12 @@ def _key(path: Place | None) -> str:
 
 
 def called(argument: str) -> str:
-    """What a message calls an argument: an address without its secrets."""
+    """An argument's name in messages: an address without its secrets."""
     return str(Address.parse(argument)) if is_address(argument) else argument
 
 
 def without_outputs(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
-    """`sources`, and those left out of them: found ones that are named like outputs of others among them, at any scale."""
+    """The sources to process, and those left out: found files that are named like outputs, at any scale, of other sources."""
     inputs = {(source.path.parent, source.stem) for source in sources if source.path is not None}
     inputs |= {(folder, f"{stem}_{suffix}") for folder, stem, suffix in _parts(sources)}
     kept, left_out = list[Source](), list[Source]()
@@ -154,7 +158,7 @@ def _parts(sources: Sequence[Source]) -> Iterator[tuple[Place, str, str]]:
 
 
 def is_many(argument: str) -> bool:
-    """Whether an argument may stand for several images, whatever is there now."""
+    """Whether an argument can mean several images: a folder or a pattern."""
     if is_address(argument):
         address = Address.parse(argument)
         return not address.web and (objects.is_pattern(address) or objects.is_folder(address))
@@ -169,7 +173,7 @@ def _is_pattern(argument: str) -> bool:
 def _expand(
     argument: str, recursive: bool, without: Place | None, failures: list[tuple[str, LiifError]]
 ) -> Iterator[Source]:
-    """failures: takes what is found and cannot be taken."""
+    """The sources of one argument. Found files that cannot be used are added to `failures`. Raises `InputError`."""
     without_here = without if isinstance(without, Path) else None
     if argument == STDIN:
         yield Source(None)
@@ -200,9 +204,9 @@ def _missing(argument: str) -> InputError:
 def _stored(
     address: Address, recursive: bool, without: Place | None, failures: list[tuple[str, LiifError]]
 ) -> Iterator[Source]:
-    """The images that an address stands for. A pattern keeps the folders below its first wildcard, as a folder does its own."""
+    """The images given by an address. The folders below a pattern's first wildcard are kept, like those inside a folder."""
     if address.web:
-        objects.opened(address)  # its library may be missing
+        objects.opened(address)  # raises if its library is missing
         yield Source(address)
     elif objects.is_pattern(address):
         root, entries = objects.matches(address)
@@ -224,7 +228,7 @@ def _found(
     nothing: str,
     remedy: str | None = None,
 ) -> Iterator[Source]:
-    """Sources of objects that were found below `root`. Hidden ones, outputs and folders' own markers are left out."""
+    """Sources for the objects found below `root`, except hidden ones, outputs and folder markers. Raises `InputError`."""
     outputs, some = f"{without.path}/" if isinstance(without, Address) else None, False
     for entry in entries:
         inside = entry.address.path[len(root.path) + 1 :]
@@ -234,7 +238,7 @@ def _found(
             continue
         some = True
         if not is_safe(inside):
-            failures.append((str(entry.address), InputError(f"{entry.address} has a name that is no safe path")))
+            failures.append((str(entry.address), InputError(f"the name of {entry.address} is not a safe path")))
             continue
         yield Source(entry.address, Path(PurePosixPath(inside).parent), True, entry)
     if not some:

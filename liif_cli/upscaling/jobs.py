@@ -1,7 +1,7 @@
-"""What a call is to do, decided once: before anything is done, and before torch is loaded.
+"""Decides everything about a call once, before any work and before torch is loaded.
 
-A `Task` carries all that was decided of one image; whoever works on it asks nothing again. Of an image in a store only its
-outputs' places are decided (`Deferred`): its header is read with the rest of it, when its turn comes.
+A `Task` holds all decisions about one image, so that nothing is worked out again later. For an image in a store, only the
+places of its outputs are decided (`Deferred`); its header is read with the rest of the object when it is processed.
 """
 
 import os
@@ -30,14 +30,14 @@ from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.output_names import STREAM, Naming
 
 PROBES = 4
-"""Headers that are read at once."""
+"""The number of headers that are read concurrently."""
 
 
 @dataclass(frozen=True)
 class Output:
     """One output of an image: the requested size, the resulting grid, the file format, and the destination.
 
-    replaces: whether it replaces what an earlier run made there, regardless of the options.
+    replaces: whether it replaces the output of an earlier run, regardless of the options.
     """
 
     target: Target
@@ -48,13 +48,13 @@ class Output:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
         return str(self.place) if isinstance(self.place, Place) else STREAM
 
 
 @dataclass(frozen=True)
 class Task:
-    """One image and what is to be made of it, from one encoding. frames: how many are rendered, 1 of a still."""
+    """One image and its outputs, which share an encoding. frames: the number to render; 1 for a still image."""
 
     source: Source
     header: Header
@@ -63,7 +63,7 @@ class Task:
 
     @property
     def pixels(self) -> int:
-        """Pixels of all its outputs together."""
+        """The total number of output pixels."""
         return self.frames * sum(output.grid.shape[0] * output.grid.shape[1] for output in self.outputs)
 
     @property
@@ -78,15 +78,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Deferred:
-    """An image in a store and the places of its outputs: all that is known of it before it is read. replaced: those of the
-    places where an earlier run's output is to be replaced."""
+    """An image whose header has not been read yet, and the (target, place, format) of its outputs.
+
+    replaced: the places where the output of an earlier run is to be replaced.
+    """
 
     source: Source
     options: Options
     outputs: tuple[tuple[Target, Place | BinaryIO, Format], ...]
     replaced: frozenset[Place] = frozenset()
     pixels = 0
-    """Not known yet."""
+    """Not known before the header is read."""
 
     @property
     def names(self) -> list[str]:
@@ -94,18 +96,17 @@ class Deferred:
         return [str(place) if isinstance(place, Place) else STREAM for _, place, _ in self.outputs]
 
     def ready(self) -> Task:
-        """The task, with all of the object at hand. Raises `InputError`, `UsageError`, `LimitError`."""
+        """The task, after downloading the object. Raises `InputError`, `UsageError`, `LimitError`."""
         image = _image(self.source.fetched(), self.options)
         return replace(image, outputs=self.outputs, replaced=self.replaced).task()
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a call is to do.
+    """Everything that a call has to do.
 
-    tasks: each with an output at least. failures: (input, error) of images that cannot be done. skipped: outputs that are
-    there already. make_folders: whether missing folders of outputs are to be created. notes: sentences for
-    the user.
+    tasks: each with at least one output. failures: (input, error) of images that cannot be processed. skipped: outputs that
+    exist already. make_folders: whether to create missing output folders. notes: messages for the user.
     """
 
     tasks: tuple[Task | Deferred, ...]
@@ -116,12 +117,12 @@ class Work:
 
     @property
     def total(self) -> int:
-        """Images, those included that cannot be done."""
+        """The number of images, including those that cannot be processed."""
         return len(self.tasks) + len(self.failures)
 
     @property
     def lone(self) -> bool:
-        """Whether one image is all there is; those that were skipped count."""
+        """Whether there is only one image, counting skipped outputs."""
         return self.total + len(self.skipped) == 1
 
 
@@ -137,14 +138,16 @@ def resolve(
     defer: bool = False,
     failures: Sequence[tuple[str, LiifError]] = (),
 ) -> Work:
-    """Decide everything about every image: its header, and of each output the grid, the format and the place.
+    """Read the header of every image, and decide the grid, the format and the place of each of its outputs.
 
-    stream: where the output goes if `naming` says so. manifest: what it records as made, and is there, is skipped; what it
-    records and has changed is replaced; what it does not know and is there is skipped if it is of an earlier run. defer: read
-    no header now, wherever the images are. failures: inputs that are known to be none, for `Work.failures`.
-    Each header is read once, and none if all outputs of an image are skipped. Outputs that cannot be made stop only their
-    image. Raises what concerns the whole call: `UsageError` when two outputs would be one file, an output the input of
-    another image, or the options do not suit a format; `OutputError` when an output exists or its folder cannot be written.
+    stream: the destination of the output, or None for files. skip_existing: skip outputs that exist. manifest: skip outputs
+    that exist and that it records as made; replace those whose input or settings have changed; if it is of an earlier run, also
+    skip existing outputs that it does not record, unless the options allow overwriting. defer: read no headers now, even of
+    local files. failures: inputs known to fail, to be included in `Work.failures`.
+    Each header is read once, or not at all if all outputs of its image are skipped. An image that fails does not affect the
+    others. Raises only errors of the whole call: `UsageError` if two outputs would be the same file, if an output would replace
+    another input, or if a format does not support the options; `OutputError` if an output exists or its folder cannot be
+    written.
     """
     named, unnamed, notes = _named(sources, targets, naming, options, stream)
     make_folders = naming.kind in ("file", "folder", "template")
@@ -152,7 +155,7 @@ def resolve(
     skipped: list[Place] = []
     if skip_existing or manifest is not None:
         named, skipped = _without_existing(named, manifest, skip_existing, options.save.overwrite)
-    looked = skip_existing or (manifest is not None and manifest.earlier)  # at all of them: what is left is not there
+    looked = skip_existing or (manifest is not None and manifest.earlier)  # then the outputs that are left do not exist
     places = [
         place
         for image in named
@@ -169,7 +172,7 @@ def resolve(
 
 
 def task_for(source: Source, outputs: Sequence[tuple[Target, Place]], options: Options) -> Task:
-    """The task of one image to each (target, path). Raises what `resolve` raises, and what is wrong with the image."""
+    """The task of one image with an output for each (target, path). Raises as `resolve`, and errors of the image."""
     image = _image(source, options)
     image = replace(
         image, outputs=tuple((target, path, format_of(path, options.save.format)) for target, path in outputs)
@@ -181,7 +184,7 @@ def task_for(source: Source, outputs: Sequence[tuple[Target, Place]], options: O
 
 @dataclass(frozen=True)
 class _Image:
-    """A source on its way to a task. header and grid: what is found out about it, once, when it is first needed."""
+    """A source that becomes a task. header, grid: computed on first use and cached."""
 
     source: Source
     options: Options
@@ -195,7 +198,7 @@ class _Image:
         return [place for _, place, _ in self.outputs if isinstance(place, Place)]
 
     def task(self) -> Task:
-        """All that is left to find out. Raises `InputError`, `UsageError`, `LimitError`."""
+        """The task, with the header and all grids. Raises `InputError`, `UsageError`, `LimitError`."""
         header = self.header()
         frames = header.frames if self.options.frame is None else 1
         outputs = [
@@ -222,9 +225,9 @@ def _image(source: Source, options: Options) -> _Image:
 def _named(
     sources: Iterable[Source], targets: Sequence[Target], naming: Naming, options: Options, stream: BinaryIO | None
 ) -> tuple[list[_Image], list[tuple[str, LiifError]], tuple[str, ...]]:
-    """The images with their outputs' places and formats, those that could not be named, with the reason, and notes.
+    """The images with the places and formats of their outputs, (input, error) of those that failed, and notes.
 
-    Images that were found, not named by the user, and are outputs of this very call are left out.
+    Images that the user did not name are left out if they are outputs of this call.
     """
     images, failures = list[_Image](), list[tuple[str, LiifError]]()
     notes: tuple[str, ...] = ()
@@ -232,14 +235,14 @@ def _named(
         try:
             images.append(_placed(_image(source, options), targets, naming, stream))
         except LiifError as error:
-            if naming.kind == "beside" and source.path is None:
+            if naming.kind == "next to input" and source.path is None:
                 raise
             failures.append((source.name, error))
     made = {_key(place) for image in images for place in image.places()}
     images = [
         each for each in images if not (each.source.found and each.source.path and _key(each.source.path) in made)
     ]
-    if naming.kind in ("beside", "folder"):
+    if naming.kind in ("next to input", "folder"):
         alike = _alike(images)
         images = [
             _placed(image, targets, naming, stream, with_suffix=True) if image.source in alike else image
@@ -253,7 +256,7 @@ def _named(
 def _placed(
     image: _Image, targets: Sequence[Target], naming: Naming, stream: BinaryIO | None, with_suffix: bool = False
 ) -> _Image:
-    """The image with its outputs' places and formats. Raises what `Naming.path` raises."""
+    """The image with the places and formats of its outputs. Raises as `Naming.path`."""
     places = [
         stream or naming.path(image.source, target, partial(image.grid, target), with_suffix) for target in targets
     ]
@@ -262,7 +265,7 @@ def _placed(
 
 
 def _alike(images: Sequence[_Image]) -> list[Source]:
-    """The sources that share an output with another of another suffix: `a.jpg` and `a.png`."""
+    """The sources whose outputs would collide with those of a source of another suffix, such as `a.jpg` and `a.png`."""
     sharing: dict[str, list[Source]] = {}
     for image in images:
         for key in {_key(place) for place in image.places()}:
@@ -275,7 +278,7 @@ def _note_on(images: Sequence[_Image], alike: Sequence[Source]) -> tuple[str, ..
     shown = [f"{image.source.name} becomes {image.places()[0].name}" for image in images if image.source in alike]
     if not shown:
         return ()
-    return (f"{len(shown)} inputs differ only in their suffix, which their outputs' names therefore tell: {shown[0]}",)
+    return (f"{len(shown)} inputs differ only in their suffix, so their outputs' names include it: {shown[0]}",)
 
 
 def _check_distinct(images: Sequence[_Image]) -> None:
@@ -286,7 +289,7 @@ def _check_distinct(images: Sequence[_Image]) -> None:
             if (other := origin.setdefault(key, image.source)) is not image.source:
                 raise UsageError(
                     f"{other.name} and {image.source.name} would both be written to {place}",
-                    hint="name a folder, which keeps the tree, or a template that tells them apart",
+                    hint="name a folder, which keeps the tree, or a template that distinguishes them",
                     remedy="output tree",
                 )
         if len(set(own)) < len(own):
@@ -301,7 +304,10 @@ def _check_distinct(images: Sequence[_Image]) -> None:
 
 
 def _key(path: Place) -> str:
-    """The same for two names of one file, as the system's usual file systems compare them; stores tell all names apart."""
+    """A key that is equal for two names of one file, as compared by the system's usual file system.
+
+    In a store, different names are always different objects.
+    """
     if isinstance(path, Address):
         return path.full
     name = os.path.normcase(path.parent.resolve() / path.name)
@@ -309,7 +315,7 @@ def _key(path: Place) -> str:
 
 
 def _check_formats(images: Iterable[_Image], options: Options) -> None:
-    """Options that a format does not have are refused once, not for every image. Raises `UsageError`."""
+    """Check the options once for each format, not for each image. Raises `UsageError`."""
     for form in {form.name: form for image in images for _, _, form in image.outputs}.values():
         check_options(form, options.save)
 
@@ -317,7 +323,7 @@ def _check_formats(images: Iterable[_Image], options: Options) -> None:
 def _without_existing(
     images: Sequence[_Image], manifest: Manifest | None, skip_existing: bool, overwrite: bool
 ) -> tuple[list[_Image], list[Place]]:
-    """The images less the outputs that are there already, and those outputs. A manifest has the first word."""
+    """The images without the outputs to skip, and those outputs. A manifest takes precedence over `skip_existing`."""
     skipped: list[Place] = []
     left = []
     there = existing(place for image in images for place in image.places())
@@ -337,7 +343,10 @@ def _without_existing(
 
 
 def check_places(places: Sequence[Place], overwrite: bool, *, make_folders: bool = False) -> None:
-    """Before any work: `OutputError` when an output is there and may not be replaced, or its folder cannot be written."""
+    """Check outputs before any work. make_folders: missing folders are allowed if they can be created.
+
+    Raises `OutputError` if an output exists and may not be replaced, or if its folder cannot be written.
+    """
     taken = set() if overwrite else existing(places)
     there = [place for place in places if place in taken]
     if len(there) > 1:
@@ -360,19 +369,19 @@ def _check_creatable(folder: Path) -> None:
 
 
 def _task(image: _Image, defer: bool = False) -> Task | Deferred | Exception:
-    """The image's task, or why there is none."""
+    """The image's task, deferred if it is in a store or `defer` is set, or the error."""
     if image.source.remote or defer:
         return Deferred(image.source, image.options, image.outputs, image.replaced)
     try:
         return image.task()
-    except Exception as error:  # whatever a decoder raises stops only its image
+    except Exception as error:  # whatever a decoder raises affects only its image
         return error
 
 
 def _each(
     find: Callable[[_Image], Task | Deferred | Exception], images: Sequence[_Image]
 ) -> list[Task | Deferred | Exception]:
-    """`find` of every image, in order, several at a time."""
+    """`find` applied to every image, in order, several at a time."""
     pool = ThreadPoolExecutor(PROBES, "liif-probe")
     try:
         return list(pool.map(find, images))

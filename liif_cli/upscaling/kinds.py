@@ -1,6 +1,6 @@
-"""Images in memory as users have them: PIL images, NumPy arrays and torch tensors, and files by their paths.
+"""The image types of the Python API: paths, PIL images, NumPy arrays and torch tensors.
 
-Each becomes pixels (H, W, C) as `render_rows` takes them, with the way back.
+Each is converted to pixels (H, W, C) for `render_rows`, and the rendered pixels are converted back to the same type.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Form(Generic[Kind]):
-    """An image as pixels, and back.
+    """An image as pixels, with the conversion back to the caller's type.
 
-    pixels: (H, W, C) uint8, uint16 or float32 in [0, 1], upright. back: makes an image of the kind that came in from such
-    pixels. store: see `render_rows`; None: as the pixels. notes: sentences for the user. quality and
-    format: of the lossy file that it comes from, if that is known.
+    pixels: (H, W, C) uint8, uint16 or float32 in [0, 1], upright. back: converts rendered pixels to the caller's type. store:
+    as in `render_rows`; None: rows in the dtype of `pixels`. notes: messages for the user. quality: 1 to 100, of the lossy file
+    that the image comes from; None if unknown. format: the name of that file's format.
     """
 
     pixels: Pixels
@@ -45,12 +45,12 @@ class Form(Generic[Kind]):
 
     @property
     def bits(self) -> int:
-        """Bits per sample of an output, for `precision="auto"`."""
+        """Bits per sample of the output, which `precision="auto"` depends on: 8, or 16 also for floats."""
         return 8 if self.pixels.dtype == np.uint8 else 16
 
 
 def from_path(path: Path) -> "Form[PILImage]":
-    """A file, upright. Raises `InputError`."""
+    """A file, upright. Rendered images have its profile and resolution in `info`. Raises `InputError`, `OutOfMemory`."""
     from PIL import Image
 
     picture = read.read(path)
@@ -59,7 +59,7 @@ def from_path(path: Path) -> "Form[PILImage]":
     dtype = np.uint16 if sixteen else np.uint8
     notes = picture.notes
     if picture.depth == np.uint16 and not sixteen:
-        notes += ("rendered with 8 bits per sample: a PIL image has no more in colour; pass an array to keep 16",)
+        notes += ("rendered with 8 bits per sample, the limit of PIL images in colour; pass an array to keep 16",)
 
     def store(rows: NDArray[np.float32]) -> Pixels:
         return quantize(rows if curve is None else colour.from_network(rows, curve), dtype)
@@ -73,13 +73,16 @@ def from_path(path: Path) -> "Form[PILImage]":
 
 
 def from_pil(image: "PILImage") -> "Form[PILImage]":
-    """L, LA, RGB, RGBA and 16-bit gray stay what they are, others become one of them; EXIF's orientation is applied."""
+    """A PIL image, made upright by its EXIF orientation.
+
+    The modes L, LA, RGB, RGBA and 16-bit grayscale are kept; any other mode is converted to one of them.
+    """
     from PIL import Image
 
-    tables = getattr(image, "quantization", None) or {}  # of a JPEG that Pillow opened; its copies do not have them
+    tables = getattr(image, "quantization", None) or {}  # set by Pillow on an opened JPEG, but not on copies of it
     image = _upright(image)
     if image.mode.startswith("I;16"):
-        plain = np.asarray(image).astype(np.uint16)  # in the machine's own byte order
+        plain = np.asarray(image).astype(np.uint16)  # in native byte order
     else:
         transparent = image.has_transparency_data
         mode = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}.get(image.mode, "RGB")
@@ -95,7 +98,7 @@ def from_pil(image: "PILImage") -> "Form[PILImage]":
 
 
 def _upright(image: "PILImage") -> "PILImage":
-    """Turned as its EXIF says; as it is if the EXIF is broken."""
+    """The image made upright by its EXIF orientation; unchanged if the EXIF is broken."""
     from PIL import ImageOps
 
     try:
@@ -105,16 +108,20 @@ def _upright(image: "PILImage") -> "PILImage":
 
 
 def from_array(array: Pixels, layout: Layout = "HWC") -> "Form[Pixels]":
-    """(H, W), or three axes of `layout`; uint8, uint16, or floats in [0, 1]. Raises `UsageError`, `InputError`."""
+    """An array (H, W), or with three axes in `layout`, of uint8, uint16 or floats in [0, 1].
+
+    Raises `UsageError` for another shape or dtype, and `InputError` for floats outside [0, 1].
+    """
     planes = layout == "CHW" and array.ndim == 3
     pixels = np.moveaxis(array, 0, 2) if planes else array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
         axes = "(H, W) or (C, H, W)" if layout == "CHW" else "(H, W) or (H, W, C)"
         raise UsageError(
-            f"an array of shape {array.shape} is not an image", hint=f"{axes}, C = 1 to 4; layout says which"
+            f"an array of shape {array.shape} is not an image",
+            hint=f"pass {axes} with C = 1 to 4; layout says which",
         )
     if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind != "f":
-        raise UsageError(f"an array of {array.dtype} is not an image", hint="uint8, uint16, or floats in [0, 1]")
+        raise UsageError(f"an array of {array.dtype} is not an image", hint="pass uint8, uint16, or floats in [0, 1]")
     dtype, flat = array.dtype, array.ndim == 2
 
     def back(rows: Pixels) -> Pixels:
@@ -125,10 +132,10 @@ def from_array(array: Pixels, layout: Layout = "HWC") -> "Form[Pixels]":
 
 
 def _checked(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Float pixels in [0, 1]. Raises `InputError`."""
+    """The pixels, if they are all in [0, 1]. Raises `InputError` otherwise."""
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite([low, high]).all():
-        raise InputError("the image holds NaN or infinite values")
+        raise InputError("the image contains NaN or infinite values")
     if low < 0 or high > 1:
         raise InputError(
             f"float samples go from {low:g} to {high:g}; expected values in [0, 1]", hint="divide by 255, or clip them"
@@ -137,7 +144,7 @@ def _checked(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def from_tensor(tensor: Tensor, layout: Layout = "CHW") -> "Form[Tensor]":
-    """(H, W), or three axes of `layout`; uint8, uint16, or floats in [0, 1], on any device. Raises as `from_array`."""
+    """A tensor (H, W), or with three axes in `layout`, on any device; dtypes and exceptions as for `from_array`."""
     dtype, device = tensor.dtype, tensor.device
     plain = tensor.detach().cpu()
     form = from_array((plain.float() if dtype.is_floating_point else plain).numpy(), layout)
@@ -145,7 +152,7 @@ def from_tensor(tensor: Tensor, layout: Layout = "CHW") -> "Form[Tensor]":
 
 
 def form_of(image: Any, layout: Layout = "auto") -> "Form[Any]":
-    """The form of an image of any kind. Raises `UsageError` if it is none, and as the others."""
+    """The form of an image of any supported type. Raises `UsageError`, `InputError`."""
     if isinstance(image, str | Path):
         return from_path(Path(image))
     if isinstance(image, np.ndarray):
@@ -155,5 +162,5 @@ def form_of(image: Any, layout: Layout = "auto") -> "Form[Any]":
     if hasattr(image, "has_transparency_data"):
         return from_pil(image)
     raise UsageError(
-        f"a {type(image).__name__} is not an image", hint="a path, a PIL image, a NumPy array or a torch tensor"
+        f"a {type(image).__name__} is not an image", hint="pass a path, a PIL image, a NumPy array or a torch tensor"
     )

@@ -1,7 +1,7 @@
-"""The manifest of a run: a row for each output, and what a second run with it need not make again.
+"""The manifest of a run: a table with a row for each output, by which a later run skips outputs that are up to date.
 
-While a run goes on, rows are appended as JSON lines, so that a run that is killed loses none. At its end the table holds the
-last row of each output; as Parquet it is then written anew.
+During a run, rows are appended as JSON lines, so that a killed run loses none. At the end the table is rewritten with the last
+row of each output, as JSON lines or as Parquet.
 """
 
 import contextlib
@@ -25,16 +25,17 @@ from liif_cli.upscaling.results import Result
 
 SUFFIXES = (".jsonl", ".parquet")
 BATCH = 10_000
-"""Rows that are turned into Parquet at once."""
+"""Rows that are converted to Parquet at a time."""
 State = Literal["made", "changed", "unknown"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one output, or of an input that none was made of.
+    """The record of one output, or of an input that failed before its outputs were known.
 
-    size, version: of the input: its bytes, and its ETag or when it was changed. scale: (x, y), effective. settings: a digest
-    of everything that decides the output's pixels besides the input. code: 0, or the exit code that the error has alone.
+    size, version: of the input: its size in bytes, and its ETag or modification time. scale: the effective scale, (x, y).
+    settings: a digest of everything, except the input, that determines the output. seconds: the time that it took. notes:
+    messages for the user. error: the message, None on success. code: 0, or the exit code of the error.
     """
 
     input: str
@@ -54,16 +55,19 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Of two rows with the same one the later counts."""
+        """Identifies the output. Of several rows with the same key, the last is valid."""
         return self.input, self.output or ""
 
 
 Stamp = tuple[int | None, str | None]
-"""The size and the version of an input."""
+"""The size in bytes and the version of an input, None if unknown."""
 
 
 def stamp(source: Source) -> Stamp:
-    """By a store's listing, or by the file; nothing of standard input and of the web, which are always taken for changed."""
+    """The stamp of an input, from a store's listing or from the file system.
+
+    (None, None) for standard input and web addresses, which are always treated as changed.
+    """
     if source.entry is not None:
         return source.entry.size, source.entry.version
     if isinstance(source.path, Path):
@@ -74,7 +78,7 @@ def stamp(source: Source) -> Stamp:
 
 
 def settings(options: Options, targets: Sequence[Target], checkpoint: Checkpoint) -> str:
-    """A digest of what decides the pixels and the bytes of outputs: options, sizes, model."""
+    """A digest, 16 hexadecimal digits, of the options, sizes and model that determine the bytes of the outputs."""
     file = checkpoint.path.stat()
     model = [checkpoint.name, checkpoint.revision or f"{file.st_size} {file.st_mtime_ns}"]
     chosen = asdict(options)
@@ -86,10 +90,11 @@ def settings(options: Options, targets: Sequence[Target], checkpoint: Checkpoint
 
 
 class Manifest:
-    """A table of outputs on disk, `.jsonl` or `.parquet`; as a context manager it takes the rows of a run.
+    """The manifest file, `.jsonl` or `.parquet`. As a context manager, it records the rows of a run.
 
-    stamps: the inputs' sizes and versions, by their names; filled while the work is resolved. Raises `UsageError` for
-    another suffix or a missing library, `OutputError` if the file is no manifest, cannot be written or is in use.
+    stamps: the inputs' stamps by name, filled while the work is resolved. earlier: whether an earlier run has written the file.
+    Raises `UsageError` for another suffix or a missing library, and `OutputError` if the file is not a manifest, cannot be
+    written or is in use.
     """
 
     def __init__(self, path: Path, settings: str, checkpoint: Checkpoint) -> None:
@@ -108,7 +113,11 @@ class Manifest:
         self._file: IO[str] | None = None
 
     def state(self, source: Source, place: Place) -> State:
-        """Whether an earlier run recorded an output as made of this input as it is now; takes note of the input."""
+        """The state of an output in the manifest; also stores the input's stamp.
+
+        "made": an earlier run made it from the input as it is now, with the same settings; "changed": the input or the
+        settings have changed; "unknown": no earlier run made it.
+        """
         found = self.stamps[source.name] = stamp(source)
         recorded = self._made.get(str(place))
         if recorded is None:
@@ -136,7 +145,7 @@ class Manifest:
             raise OutputError(f"{self.path} is in use by another run", hint="give each run its own manifest") from None
 
     def _end_last_line(self) -> None:
-        """A run that was killed may have left half a line."""
+        """End an incomplete last line, left by a run that was killed."""
         assert self._file is not None
         with self.journal.open("rb") as file:
             if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
@@ -154,13 +163,13 @@ class Manifest:
                 self._lock_file.unlink()
 
     def finished(self, result: Result) -> None:
-        """Take an output that was made."""
+        """Record an output that was made. Raises `OutputError`."""
         size, version = self.stamps.get(result.input, (None, None))
         about = (result.output, result.width, result.height, result.scale, result.model, result.revision)
         self._add(Row(result.input, size, version, *about, self.settings, result.seconds, result.notes, None, 0))
 
     def failed(self, name: str, outputs: Sequence[str], message: str, code: int) -> None:
-        """Take an input of which outputs were not made; none are named if it is not known which they would be."""
+        """Record outputs that failed. name: of the input. outputs: empty if they are not known. Raises `OutputError`."""
         size, version = self.stamps.get(name, (None, None))
         model, revision = self.checkpoint.name, self.checkpoint.revision
         for output in outputs or [None]:  # type: ignore[list-item]
@@ -176,11 +185,11 @@ class Manifest:
             raise OutputError(f"cannot write {self.journal}: {error.strerror}") from error
 
     def _last(self) -> Iterator[Row]:
-        """The last row of each output, in the order in which they first came."""
+        """The last row of each output, in the order of their first rows."""
         last: dict[tuple[str, str], Row] = {}
         for row in self._rows():
             if row.output:
-                last.pop((row.input, ""), None)  # it had failed before its outputs were known
+                last.pop((row.input, ""), None)  # recorded when it failed before its outputs were known
             last[row.key] = row
         yield from last.values()
 
@@ -191,7 +200,7 @@ class Manifest:
             yield from _read_lines(self.journal)
 
     def _write_table(self) -> None:
-        """Put the last row of each output in place of what there was."""
+        """Replace the table by the last row of each output."""
         rows = list(self._last())
         with OutputFile(self.path, overwrite=True) as temporary:
             if self._parquet:
@@ -209,14 +218,14 @@ def _row(values: Mapping[str, Any]) -> Row:
 
 
 def _read_lines(path: Path) -> Iterator[Row]:
-    """The rows of JSON lines; the last may be half a line. Raises `OutputError` if it is something else."""
+    """The rows of a JSON lines file. Lines that are incomplete are skipped. Raises `OutputError` if it is not a manifest."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield _row(json.loads(line))
             except (ValueError, KeyError, TypeError):
                 if number == 1 and line.strip():
-                    raise OutputError(f"{path} is no manifest, and is left as it is") from None
+                    raise OutputError(f"{path} is not a manifest; it was left unchanged") from None
 
 
 def _pyarrow() -> Any:
@@ -225,7 +234,7 @@ def _pyarrow() -> Any:
         import pyarrow.parquet
     except ImportError:
         raise UsageError(
-            "cannot write Parquet: pyarrow is not installed", hint="pip install pyarrow, or a name in .jsonl"
+            "cannot write Parquet: pyarrow is not installed", hint="pip install pyarrow, or use the suffix .jsonl"
         ) from None
     return pyarrow
 
@@ -254,4 +263,4 @@ def _read_parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(BATCH):
                 yield from map(_row, batch.to_pylist())
     except (arrow.ArrowException, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is no manifest, and is left as it is: {error}") from None
+        raise OutputError(f"{path} is not a manifest; it was left unchanged: {error}") from None

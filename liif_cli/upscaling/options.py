@@ -1,4 +1,4 @@
-"""How images are upscaled: what holds for all of a call's images. Loads no torch."""
+"""The options for all images of a call. Does not load torch."""
 
 from dataclasses import dataclass, field
 
@@ -13,10 +13,14 @@ from liif_cli.rendering.sizes import MAX_PIXELS, RAW, Cell, PrintSize, Region, T
 
 @dataclass(frozen=True)
 class Options:
-    """How to read, render and write. memory: bytes that the process may hold (None: what is free). tile: side in input
-    pixels (None: planned). chunk: output pixels that are worked on at once (None: what suits the processor). page and
-    frame: which one of a TIFF's pages or an animation's frames, from 1. to_srgb: convert colours to sRGB for good.
-    restore: see `models.restore`."""
+    """Options for reading, rendering and writing.
+
+    cell: the cell size passed to the decoder. region: the part of the input to render. self_ensemble: average over four
+    rotations. max_pixels: the largest output allowed. memory: bytes that the process may use (None: the free memory). tile: the
+    side of a tile in input pixels (None: planned). chunk: output pixels per chunk (None: depends on the device). page, frame:
+    of a TIFF or an animation, counted from 1. to_srgb: convert colours to sRGB, and do not convert them back. restore: see
+    `models.restore`. save: options for writing.
+    """
 
     cell: Cell = RAW
     region: Region | None = None
@@ -34,7 +38,7 @@ class Options:
     save: SaveOptions = field(default_factory=SaveOptions)
 
     def grid(self, size: tuple[int, int], target: Target, dpi: tuple[float, float] | None = None) -> Grid:
-        """The grid over an image of `size` (height, width) and `dpi` (x, y). Raises `UsageError`, `LimitError`."""
+        """The grid over an image. size: (height, width). dpi: dots per inch, (x, y). Raises `UsageError`, `LimitError`."""
         target = target.at(dpi) if isinstance(target, PrintSize) else target
         grid = make_grid(size, target, self.region, self.cell)
         check_pixels(grid.shape, self.max_pixels)
@@ -42,7 +46,7 @@ class Options:
 
 
 def room(limit: int | None, program: int, more: int) -> int | None:
-    """Bytes of `limit` left after `program` and `more`; None without a limit. Raises `OutOfMemory` if none are left."""
+    """The bytes of `limit` left after `program` and `more`; None without a limit. Raises `OutOfMemory` if none are left."""
     if limit is None:
         return None
     held = program + more

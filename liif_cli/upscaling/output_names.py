@@ -1,4 +1,4 @@
-"""Where outputs go: next to the input, into a file, a folder or by a template; here or in a store."""
+"""The destinations of outputs: next to the input, a file, a folder or a template, on disk or in a store."""
 
 import os
 import string
@@ -17,15 +17,15 @@ from liif_cli.upscaling.inputs import STDIN, Source
 
 FIELDS = ("stem", "scale", "width", "height", "model", "ext")
 STREAM = STDIN
-Kind = Literal["beside", "file", "folder", "template", "stream"]
+Kind = Literal["next to input", "file", "folder", "template", "stream"]
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How outputs are called; made by `parse`.
+    """A rule for naming outputs. Created by `parse`.
 
-    kind: what the user's word for the output means. output: that word, None for next to the input. format: the name of the
-    format that was asked for, None to go by the suffix. model: gives the model's name, called only if a template wants it.
+    kind: how to interpret `output`. output: the user's argument; None: next to the input. format: the name of the requested
+    format; None: by the suffix. model: returns the model's name; called only if a template needs it.
     """
 
     kind: Kind
@@ -37,29 +37,33 @@ class Naming:
     def parse(
         cls, output: str | None, many: bool, format: str | None = None, model: Callable[[], str] = lambda: "model"
     ) -> "Naming":
-        """Read what the user calls the output. many: whether it must hold more than one. Raises `UsageError` for a single
-        file that several outputs would go to, and for templates that make no sense."""
+        """Parse the user's argument for the output. many: whether there can be several outputs.
+
+        Raises `UsageError` for a single file that several outputs would be written to, for invalid templates, and for stores
+        that cannot be written to.
+        """
         if output is not None and is_address(output):
             check_store(Address.parse(output))
         kind = _kind(output, many, format)
         if kind == "file" and format is None and not place(str(output)).suffix:
             raise UsageError(
                 f"{output} is neither a folder nor a file with a suffix",
-                hint=f"{output}.png, or {output}/ for a folder that is to be made",
+                hint=f"use {output}.png for a file, or {output}/ for a new folder",
                 argument="output",
             )
         return cls(kind, output, format, model)
 
     @property
     def folder(self) -> Place | None:
-        """The folder that outputs go to, if there is one."""
+        """The folder that the user named for the outputs, or None."""
         return place(self.output) if self.output is not None and self.kind == "folder" else None
 
     def path(self, source: Source, target: Target, grid: Callable[[], Grid], with_suffix: bool = False) -> Place:
-        """The file or object for one output of `source`. grid: gives the output's grid, called only if the name tells its size.
-        with_suffix: let a name of our own tell the input's suffix too, `a_jpg_4x.png`.
+        """The file or object for one output of `source`.
 
-        Raises what `grid` raises, and `UsageError` for standard input, which has no name, next to itself.
+        grid: returns the output's grid; called only if the name contains its size. with_suffix: include the input's suffix in
+        an automatic name, as in `a_jpg_4x.png`. Raises `UsageError` if the output of standard input, which has no name, would
+        be written next to its input, and the exceptions of `grid`.
         """
         if self.output is not None and self.kind == "file":
             return place(self.output)
@@ -70,9 +74,9 @@ class Naming:
         if self.folder is not None:
             return self.folder / source.inside / name
         if source.path is None:
-            raise UsageError("standard input has no name to call the output by", remedy="stream")
+            raise UsageError("cannot name the output: standard input has no name", remedy="stream")
         if isinstance(source.path, Address):
-            if source.path.web:  # as downloads do
+            if source.path.web:  # into the current folder, like a download
                 return Path(name)
             check_writable(source.path)
         return source.path.with_name(name)
@@ -101,7 +105,7 @@ class Naming:
 
 def _kind(output: str | None, many: bool, format: str | None) -> Kind:
     if output is None:
-        return "beside"
+        return "next to input"
     if output == STREAM:
         if many:
             raise UsageError("- takes one output", argument="output", remedy="output folder")
@@ -113,13 +117,13 @@ def _kind(output: str | None, many: bool, format: str | None) -> Kind:
     if output.endswith(("/", os.sep)) or (is_folder(path) if isinstance(path, Address) else path.is_dir()):
         return "folder"
     if many and path.suffix.lower() in OUTPUT_SUFFIXES:
-        raise UsageError(f"several outputs would all go to {path}", remedy="output folder")
+        raise UsageError(f"several outputs would all be written to {path}", remedy="output folder")
     nameless = format is not None and not path.suffix and not (isinstance(path, Path) and path.exists())
     return "folder" if many or nameless else "file"
 
 
 def _label(target: Target, grid: Callable[[], Grid]) -> str:
-    """`7.5x`, or the output's size, for which the image is only looked at if it must be."""
+    """The size in an automatic name: `7.5x`, or `1920x1080`. The grid is computed only if it is needed."""
     if isinstance(target, Scale):
         return target.label
     if isinstance(target, Size) and target.fit in ("exact", "crop") and target.width and target.height:
@@ -133,7 +137,7 @@ def _fields(template: str) -> set[str]:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as error:
         raise UsageError(
-            f"{template!r} is not a template: {error}", hint="{{ and }} stand for braces", argument="output"
+            f"{template!r} is not a template: {error}", hint="write {{ and }} for literal braces", argument="output"
         ) from None
 
 
@@ -142,5 +146,5 @@ def _check_fields(template: str) -> None:
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in FIELDS)
         raise UsageError(
-            f"{template!r} has the unknown field {{{unknown[0]}}}", hint=f"there are {known}", argument="output"
+            f"{template!r} has the unknown field {{{unknown[0]}}}", hint=f"the fields are {known}", argument="output"
         )

@@ -1,4 +1,4 @@
-"""How strongly to restore one image, and why: as requested, or by the compression of its file."""
+"""Decides how strongly to restore an image: as requested, or depending on the compression of its file."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from liif_cli.models.restore import Restore
 
 @dataclass(frozen=True)
 class Restoration:
-    """What was decided for one image. strength: 0 to 1. reason: a few words. notes: sentences for the user."""
+    """The decision for one image. strength: 0 to 1. reason: in a few words. notes: messages for the user."""
 
     strength: float
     reason: str
@@ -19,21 +19,21 @@ class Restoration:
 
 
 def decide(wanted: Restore, checkpoint: Checkpoint | None, quality: int | None, form: str) -> Restoration:
-    """The strength that is `wanted`, or for "auto" the one that suits the quality that the image was compressed at.
+    """The `wanted` strength, or, for "auto", the strength for the quality at which the image was compressed.
 
-    checkpoint: the model, None for a loaded one. quality: 1 to 100, None if unknown. form: the name of the image's format.
+    checkpoint: the model's; None for a loaded model. quality: 1 to 100; None if unknown. form: the name of the image's format.
     """
     if wanted != "auto":
-        return Restoration(wanted, "as asked for" if wanted else "off")
+        return Restoration(wanted, "as requested" if wanted else "off")
     if quality is None:
-        return Restoration(0.0, "the image tells of no lossy compression")
+        return Restoration(0.0, "no lossy compression found")
     if checkpoint is None or restore.counterpart(checkpoint) is None:
-        return Restoration(0.0, "the model has no counterpart for damaged images")
-    what, strength = f"{FORMATS[form].label} of quality {quality}", restore.strength_for(quality, form)
+        return Restoration(0.0, "the model has no counterpart for degraded images")
+    what, strength = f"{FORMATS[form].label} quality {quality}", restore.strength_for(quality, form)
     if not strength:
         return Restoration(0.0, what)
     if restore.AUTOMATIC:
-        note = Note.on(f"restored with a strength of {strength:g}: {what}", "restore off")
+        note = Note.on(f"restored with strength {strength:g}: {what}", "restore off")
         return Restoration(strength, what, (note,))
-    note = Note.on(f"artefacts of compression will show ({what}); a strength of {strength:g} suits it", "restore")
-    return Restoration(0.0, f"{what}; automatic restoring is off", (note,) * (strength >= restore.STRONG))
+    note = Note.on(f"compression artefacts will be visible ({what}); a strength of {strength:g} suits it", "restore")
+    return Restoration(0.0, f"{what}; automatic restoration is off", (note,) * (strength >= restore.STRONG))

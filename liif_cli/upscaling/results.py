@@ -1,4 +1,4 @@
-"""What becomes of an image: read, rendered, written."""
+"""The stages of an image (read, rendered) and the result of each output."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +20,11 @@ from liif_cli.rendering.sizes import (
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one output. scale: (x, y), effective. seconds: reading to finished file. restore, restore_reason: how
-    strongly the image was restored, 0 to 1, and why. notes: sentences for the user."""
+    """The result of one output.
+
+    scale: the effective scale, (x, y). seconds: from reading the input to the finished file. restore: the strength with which
+    the image was restored, 0 to 1; restore_reason: the reason for it. notes: messages for the user.
+    """
 
     input: str
     output: str
@@ -38,13 +41,13 @@ class Result:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Serialisable as JSON."""
+        """The fields as a dictionary that can be serialised as JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Original:
-    """An image that was read. seconds: that reading took. later: gives an animation's other frames."""
+    """A decoded input. seconds: the time that reading took. later: returns the other frames of an animation."""
 
     picture: Picture
     seconds: float
@@ -53,9 +56,9 @@ class Original:
 
 @dataclass(frozen=True)
 class Draft:
-    """An output that is rendered and not yet a file. `save` or `discard` is to be called, on any thread.
+    """A rendered output that has not been written yet. Call `save` or `discard`, on any thread.
 
-    bytes: of its rows, which wait in memory or on disk.
+    bytes: the size of its rows, in memory or on disk.
     """
 
     writer: Writer
@@ -63,7 +66,7 @@ class Draft:
     bytes: int
 
     def save(self) -> Result:
-        """Put the file in its place. Raises `OutputError`; then nothing is left behind."""
+        """Write the file and move it into place. If it raises `OutputError`, nothing is left behind."""
         started = time.perf_counter()
         self.writer.commit()
         seconds = round(self.result.seconds + time.perf_counter() - started, 3)
@@ -74,17 +77,17 @@ class Draft:
         self.writer.abort()
 
     def cancel(self) -> None:
-        """Have a `save` that runs on another thread fail soon."""
+        """Make a `save` that is running on another thread fail soon."""
         self.writer.cancel()
 
 
 def grid_notes(target: Target, grid: Grid) -> Iterator[str]:
-    """What a user may not expect of a grid."""
+    """Notes on a grid that may surprise the user: a changed aspect ratio, and reduction without the network."""
     extent = (grid.rows.extent, grid.columns.extent)
-    count = (grid.rows.count, grid.columns.count)  # before a crop
+    count = (grid.rows.count, grid.columns.count)  # before cropping
     if not isinstance(target, Scale) and aspect_change(extent, count) > ASPECT_TOLERANCE:
         height, width = grid.shape
-        yield Note.on(f"{width}x{height} changes the aspect of {extent[1]}x{extent[0]}", "fit")
+        yield Note.on(f"{width}x{height} changes the aspect ratio of {extent[1]}x{extent[0]}", "fit")
     shrunk = [name for name, axis in (("width", grid.columns), ("height", grid.rows)) if is_reduced(axis)]
     if shrunk:
         axes = f"{' and '.join(shrunk)} {'are' if shrunk[1:] else 'is'}"

@@ -1,7 +1,7 @@
-"""How fast a model is on this machine and what planning needs of it, remembered from one run to the next. Loads no torch.
+"""A cache of the speed of models on this machine, with the properties of the model that planning needs. Does not load torch.
 
-Kept in the cache of the user, among what else liif keeps there: `HF_HOME` moves it. Whatever may change a speed is part of its
-key, so that a speed that does not hold any more is not found.
+It is stored in the user's cache folder, which `HF_HOME` moves. The key contains everything that can affect the speed, so that
+an outdated speed is never found.
 """
 
 import json
@@ -24,19 +24,19 @@ from liif_cli.rendering.timing import Tally
 from liif_cli.upscaling.options import Options
 
 MOST = 100
-"""Speeds that are kept; the oldest are dropped."""
+"""The number of speeds in the cache; the oldest are dropped."""
 ENOUGH = 0.05
-"""Seconds that a measurement takes at least."""
+"""The shortest meaningful measurement, in seconds."""
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """A model on a device. It is what `make_plan` needs of the model, too.
+    """The speed of a model on a device. It can replace the model in `make_plan`.
 
-    encode: seconds per input pixel, those of halos included. decode: seconds per output pixel. file: format -> seconds per
-    output pixel to finish, compress and write. start: seconds until the model is loaded. program: bytes that the process holds
-    then. scratch: bytes. The others: see `SRModel`.
+    encode: seconds per input pixel, including halos. decode: seconds per output pixel. file: format name -> seconds per output
+    pixel to finish, compress and write. start: seconds until the model is loaded. program: bytes that the process holds then.
+    scratch: bytes. The other fields are those of `SRModel`.
     """
 
     device: str
@@ -52,19 +52,20 @@ class Speed:
     file: dict[str, float] = field(default_factory=dict)
 
     def supports(self, grid: Grid) -> str | None:
-        """None: of models that render some grids alone, no speed is kept."""
+        """Always None, "supported": speeds of fixed-scale models are not cached."""
         return None
 
     def scratch_bytes(self, chunk: int | None = None) -> int:
-        """The chunk was the same: it is part of the key."""
+        """The bytes of scratch memory. They hold for the chunk of the options, which is part of the cache's key."""
         return self.scratch
 
 
 @dataclass
 class Measured:
-    """What a run measured: seconds, and the pixels that they were spent on, of encoding, decoding and, by format, files.
+    """The time that a run spent, and the pixels that it was spent on.
 
-    loaded: seconds until the model was loaded, and bytes that the process held then.
+    loaded: seconds until the model was loaded, and bytes that the process held then. encode, decode: seconds. encoded, decoded:
+    pixels. files: format name -> (seconds, pixels).
     """
 
     loaded: tuple[float, int] = (0.0, 0)
@@ -75,22 +76,22 @@ class Measured:
     files: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def add(self, tally: Tally) -> None:
-        """The rendering of an image."""
+        """Add the rendering of an image."""
         self.encode, self.encoded = self.encode + tally.encode, self.encoded + tally.encoded
         self.decode, self.decoded = self.decode + tally.decode, self.decoded + tally.decoded
 
     def add_file(self, form: str, seconds: float, pixels: int) -> None:
-        """An image's files of one format."""
+        """Add the writing of an output. form: the name of its format."""
         before = self.files.get(form, (0.0, 0))
         self.files[form] = before[0] + seconds, before[1] + pixels
 
     @property
     def enough(self) -> bool:
-        """Whether it is a whole speed."""
+        """Whether every part was measured for long enough."""
         return min(self.encode, self.decode, *(seconds for seconds, _ in self.files.values())) >= ENOUGH
 
     def onto(self, speed: Speed) -> Speed:
-        """The speed with what was measured for long enough in the place of what it said."""
+        """The speed, updated with everything that was measured for long enough."""
         file = {
             form: seconds / pixels for form, (seconds, pixels) in self.files.items() if seconds >= ENOUGH and pixels
         }
@@ -103,7 +104,7 @@ class Measured:
 
 
 def key(checkpoint: Checkpoint, options: Options, bits: int) -> str:
-    """What a speed depends on: the model's file, this machine and its threads, the versions, and the options."""
+    """The cache key: the model's file, this machine and its threads, the versions, and the options. bits: per output sample."""
     stat = checkpoint.path.stat()
     model = (str(checkpoint.path.resolve()), stat.st_size, stat.st_mtime_ns)
     machine = (platform.node(), platform.machine(), _processors(), *(os.environ.get(name, "") for name in VARIABLES))
@@ -113,7 +114,7 @@ def key(checkpoint: Checkpoint, options: Options, bits: int) -> str:
 
 
 def process_age() -> float:
-    """Seconds since this process began."""
+    """The seconds since this process started."""
     import psutil
 
     return time.time() - float(psutil.Process().create_time())
@@ -131,19 +132,19 @@ def _torch_version() -> str:
 
 
 def cache_file() -> Path:
-    """Where speeds are kept."""
+    """The path of the cache file."""
     from huggingface_hub import constants
 
     return Path(constants.HF_ASSETS_CACHE) / "liif" / "speeds.json"
 
 
 def recall(checkpoint: Checkpoint, options: Options, bits: int) -> Speed | None:
-    """The speed for outputs with `bits` bits per sample, if it is known."""
+    """The cached speed for outputs with `bits` bits per sample, or None."""
     return _read().get(key(checkpoint, options, bits))
 
 
 def remember(checkpoint: Checkpoint, options: Options, bits: int, speed: Speed) -> None:
-    """Keep a speed. If the cache cannot be written, it is not kept."""
+    """Store a speed in the cache. Does nothing if the cache cannot be written."""
     path, name = cache_file(), key(checkpoint, options, bits)
     speeds = {each: value for each, value in _read().items() if each != name}
     kept = [*speeds.items(), (name, speed)][-MOST:]
@@ -157,5 +158,5 @@ def remember(checkpoint: Checkpoint, options: Options, bits: int, speed: Speed) 
 def _read() -> dict[str, Speed]:
     try:
         return TypeAdapter(dict[str, Speed]).validate_json(cache_file().read_bytes())
-    except (OSError, ValidationError):  # not there yet, or by another version
+    except (OSError, ValidationError):  # the file does not exist yet, or is of another version
         return {}

@@ -1,4 +1,4 @@
-"""One image, file to file; and the same for an image in memory."""
+"""Upscales one image: reads it, renders its outputs, and prepares them for writing."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -36,10 +36,11 @@ Pixels = NDArray[Any]
 
 
 class Upscaler:
-    """A model, found at once and loaded when the first image needs it, with the options for all images.
+    """A model with the options for all images. The model is found immediately and loaded on first use.
 
-    model: a name, a file, a Hub reference, a checkpoint or a loaded model. Raises what `store.find` raises.
-    checkpoint: where the model comes from, None for a loaded one. name: for people and file names.
+    model: a name, a file, a Hub reference, a checkpoint or a loaded model. checkpoint: None for a loaded model. name: for users
+    and in file names. Raises the exceptions of `store.find`, and those of `restore.needed_counterpart` if the options set a
+    strength.
     """
 
     def __init__(self, model: str | Path | Checkpoint | SRModel = DEFAULT, options: Options | None = None) -> None:
@@ -53,9 +54,9 @@ class Upscaler:
             needed_counterpart(self.checkpoint)
 
     def load(self, strength: float = 0.0) -> SRModel:
-        """The model on its device, `strength` of the way to its counterpart for damaged images.
+        """The model on its device, interpolated by `strength` (0 to 1) towards its counterpart for degraded images.
 
-        Raises `DeviceError`, `CheckpointError`, the first time, and as `restore.needed_counterpart`.
+        Raises `DeviceError` and `CheckpointError` on first use, and the exceptions of `restore.needed_counterpart`.
         """
         if self._model is None:
             assert self.checkpoint is not None
@@ -67,9 +68,9 @@ class Upscaler:
         return between(self._model, self._photo, strength)
 
     def renderer(self, bits: int, strength: float = 0.0) -> Renderer:
-        """A renderer for outputs with `bits` bits per sample, by the model of `load(strength)`.
+        """A renderer for outputs with `bits` bits per sample, with the model of `load(strength)`.
 
-        Raises `UsageError` if the model has no such precision.
+        Raises `UsageError` if the model does not support the precision.
         """
         model = self.load(strength)
         device = next(model.parameters()).device
@@ -79,10 +80,10 @@ class Upscaler:
     def file(
         self, source: Path, outputs: Sequence[tuple[Target, Path]], progress: Progress = lambda pixels: None
     ) -> list[Result]:
-        """Upscale the image in `source` to each (target, path), all from one encoding; a result for each file.
+        """Upscale the image in `source` to each (target, path), all from one encoding. Returns a result for each file.
 
-        progress: is called with the number of output pixels that were finished. Raises `InputError`, `OutputError`,
-        `LimitError`, `UsageError` before any work, and what rendering may raise.
+        progress: called with the number of output pixels that have been finished. Raises `InputError`, `OutputError`,
+        `LimitError` and `UsageError` before any work, and the exceptions of rendering.
         """
         task = task_for(Source(source), outputs, self.options)
         drafts = self.render(task, self.read(task.source), progress)
@@ -93,10 +94,12 @@ class Upscaler:
                 draft.discard()
 
     def read(self, source: Source) -> Original:
-        """Decode one image by these options; of an animation the first frame, the others when their turn comes.
-        Raises `InputError`."""
+        """Decode an image with these options. Only the first frame of an animation is decoded; the others follow later.
+
+        Raises `InputError`, `OutOfMemory`, and `UsageError` for standard input.
+        """
         started, options = time.perf_counter(), self.options
-        to_srgb = options.to_srgb or options.save.strip  # without its profile an image is taken for sRGB
+        to_srgb = options.to_srgb or options.save.strip  # an image without a profile is read as sRGB
         content = source.read()
         picture = read.read(content, page=options.page, frame=options.frame, to_srgb=to_srgb)
         later = partial(read.later_frames, content, picture.timing, to_srgb=to_srgb)
@@ -109,10 +112,10 @@ class Upscaler:
         progress: Progress = lambda pixels: None,
         tally: Tally | None = None,
     ) -> list[Draft]:
-        """Render an image for each output of its task. The drafts are whole; the caller saves or discards each.
+        """Render an image for each output of its task. Returns complete drafts; the caller saves or discards each.
 
-        tally: takes what was planned and how long it took. Raises `InputError` if the file changed since the task was
-        made, and what rendering raises; then nothing is left behind.
+        tally: receives the plan and the times. Raises `InputError` if the file has changed since the task was made, and the
+        exceptions of rendering; nothing is left behind then.
         """
         started, picture = time.perf_counter(), original.picture
         _check_unchanged(task, picture)
@@ -187,21 +190,21 @@ class Upscaler:
         progress: Progress = lambda pixels: None,
         stores: Sequence[Store] = (),
     ) -> Iterator[tuple[int, Pixels]]:
-        """Finished rows of each grid, within the options' memory; see `rows.render_rows`."""
+        """The finished rows of each grid, as `rows.render_rows`, within the memory of the options."""
         budget, side = self.budget(), self.options.tile
         return render_rows(renderer, pixels, grids, budget=budget, side=side, progress=progress, stores=stores)
 
     def budget(self, more: int = 0) -> int | None:
-        """Bytes that rendering may take if the options limit the process, `more` being what else it will hold.
+        """The bytes that rendering may take if the options limit memory, otherwise None.
 
-        Raises `OutOfMemory` if none are left.
+        more: bytes that the process will hold besides. Raises `OutOfMemory` if none are left.
         """
         return room(self.options.memory, resident(), more)
 
 
 def _check_unchanged(task: Task, picture: Picture) -> None:
-    """What was decided from the header must hold for the pixels, which were read later."""
+    """Raises `InputError` if the decoded image does not have the size in the header, from which the grids were made."""
     header = task.header
     if (picture.height, picture.width) != (header.height, header.width):
         was, now = f"{header.width}x{header.height}", f"{picture.width}x{picture.height}"
-        raise InputError(f"{task.source.name} changed while it waited: it had {was} pixels and has {now}")
+        raise InputError(f"{task.source.name} has changed since it was probed: it had {was} pixels and has {now}")

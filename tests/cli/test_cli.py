@@ -147,7 +147,7 @@ def test_tracebacks_only_where_they_are_asked_for(liif: Run, monkeypatch: pytest
         (["upscale", "in.png", "-s", "2", "-o", "-", "--json"], "--json and -o -", "use -o FILE"),
         (["upscale", "in.png", "-s", "2", "-s", "3", "-o", "-"], "-o - takes one output", "template"),
         (["upscale", "in.png", "-s", "2", "--overwrite", "--skip-existing"], "exclude each other", None),
-        (["upscale", "in.png", "-s", "2", "-o", "x.xyz"], "'.xyz' stands for no output format", "--format"),
+        (["upscale", "in.png", "-s", "2", "-o", "x.xyz"], "'.xyz' is not the suffix of an output format", "--format"),
         (["upscale", "in.png", "-s", "2", "-o", "x.png", "--quality", "9"], "PNG has no quality", "JPEG"),
         (["compare", "in.png", "-s", "2", "--size", "9x"], "exclude each other", None),
         (["in.png", "-s", "4"], "there is no command 'in.png'", "liif upscale in.png -s 4"),
@@ -221,7 +221,7 @@ def test_prints(liif: Run, tiny_file: Path) -> None:
     assert liif("upscale", "own.png", "-m", tiny_file, "--size", "24xmm").out == ["own_24x16.png"]
     assert liif(*up, "-s", 2, "--gravity", "east").err == ["Note: --gravity has no effect without --fit crop"]
     said = liif(*up, "-s", 2, "--dpi", 300, "-o", "a.gif").err
-    assert "Note: the resolution was not written: GIF holds none" in said
+    assert "Note: the resolution was not written: GIF cannot store it" in said
 
 
 def test_a_second_run_over_a_folder_takes_the_same_images(liif: Run, tiny_file: Path) -> None:

@@ -162,7 +162,7 @@ class TestTravelling:
     def test_a_profile_of_another_space_is_dropped_with_a_note(self) -> None:
         picture = read.read(saved(RGB[..., 0], "TIFF", icc_profile=P3))
         assert picture.metadata.icc is None
-        assert any("RGB profile" in note for note in picture.notes)
+        assert any("RGB ICC profile" in note for note in picture.notes)
 
 
 class TestDepth:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from liif_cli.errors import LimitError, OutputError, UsageError
 from liif_cli.images import read, spool, write
-from liif_cli.images.formats.table import FORMATS
+from liif_cli.images.formats.table import FORMATS, format_of
 from liif_cli.images.metadata import photoshop
 from liif_cli.images.picture import Metadata
 from liif_cli.images.write import SaveOptions, open_writer
@@ -77,6 +77,15 @@ class TestRows:
     def test_lossless_is(self, tmp_path: Path, name: str) -> None:
         pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 4), np.uint8)
         np.testing.assert_array_equal(decoded(written(tmp_path, name, pixels, lossless=True)), pixels)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp"])
+def test_the_estimate_of_a_lossless_file_is_an_upper_bound(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)
+    lossless = name == "a.webp"
+    path, form = written(tmp_path, name, noise, lossless=lossless), format_of(Path(name))
+    assert noise.nbytes < path.stat().st_size + 2**16
+    assert path.stat().st_size <= write.file_bytes(form, 300, 400, 3, np.uint8, lossless=lossless)
 
 
 class TestJPEG:

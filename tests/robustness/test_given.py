@@ -61,7 +61,7 @@ REFUSED = {
     f"{BUGS}/13-raw-preview-as-tiff/s_arw_like.arw": "raw file",
     f"{BUGS}/13-raw-preview-as-tiff/s_cr2_like.cr2": "raw file .CR2",
     f"{BUGS}/26-png-damage-message/p_adler.png": "checksum",
-    f"{BUGS}/26-png-damage-message/p_idatcrc.png": "checksum of its chunk IDAT",
+    f"{BUGS}/26-png-damage-message/p_idatcrc.png": "checksum of its IDAT chunk",
     f"{BUGS}/26-png-damage-message/p_trunc.png": "ends early",
     f"{HOSTILE}/05-tiff-shared-tags/big-endian.tif": "memory allocation",
     f"{HOSTILE}/05-tiff-shared-tags/little.tif": "memory allocation",
@@ -79,11 +79,11 @@ NOTES = {
     f"{BUGS}/11-avif-premultiplied/v_premul.avif": "premultiplied",
     f"{BUGS}/15-xmp-panorama/gpano.jpg": "panorama",
     f"{BUGS}/16-xmp-motion-photo/motion.jpg": "motion photo",
-    f"{BUGS}/16-xmp-motion-photo/samsung.jpg": "bytes behind the image",
+    f"{BUGS}/16-xmp-motion-photo/samsung.jpg": "bytes after the image",
     f"{BUGS}/18-c2pa-silent/c2pa.jpg": "C2PA",
     f"{BUGS}/18-c2pa-silent/c2pa.png": "C2PA",
     f"{BUGS}/24-jpeg-no-eoi/j_noeoi.jpg": "end marker",
-    f"{HOSTILE}/06-ztxt-bombs/two-chunks.png": "unpacks to more than 8 MiB",
+    f"{HOSTILE}/06-ztxt-bombs/two-chunks.png": "inflates to more than 8 MiB",
     f"{HOSTILE}/32-apng-damaged-still-shown-by-browsers/sequence_gap.png": "animation is damaged",
 }
 """What is said of a file when it is made."""

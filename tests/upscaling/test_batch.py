@@ -237,7 +237,9 @@ def test_a_file_that_changes_while_it_waits_is_refused(desk: Path, tiny: SRModel
     sample("a.png", 9, 9)
     watcher = Notes()
     Batch(Upscaler(tiny, Options(precision="fp32")), watcher).run(tasks)
-    assert [str(error) for error in watcher.errors] == ["a.png changed while it waited: it had 12x8 pixels and has 9x9"]
+    assert [str(error) for error in watcher.errors] == [
+        "a.png has changed since it was probed: it had 12x8 pixels and has 9x9"
+    ]
     assert files() == ["a.png", "b.png", "b_2x.png"]
 
 
@@ -515,7 +517,7 @@ def test_waiting_passes_errors_on() -> None:
     future: Future[int] = Future()
     future.set_exception(InputError("no"))
     with pytest.raises(InputError):
-        batch.patiently(future)
+        batch.result_of(future)
 
 
 def test_the_name_of_the_model_is_that_of_its_file(tiny_file: Path) -> None:

@@ -15,7 +15,7 @@ from liif_cli.models.checkpoints import save_model
 from liif_cli.models.model import SRModel
 from liif_cli.rendering.renderer import render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
-from liif_cli.upscaling.comparison import Way, filtered, opaque, panels
+from liif_cli.upscaling.comparison import Variant, filtered, opaque, panels
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.upscaler import Upscaler
 
@@ -26,7 +26,7 @@ X3 = make_grid((16, 24), Scale.parse("3"))
 
 def test_the_filters_are_pillow_s_and_the_model_is_ours(tiny: SRModel) -> None:
     mild = PIXELS // 3 + 80  # nothing overshoots: Pillow's 8-bit arithmetic clips between its passes, floats do not
-    shown = list(panels(mild, X3, [Way(Upscaler(tiny, Options(precision="fp32")))]))
+    shown = list(panels(mild, X3, [Variant(Upscaler(tiny, Options(precision="fp32")))]))
     assert [panel.label for panel in shown] == ["input", "bicubic", "Lanczos", "SRModel"]
     np.testing.assert_array_equal(shown[0].pixels, mild.repeat(3, 0).repeat(3, 1))
     for panel, filter in zip(shown[1:], (Image.Resampling.BICUBIC, Image.Resampling.LANCZOS), strict=False):

@@ -74,8 +74,8 @@ def test_a_file_a_folder_and_what_is_which() -> None:
     assert named("pipe", format="png") == ["pipe"]  # what is there, such as /dev/stdout, stays a file
     with pytest.raises(UsageError, match="neither a folder nor a file") as caught:
         named("new")
-    assert caught.value.hint == "new.png, or new/ for a folder that is to be made"
-    with pytest.raises(UsageError, match=r"would all go to out\.png"):
+    assert caught.value.hint == "use new.png for a file, or new/ for a new folder"
+    with pytest.raises(UsageError, match=r"would all be written to out\.png"):
         named("out.png", many=True)
 
 

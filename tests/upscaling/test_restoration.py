@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(6).integers(0, 256, (16, 24, 3), np.uint8)
 
 @pytest.fixture
 def pair(tiny: SRModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model that is the default, with its counterpart; automatic restoring is on, by a curve of this test."""
+    """A model that is the default, with its counterpart; automatic restoration is on, by a curve of this test."""
     other = SRModel.from_tensors(tiny.config, {name: 0.7 * t for name, t in tiny.export().items()})
     folder = tmp_path / "shipped"
     folder.mkdir()
@@ -71,13 +71,13 @@ class TestCommand:
         ran = liif("upscale", "q40.jpg", "q80.jpg", "q97.jpg", "in.png", "-s", 2, "--json")
         said = [json.loads(line) for line in ran.out]
         assert [(each["restore"], each["restore_reason"]) for each in said] == [
-            (1.0, "JPEG of quality 40"),
-            (0.5, "JPEG of quality 80"),
-            (0.0, "JPEG of quality 97"),
-            (0.0, "the image tells of no lossy compression"),
+            (1.0, "JPEG quality 40"),
+            (0.5, "JPEG quality 80"),
+            (0.0, "JPEG quality 97"),
+            (0.0, "no lossy compression found"),
         ]
         notes = [line for line in ran.err if "restored" in line]
-        assert len(notes) == 2 and "strength of 0.5: JPEG of quality 80; --restore 0 turns it off" in notes[1]
+        assert len(notes) == 2 and "strength 0.5: JPEG quality 80; --restore 0 turns it off" in notes[1]
         for name, strength in (("q40", "1"), ("q80", "0.5"), ("in", "0")):
             suffix = "png" if name == "in" else "jpg"
             again = liif(
@@ -105,7 +105,7 @@ class TestCommand:
         assert json.loads(ran.out[0])["restore"] == 0
         (note,) = (line for line in ran.err if "artefacts" in line)
         assert not liif("upscale", "q80.jpg", "-s", 2).err  # mildly compressed
-        assert "JPEG of quality 40" in note and "a strength of 1 suits it" in note and "--restore" in note
+        assert "JPEG quality 40" in note and "a strength of 1 suits it" in note and "--restore" in note
 
     def test_without_a_counterpart(self, liif: Callable[..., Any], pair: Path) -> None:
         (pair / f"{DEFAULT}-photo.safetensors").unlink()
@@ -121,4 +121,4 @@ def test_a_comparison_restores_by_what_it_degraded(liif: Callable[..., Any], pai
     Image.fromarray(PIXELS).save("in.png")
     ran = liif("compare", "in.png", "-s", 2, "--degrade", "jpeg:80", "--json")
     assert json.loads(ran.out[0])["panels"][-1] == f"{DEFAULT}, restored 0.5"
-    assert "strength of 0.5: JPEG of quality 80" in ran.err[0]
+    assert "strength 0.5: JPEG quality 80" in ran.err[0]

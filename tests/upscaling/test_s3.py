@@ -222,7 +222,7 @@ def test_without_credentials(up: Run, s3: Server, monkeypatch: Any) -> None:
         monkeypatch.delenv(name)
     forget()
     ran = up("s3://bkt/a.png", "-o", "out/")
-    assert ran.code == ExitCode.INPUT and ran.err[1].startswith("Hint: credentials come from the store's own settings")
+    assert ran.code == ExitCode.INPUT and ran.err[1].startswith("Hint: set the credentials as usual for this store")
 
 
 def test_https_as_a_single_input(up: Run, s3: Server, image: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Animated PNG: PNG files of single frames put together (W3C PNG, third edition, section 11.3.6)."""
+"""Animated PNG, written by joining PNG files of single frames (W3C PNG, third edition, section 11.3.6)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def write(
     file: BinaryIO, frames: Iterator[Pixels], encoded: Callable[[Pixels], bytes], chunks: bytes, timing: Timing
 ) -> None:
-    """Write frames, (H, W) or (H, W, C) each, of which after the first only the rectangle that changed is stored.
+    """Write frames, each (H, W) or (H, W, C) uint8 or uint16. After the first, only the rectangle that changed is stored.
 
-    encoded: makes a whole PNG file of pixels. chunks: those that follow IHDR.
+    encoded: encodes pixels as a complete PNG file. chunks: the metadata chunks that follow IHDR.
     """
     before: Pixels | None = None
     sequence = 0
@@ -50,7 +50,7 @@ def write(
 
 
 def _changed(before: Pixels | None, now: Pixels) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of what differs; one pixel where nothing does, since a frame must have some."""
+    """(top, left, bottom, right) of the rectangle that differs. If nothing does, one pixel, because a frame cannot be empty."""
     import numpy as np
 
     if before is None:
@@ -74,18 +74,18 @@ def _pixel_chunks(single: bytes) -> Iterator[bytes]:
 
 
 def is_whole(header: Header) -> bool:
-    """Whether the chunks of an APNG promise all its frames; a decoder is to show the still image of another one."""
+    """Whether the chunks of an APNG describe all of its frames. Otherwise a decoder must show the still image."""
     found = header.animation
     return found is not None and found.whole and len(found.durations) == found.frames
 
 
 def load_apng(source: Source, header: Header, frame: int) -> Loaded:
-    """A frame of an APNG whose chunks were read; the first is 0."""
+    """A frame, counted from 0, of an APNG whose chunks were read into `header`. 8 bits per sample."""
     import numpy as np
 
     metadata, notes = profile(header)
     if header.depth == 16:
-        notes = (*notes, "the animation's 16-bit samples are read as 8 bits")
+        notes = (*notes, "the animation's 16-bit samples are read with 8 bits")
     assert header.animation is not None
     first = int(header.animation.still)
     durations, loop = header.animation.durations, header.animation.loop
@@ -94,26 +94,26 @@ def load_apng(source: Source, header: Header, frame: int) -> Loaded:
     def decode() -> NDArray[Any]:
         with source.open() as file, pillow_image("PNG", file) as image:
             image.seek(frame + first)
-            return _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
+            return _from_rgba(np.asarray(image.convert("RGBA")), gray)
 
     def later() -> Iterator[NDArray[Any]]:
         with source.open() as file, pillow_image("PNG", file) as image:
             for index in range(first + 1, first + len(durations)):
                 image.seek(index)
-                yield _opaque_or_not(np.asarray(image.convert("RGBA")), gray)
+                yield _from_rgba(np.asarray(image.convert("RGBA")), gray)
 
     timing, metadata = Timing(tuple(durations), loop), replace(metadata, bits=8)
     return Loaded(header.width, header.height, 2 if gray else 4, metadata, decode, notes, timing, later=later)
 
 
-def _opaque_or_not(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
+def _from_rgba(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
     import numpy as np
 
     return np.ascontiguousarray(pixels[..., [0, 3]] if gray else pixels)
 
 
 def save_apng(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write an APNG of the frames that lie one below the other; returns notes on what it does not hold."""
+    """Write an APNG of frames stacked vertically in one image; returns notes on metadata that it cannot store."""
     import numpy as np
 
     assert coding.timing is not None

@@ -20,7 +20,7 @@ from liif_cli.images.vips import interruptibly
 
 
 def save_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write an AVIF; returns notes on what it does not hold."""
+    """Write an AVIF; returns notes on metadata that it cannot store."""
     notes = without_cicp(metadata) + without_place(metadata, "AVIF")
     metadata = dpi_in_exif(metadata)
     if image.bands < 3 and coding.bits == 8:
@@ -29,7 +29,7 @@ def save_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
     import pyvips
 
     image = image.copy()
-    keep = 0  # what libvips is to keep, as VipsForeignKeep's bits; asked for EXIF, it would make some up
+    keep = 0  # bits of VipsForeignKeep; asked to keep EXIF that is absent, libvips would invent some
     for bit, field, mark, data in (
         (1, "exif-data", b"Exif\0\0", metadata.exif),
         (2, "xmp-data", b"", metadata.xmp),
@@ -51,7 +51,7 @@ def save_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
 
 
 def _gray_avif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> None:
-    """Monochrome, by Pillow, since libvips stores gray as RGB."""
+    """Write a monochrome AVIF with Pillow, because libvips stores grayscale as RGB."""
     from PIL import Image
 
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
@@ -79,7 +79,7 @@ FORMAT = Format(
     alpha=True,
     quality=90,
     lossless="on request",
-    max_side=16_384,  # libvips' own bound
+    max_side=16_384,  # the limit of libvips
     holds=Holds(profile="✓", exif="✓", xmp="✓", dpi="in EXIF"),
     reads=by_libvips("heifload"),
     writes=by_libvips("heifsave"),

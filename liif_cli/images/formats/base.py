@@ -1,6 +1,7 @@
-"""What a file format is: one object with all that liif knows of it, made in the format's own file; and what several share.
+"""`Format`, which holds everything liif knows about a file format, and helpers that several formats share.
 
-A format's file loads neither NumPy, Pillow nor libvips before a file is read or written: `liif --help` asks for its name.
+Each format is defined in a module of its own. That module loads NumPy, Pillow or libvips only when a file is read or written,
+because `liif --help` needs the names of all formats.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Coding:
-    """How pixels are coded.
+    """How pixels are encoded.
 
-    quality: 1 to 100, None for the format's own. bits: the depth of what is stored. timing: of an animation, whose frames
-    lie one below the other. cancelled: set, on any thread, to have the encoder stop and fail.
+    quality: 1 to 100, or None for the format's default. bits: bits per stored sample. timing: set for an animation, whose
+    frames are stacked vertically in one image. cancelled: set it from any thread to make the encoder stop and fail.
     """
 
     quality: int | None = None
@@ -41,8 +42,8 @@ class Coding:
 class Loaded:
     """A file's header, and `decode`, which reads its pixels as stored, (H, W, C) uint8 or uint16.
 
-    `timing` is there for animations, and `later`, which gives their frames after the first, as `decode` does; `pages` counts a
-    TIFF's pages. late: notes that `decode` adds.
+    timing: of an animation, None for a still image. later: yields an animation's frames after the first, in the form that
+    `decode` returns. pages: the number of pages of a TIFF. late: notes that `decode` adds.
     """
 
     width: int
@@ -58,19 +59,19 @@ class Loaded:
 
     @property
     def frames(self) -> int:
-        """Frames of an animation, 1 for a still."""
+        """The number of frames; 1 for a still image."""
         return self.timing.frames if self.timing else 1
 
 
 Load = Callable[[Source, BinaryIO, int], Loaded]
-"""Reads a file's header: (source, the file opened, the page or frame from 0). Raises InputError, or what its library does."""
+"""Reads a file's header: (source, open file, page or frame index from 0). Raises InputError or the library's exceptions."""
 Save = Callable[[Any, Path, Coding, Metadata], tuple[str, ...]]
-"""Writes a pyvips image, 1 to 4 bands, of uchar or ushort, to a path: notes on what the format does not hold."""
+"""Writes a pyvips image (1 to 4 bands, uchar or ushort) to a path; returns notes on metadata that the format cannot store."""
 
 
 @dataclass(frozen=True)
 class Holds:
-    """The metadata that an output format can store, in words for its table; a dash for what it cannot."""
+    """The metadata that an output format can store, as cells of a table for users; a dash means that it cannot."""
 
     profile: str = "–"
     exif: str = "–"
@@ -84,14 +85,14 @@ class Holds:
 class Format:
     """A file format.
 
-    name: as `--format` and headers have it, with `aliases`. label: for people; kinds: the labels of all that it reads, where
-    there are several; variants: which of its images are read. suffixes: in lower case, the first one for outputs.
-    sniff: whether a file's first 64 bytes are its own. load and save: see `Load`, `Save`; no `save` means that it is only read.
-    depths: bits per sample that it stores; gray: those in which it has gray of its own; palette: 256 colours instead.
-    alpha, animation: whether it holds them. pages: whether a file may have several.
-    quality: the default; None for formats that are always lossless. lossless: always, on request or never.
-    max_side: the longest side of an output in pixels. streams: whether it is written while few rows are in memory.
-    reads, writes: whether this installation can, in a word for `liif doctor`.
+    name, aliases: accepted by `--format`; `name` is also reported in headers. label: the name shown to users. kinds: the labels
+    of all file types that it reads, if there are several. variants: the variants that are read. suffixes: in lower case;
+    outputs get the first. sniff: whether the first 64 bytes of a file are of this format. load, save: see `Load` and `Save`;
+    a format without `save` is read-only. depths: the bits per sample that it can store. gray: the depths at which it has a
+    native grayscale type. palette: whether it stores at most 256 colours. alpha, animation: whether it supports them. pages:
+    whether a file can have several. quality: the default; None if there is no quality setting. lossless: always, on request
+    or never. max_side: the longest side of an output in pixels. streams: whether an output is encoded with only a few rows in
+    memory. reads, writes: whether this installation can, as text for `liif doctor`.
     """
 
     name: str
@@ -119,7 +120,7 @@ class Format:
 
 
 def by_libvips(operation: str) -> Callable[[], str]:
-    """Whether this libvips has an operation such as `pngload`: yes or no."""
+    """A function that returns "yes" if the installed libvips has the operation (such as `pngload`), otherwise "no"."""
 
     def there() -> str:
         import pyvips
@@ -130,59 +131,61 @@ def by_libvips(operation: str) -> Callable[[], str]:
 
 
 def heif_brands(head: bytes) -> tuple[bytes, ...]:
-    """The brands that an ISO media file claims in its first bytes, major first; none of another kind of file."""
+    """The brands in an ISO media file's `ftyp` box, the major brand first (ISO/IEC 14496-12, 4.3); empty for other files."""
     if head[4:8] != b"ftyp":
         return ()
     return head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), int.from_bytes(head[:4])), 4))
 
 
 def dpi_in_exif(metadata: Metadata) -> Metadata:
-    """For formats whose only place for dots per inch is EXIF."""
+    """The metadata with `dpi` moved into a new EXIF blob if it has none: for formats that store dots per inch in EXIF alone."""
     if metadata.exif or not metadata.dpi:
         return metadata
     return replace(metadata, exif=exif.exif_with_dpi(metadata.dpi))
 
 
 def without_cicp(metadata: Metadata) -> tuple[str, ...]:
-    """A note if the format cannot store code points that mean HDR."""
+    """A note that HDR code points are dropped, if the metadata has any: for formats that cannot store them."""
     from liif_cli.images.icc import HDR
 
     if metadata.cicp is None or metadata.cicp[1] not in HDR:
-        return ()  # sRGB is what a file without code points is taken for
-    return ("dropped because only PNG holds it here: the HDR code points (cICP)",)
+        return ()  # a file without code points is read as sRGB
+    return ("dropped the HDR code points (cICP): liif stores them only in PNG",)
 
 
 def texts(keywords: Iterable[str]) -> str:
-    """Texts by their keywords, for a note: those of a file may be thousands, and long."""
+    """A short list of text keywords for a note. A file can have thousands of keywords, and they can be long."""
     every = [key[:40] for key in keywords]
     return f"the text {', '.join(every[:8])}" + (f" and {len(every) - 8:,} more" if len(every) > 8 else "")
 
 
 def without_place(metadata: Metadata, name: str) -> tuple[str, ...]:
-    """A note on IPTC and text, which the format called `name` has no place for."""
+    """A note that IPTC and text are dropped, if there are any: for formats that cannot store them. name: of the format."""
     lost = ["IPTC"] if metadata.photoshop else []
     lost += [texts(k for k, _ in metadata.text)] if metadata.text else []
-    return (f"dropped because {name} has no place for it: {' and '.join(lost)}",) if lost else ()
+    return (f"dropped {' and '.join(lost)}: not supported by {name}",) if lost else ()
 
 
 def without_metadata(metadata: Metadata, name: str) -> tuple[str, ...]:
-    """A note on all of the metadata, which the format called `name` has no place for."""
+    """A note on the metadata that is dropped, if there is any: for formats that store none. name: of the format."""
     places = ("EXIF", metadata.exif), ("XMP", metadata.xmp), ("ICC", metadata.icc), ("text", metadata.text)
     lost = [what for what, there in (*places, ("IPTC", metadata.photoshop)) if there]
-    return (f"dropped because {name} has no place for it: {', '.join(lost)}",) if lost else ()
+    return (f"dropped {', '.join(lost)}: not supported by {name}",) if lost else ()
 
 
 def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
-    """The image's `decode`, which raises OutOfMemory first if the header promises more than memory holds: a few bytes can
-    claim billions of pixels."""
+    """The image's `decode`, which first raises OutOfMemory if the decoded image would not fit into free memory.
+
+    A header of a few bytes can claim billions of pixels.
+    """
 
     def decode() -> NDArray[Any]:
         needed = loaded.width * loaded.height * loaded.channels * (2 if loaded.metadata.bits > 8 else 1)
         if needed > (free := available()):
             size = f"{loaded.width}x{loaded.height}"
             raise OutOfMemory(
-                f"{source.name} has {size} pixels: {format_bytes(needed)}, and {format_bytes(free)} of memory are free",
-                hint="close other programs, or cut the image first",
+                f"{source.name} has {size} pixels, which need {format_bytes(needed)}; {format_bytes(free)} of memory are free",
+                hint="close other programs, or crop the image first",
             )
         return loaded.decode()
 
@@ -190,7 +193,10 @@ def within_memory(source: Source, loaded: Loaded) -> Callable[[], NDArray[Any]]:
 
 
 def timed(loaded: Loaded, whole: Any) -> Loaded:
-    """A frame of an animation, with as many channels as all frames together need."""
+    """A frame of an animation, with the channels that all of its frames have together.
+
+    whole: the pyvips image of all frames, opened with `n=-1`.
+    """
     frames, bands = whole.get("n-pages"), whole.bands
     delays = whole.get("delay") if whole.get_typeof("delay") else [100] * frames
     timing = Timing(tuple(delays), whole.get("loop") if whole.get_typeof("loop") else 1)
@@ -202,7 +208,7 @@ def timed(loaded: Loaded, whole: Any) -> Loaded:
 
 
 def _later(whole: Any) -> Iterator[NDArray[Any]]:
-    """The frames after the first of an animation that libvips has opened with all of its frames, in one pass over the file."""
+    """The frames after the first, (H, W, C) uint8, in one pass over the file. whole: as in `timed`."""
     import numpy as np
     import pyvips
 
@@ -214,7 +220,7 @@ def _later(whole: Any) -> Iterator[NDArray[Any]]:
 
 
 def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
-    """Gray repeated to RGB, and opaque alpha added, if the animation's other frames have them."""
+    """Pixels brought to `bands` channels: grayscale is replicated to RGB, and opaque alpha is added."""
     import numpy as np
 
     if pixels.shape[2] < 3 <= bands:
@@ -225,9 +231,10 @@ def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
 
 
 def pillow_image(name: str, file: BinaryIO) -> Any:
-    """A file opened by one of Pillow's plugins, by its name in capitals. Raises what `Image.open` raises.
+    """A file opened by the Pillow plugin `name` (in capitals). Raises the exceptions of `Image.open`.
 
-    `Image.open` itself would apply Pillow's limit on pixels, a global of the process; ours are checked on the header.
+    `Image.open` itself would apply Pillow's pixel limit, which is global to the process; liif checks its own limits against
+    the header.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -242,13 +249,13 @@ def pillow_image(name: str, file: BinaryIO) -> Any:
 
 
 def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
-    """A file that Pillow's plugin `name` opens, brought to gray, RGB or RGBA of 8 bits."""
+    """A file opened by the Pillow plugin `name`, converted to 8-bit grayscale, RGB or RGBA."""
     import numpy as np
 
     with pillow_image(name, file) as image:
         mode, size, dpi = image.mode, image.size, image.info.get("dpi")
         if mode == "P":
-            # not getpalette, which decodes the pixels first
+            # getpalette would decode the pixels first
             colours, step = bytes(image.palette.palette), len(image.palette.rawmode or image.palette.mode)
             target = "L" if colours[::step] == colours[1::step] == colours[2::step] else "RGB"
         else:
@@ -266,8 +273,10 @@ def from_pillow(source: Source, file: BinaryIO, name: str) -> Loaded:
 
 
 def decodable(source: Source, blob: bytes | None) -> Source:
-    """The source as libvips may read it: with its EXIF blanked if that has so many entries that libexif, whose work grows with
-    the square of their number, would not end. blob: the EXIF that was found in it."""
+    """A source that libvips can decode in reasonable time: the EXIF blob found in it is zeroed if it has too many entries.
+
+    The running time of libexif grows with the square of their number.
+    """
     if not blob or not exif.is_crowded(blob):
         return source
     with source.open() as file:
@@ -276,7 +285,7 @@ def decodable(source: Source, blob: bytes | None) -> Source:
 
 
 def gray_of(loaded: Loaded) -> Loaded:
-    """An image of which the file says that all colours are gray, as a gray one."""
+    """The image with one colour channel instead of three: for files whose palette contains only grays."""
     import numpy as np
 
     if loaded.channels < 3:
@@ -286,7 +295,7 @@ def gray_of(loaded: Loaded) -> Loaded:
 
 
 def pyvips_error() -> type[Exception]:
-    """What libvips raises."""
+    """The exception class of libvips, without loading pyvips earlier than needed."""
     import pyvips
 
     error: type[Exception] = pyvips.Error
@@ -294,7 +303,11 @@ def pyvips_error() -> type[Exception]:
 
 
 def from_vips(image: Any, metadata: Metadata, notes: tuple[str, ...] = ()) -> Loaded:
-    """Bring a pyvips image to gray or RGB, with or without alpha, of 8 or 16 bits."""
+    """A pyvips image converted to 8- or 16-bit grayscale or RGB, with or without alpha.
+
+    CMYK and Lab become sRGB, bands beyond the fourth are dropped, and floats are scaled from [0, 1] to 16 bits; notes say so.
+    `decode` raises InputError if most float samples are above 1.
+    """
     from liif_cli.images import colour
 
     said = list(notes)
@@ -313,7 +326,7 @@ def from_vips(image: Any, metadata: Metadata, notes: tuple[str, ...] = ()) -> Lo
     floats = image.format in ("float", "double")
     metadata = replace(metadata, bits=metadata.bits if 8 < metadata.bits < 16 else (16 if floats else bits))
     if floats:
-        said.append("float samples are taken as display values in [0, 1] and kept with 16 bits")
+        said.append("float samples are read as display values in [0, 1] and converted to 16 bits")
     return Loaded(image.width, image.height, image.bands, metadata, lambda: _pixels(image, floats), tuple(said))
 
 

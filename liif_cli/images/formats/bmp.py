@@ -21,7 +21,7 @@ from liif_cli.images.source import Source
 
 
 def load_bmp(source: Source, file: BinaryIO, _: int) -> Loaded:
-    """A BMP."""
+    """A BMP, decoded to 8-bit grayscale, RGB or RGBA. Raises InputError if it is damaged."""
     fields = bitfields(file)
     if fields is None:
         return from_pillow(source, file, "BMP")
@@ -35,9 +35,10 @@ def load_bmp(source: Source, file: BinaryIO, _: int) -> Loaded:
 
 @dataclass(frozen=True)
 class Bitfields:
-    """A BMP whose pixels are words of `bits` bits, with a mask for each channel: red, green, blue and, if there, alpha.
+    """A BMP whose pixels are words of `bits` bits, with a mask for each channel: red, green, blue and, optionally, alpha.
 
-    Pillow reads those of the most usual masks only. height: negative if the rows run from the top.
+    Pillow reads only the most common masks. height: negative if the rows are stored from the top. start: the offset of the
+    pixels in the file.
     """
 
     width: int
@@ -51,7 +52,7 @@ class Bitfields:
         import numpy as np
 
         rows, step = abs(self.height), -(-self.width * self.bits // 32) * 4
-        if file.seek(0, os.SEEK_END) - self.start < rows * step:  # before memory is taken for what the header claims
+        if file.seek(0, os.SEEK_END) - self.start < rows * step:  # before memory is allocated
             raise InputError("the file ends early", hint="copy or fetch the file again")
         file.seek(self.start)
         data = file.read(rows * step)
@@ -59,12 +60,12 @@ class Bitfields:
         words = np.frombuffer(data, kind).reshape(rows, -1)[:, : self.width].astype(np.uint32)
         pixels = np.stack([_channel(words, mask) for mask in self.masks], axis=2)
         if len(self.masks) == 4 and not pixels[..., 3].any():
-            pixels[..., 3] = 255  # written by those who do not know of alpha, as browsers take it
+            pixels[..., 3] = 255  # browsers, too, treat an alpha of zeros as unused
         return np.ascontiguousarray(pixels if self.height < 0 else pixels[::-1])
 
 
 def _channel(words: Any, mask: int) -> Any:
-    """A channel's values stretched to 0 to 255; zeros for a mask of no bits."""
+    """A channel's values scaled to 0 to 255; zeros if the mask is empty."""
     import numpy as np
 
     if not mask:
@@ -75,8 +76,10 @@ def _channel(words: Any, mask: int) -> Any:
 
 
 def bitfields(file: BinaryIO) -> Bitfields | None:
-    """What the header of a BMP with masks says (BITMAPINFOHEADER and later, BI_BITFIELDS and BI_ALPHABITFIELDS); None for other
-    BMPs and for broken headers, which Pillow judges."""
+    """The header of a BMP with masks (BITMAPINFOHEADER and later, BI_BITFIELDS and BI_ALPHABITFIELDS).
+
+    None for other BMPs and for broken headers, which are left to Pillow.
+    """
     file.seek(0)
     head = file.read(14 + 124)
     size = int.from_bytes(head[14:18], "little")
@@ -94,7 +97,7 @@ def bitfields(file: BinaryIO) -> Bitfields | None:
 
 
 def save_bmp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a BMP, gray or RGB; returns notes on what it does not hold."""
+    """Write a BMP, grayscale or RGB; returns notes on metadata that it cannot store."""
     from PIL import Image
 
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
@@ -113,6 +116,6 @@ FORMAT = Format(
     save=save_bmp,
     gray=(8,),
     lossless="always",
-    max_side=32_767,  # so that no file exceeds 4 GiB, which is as far as BMP counts its bytes
+    max_side=32_767,  # keeps the file below 4 GiB, the limit of BMP's size field
     holds=Holds(dpi="✓"),
 )

@@ -1,12 +1,13 @@
-"""The compression of lossy files: the quality, 1 to 100, to which libjpeg or libwebp was set.
+"""Estimates the quality setting, 1 to 100, with which a lossy file was compressed, from its quantisers.
 
-Other encoders have scales of their own; theirs are read as the setting of these two that quantises about as strongly.
+The scales are those of libjpeg, libwebp and libavif. For a file by another encoder, the result is the setting of that library
+that quantises about as strongly.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 
-# ITU-T T.81, table K.1, the steps of luma at quality 50, row by row.
+# ITU-T T.81, table K.1: the luma quantisation steps at quality 50, in row-major order.
 _STEPS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
 18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
 ZIGZAG = sorted(((y, x) for y in range(8) for x in range(8)), key=lambda p: (sum(p), p[0] if sum(p) % 2 else p[1]))
@@ -14,7 +15,7 @@ LUMA_STEPS = [int(step) for step in _STEPS.split()]
 
 
 def quantisation_tables(segment: bytes) -> Iterator[tuple[int, list[int]]]:
-    """(number, 64 steps row by row) of each table in a DQT segment's payload, as far as it is complete."""
+    """(table number, 64 steps in row-major order) of each complete table in a DQT segment's payload."""
     while segment:
         size, number = (2 if segment[0] >> 4 else 1), segment[0] & 15
         table, segment = segment[1 : 1 + 64 * size], segment[1 + 64 * size :]
@@ -25,9 +26,9 @@ def quantisation_tables(segment: bytes) -> Iterator[tuple[int, list[int]]]:
 
 
 def jpeg_quality(luma: Sequence[int]) -> int | None:
-    """The quality whose table in libjpeg is nearest to this one, by the logarithm of its steps; None if this is not a table.
+    """The libjpeg quality whose luma table is nearest to this one, in logarithms of the steps; None if it is not a valid table.
 
-    luma: 64 steps, row by row.
+    luma: 64 steps in row-major order.
     """
     if len(luma) != 64 or min(luma) < 1:
         return None
@@ -41,15 +42,15 @@ def _distance(table: Sequence[int], quality: int) -> float:
 
 
 def webp_quality(frame: bytes) -> int | None:
-    """About the quality that a lossy WebP was saved with: `frame` is the payload of its `VP8 ` chunk (RFC 6386, section 9).
+    """The approximate quality with which a lossy WebP was saved. frame: the payload of its `VP8 ` chunk (RFC 6386, section 9).
 
-    The inverse of libwebp's `VP8SetSegmentParams` at the mean of the segments' quantisers, which libwebp spreads around the
-    quality by the image's content. None if the frame is cut off or is not a key frame.
+    Inverts libwebp's `VP8SetSegmentParams` at the mean of the segments' quantisers, because libwebp varies them around the
+    quality according to the content. None if the frame is truncated or not a key frame.
     """
     if len(frame) < 30 or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
     index = _mean_quantiser(_Bools(frame[10:]))
-    level = (1 - index / 127) ** 3  # the linear quality that libwebp takes the cube root of
+    level = (1 - index / 127) ** 3  # libwebp takes the cube root of this linear quality
     return round(100 * (1.5 * level if level < 0.5 else (1 + level) / 2))
 
 
@@ -76,21 +77,21 @@ def _mean_quantiser(bools: "_Bools") -> float:
 
 
 class _Bools:
-    """VP8's arithmetic decoder (RFC 6386, section 7.3), for bits that are 0 or 1 with equal chance."""
+    """VP8's arithmetic decoder (RFC 6386, section 7.3), for bits whose two values are equally probable."""
 
     def __init__(self, data: bytes) -> None:
         self.data = iter(data[2:])
         self.value, self.range, self.bits = int.from_bytes(data[:2]), 255, 0
 
     def number(self, bits: int) -> int:
-        """An unsigned number of `bits` bits, the highest first."""
+        """An unsigned number of `bits` bits, most significant bit first."""
         value = 0
         for _ in range(bits):
             value = 2 * value + self._bit()
         return value
 
     def optional(self, bits: int, signed: bool = False) -> int:
-        """A flag and, if it is set, a number of `bits` bits, which its sign may follow; otherwise 0."""
+        """A flag and, if it is set, a number of `bits` bits, followed by its sign if `signed`; 0 if the flag is not set."""
         if not self.number(1):
             return 0
         value = self.number(bits)
@@ -108,10 +109,10 @@ class _Bools:
 
 
 def av1_quality(obus: bytes) -> int | None:
-    """About the quality, 1 to 100, of a still image in AV1: `obus` are its sequence and frame header (AV1 specification, 5.5
-    and 5.9), from which libaom's scale of quantisers, and by libavif's formula the quality, follows.
+    """The approximate quality, 1 to 100, of a still AV1 image, by libavif's formula from the base quantiser index.
 
-    None for what is coded without loss, and for files whose headers are not the reduced ones of still images.
+    obus: the sequence and frame headers (AV1 specification, 5.5 and 5.9). None if the image is lossless, or if its headers are
+    not the reduced ones of still images.
     """
     found: dict[int, bytes] = {}
     for kind, body in _units(obus):
@@ -124,8 +125,10 @@ def av1_quality(obus: bytes) -> int | None:
 
 
 def av1_is_limited(obus: bytes) -> bool:
-    """Whether the samples of an image in AV1 are of limited range, by the color_range of its sequence header (5.5.2). False for
-    headers that are not the reduced ones of still images and state more than their sizes."""
+    """Whether the samples of an AV1 image have limited range, from `color_range` in its sequence header (AV1, 5.5.2).
+
+    obus: begins with the sequence header. False if there is none, or if it carries timing information.
+    """
     bits = next((_Bits(body) for kind, body in _units(obus) if kind == 1), None)
     if bits is None:
         return False
@@ -138,7 +141,7 @@ def av1_is_limited(obus: bytes) -> bool:
 
 
 def _full_header_is_limited(bits: "_Bits", profile: int) -> bool:
-    """The color_range of a header that is not reduced, behind its operating points; False if it has timing."""
+    """Whether `color_range` is limited in a sequence header that is not reduced; False if it carries timing information."""
     if bits.number(1):
         return False
     delayed = bits.number(1)
@@ -153,7 +156,7 @@ def _full_header_is_limited(bits: "_Bits", profile: int) -> bool:
 
 
 def _skip_sizes(bits: "_Bits", *, reduced: bool) -> None:
-    """From frame_width_bits to before color_config."""
+    """Skip the fields from `frame_width_bits_minus_1` up to `color_config`."""
     width, height = bits.number(4) + 1, bits.number(4) + 1
     bits.number(width + height)
     if not reduced and bits.number(1):  # frame ids
@@ -166,27 +169,27 @@ def _skip_sizes(bits: "_Bits", *, reduced: bool) -> None:
             hints = 3
         else:
             hints = 0
-        if (bits.number(1) or bits.number(1)) and not bits.number(1):  # tools for screen content, whose motion is whole
+        if (bits.number(1) or bits.number(1)) and not bits.number(1):  # screen content tools, integer motion vectors
             bits.number(1)
         bits.number(hints)
     bits.number(3)
 
 
 def _color_range(bits: "_Bits", profile: int) -> bool:
-    """color_config up to color_range, whose 0 is limited (5.5.2)."""
+    """Whether `color_range` in `color_config` is 0, which means limited range (AV1, 5.5.2)."""
     deep = bits.number(1)
     if profile == 2 and deep:
         bits.number(1)
     gray = bits.number(1) if profile != 1 else 0
     codes = (bits.number(8), bits.number(8), bits.number(8)) if bits.number(1) else (2, 2, 2)
     if not gray and codes == (1, 13, 0):
-        return False  # sRGB is of full range
+        return False  # sRGB always has full range
     return bits.number(1) == 0
 
 
 def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, payload) of each open bitstream unit; the last one may be cut."""
-    while len(data) > 1 and data[0] & 2:  # all but the last of an item state their sizes
+    """(type, payload) of each open bitstream unit (OBU); the last payload may be truncated."""
+    while len(data) > 1 and data[0] & 2:  # only the last unit of an item may omit its size
         kind, first = data[0] >> 3 & 15, 2 if data[0] & 4 else 1
         length = next((n for n, byte in enumerate(data[first : first + 8], 1) if byte < 128), 8)
         size = sum((byte & 127) << 7 * n for n, byte in enumerate(data[first : first + length]))  # LEB128
@@ -195,7 +198,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _base_quantiser(sequence: "_Bits", frame: "_Bits") -> int | None:
-    """`base_q_idx`, 0 to 255; None if the headers are of another kind."""
+    """`base_q_idx`, 0 to 255; None if the headers are not the reduced ones of a still image."""
     if sequence.number(5) & 1 == 0:  # profile, still_picture, reduced_still_picture_header
         return None
     sequence.number(5)
@@ -209,14 +212,14 @@ def _base_quantiser(sequence: "_Bits", frame: "_Bits") -> int | None:
     frame.number(screen_content)  # force_integer_mv
     if superres and frame.number(1):
         return None
-    if frame.number(1):  # another size to show it at
+    if frame.number(1):  # a separate render size
         frame.number(32)
     frame.number(screen_content)  # allow_intrabc
     return frame.number(8) if _skip_tiles(frame, width, height, large) else None
 
 
 def _skip_tiles(frame: "_Bits", width: int, height: int, large: int) -> bool:
-    """Read past `tile_info` (5.9.15). False where tiles are not uniform."""
+    """Skip `tile_info` (AV1, 5.9.15). Returns False if the tiles are not uniformly spaced."""
     side = 128 if large else 64
     columns, rows = (-(-8 * -(-n // 8) // side) for n in (width, height))
     least = _log2(4096 // side, columns)
@@ -241,7 +244,7 @@ def _increments(frame: "_Bits", value: int, most: int) -> int:
 
 
 class _Bits:
-    """Bits, the highest first; zeros beyond the end."""
+    """Reads bits, most significant first; zeros beyond the end."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0

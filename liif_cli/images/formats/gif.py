@@ -1,4 +1,4 @@
-"""GIF: 256 colours a frame."""
+"""GIF, still or animated: at most 256 colours per frame (GIF89a)."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ from liif_cli.images.vips import interruptibly
 
 
 def load_gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
-    """A GIF, or a frame of an animated one; the first is 0."""
+    """A GIF, or one frame of an animated one, counted from 0. Raises InputError if there is no such frame."""
     whole = source.vips("gifload", n=-1)
     frames = whole.get("n-pages")
     if not frame < frames:
@@ -36,8 +36,8 @@ def load_gif(source: Source, file: BinaryIO, frame: int) -> Loaded:
 
 
 def has_gray_palette(file: BinaryIO) -> bool:
-    """Whether the first image's colours are all gray, apart from the one that stands for transparent (GIF89a, sections 18 to
-    23)."""
+    """Whether the colour table of the first image contains only grays, not counting the transparent colour (GIF89a, sections
+    18 to 23)."""
     file.seek(0)
     head = file.read(13).ljust(13, b"\0")
     colours, clear = file.read(_table_bytes(head[10])), None
@@ -60,13 +60,13 @@ def _table_bytes(flags: int) -> int:
 
 
 def save_gif(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a GIF, still or animated; returns notes on what it does not hold."""
+    """Write a GIF, still or animated; returns notes on what it cannot store."""
     if image.format == "ushort":
         image = image.cast("uchar", shift=True)
     interruptibly(image, lambda: image.gifsave(os.fsencode(path), keep="none"), coding.cancelled)
-    notes: tuple[str, ...] = ("GIF holds 256 colours a frame: the others were dithered",)
+    notes: tuple[str, ...] = ("GIF holds 256 colours per frame: the image was dithered",)
     if image.bands in (2, 4):
-        notes += ("GIF knows only transparent and opaque: alpha was rounded",)
+        notes += ("GIF holds only transparent and opaque pixels: alpha was rounded",)
     return notes + without_metadata(metadata, "GIF")
 
 

@@ -1,4 +1,4 @@
-"""HEIC: HEVC in an ISO media file, as phones write it (ISO/IEC 23008-12, annex B).
+"""HEIC: HEVC in an ISO media file, as written by phones (ISO/IEC 23008-12, annex B).
 
 Read by pi-heif (the extra `heic`) if it is installed, otherwise by libvips, whose wheel has no HEVC decoder. pi-heif is
 pillow-heif without the encoder: its wheel bundles libheif and libde265 (LGPL), and not x265 (GPL).
@@ -26,16 +26,16 @@ CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
 def is_heic(head: bytes) -> bool:
-    """Whether the file claims to be a HEIF and not to be an AVIF, which claims both."""
+    """Whether the file's brands include a HEIF brand and no AVIF brand. (An AVIF has both.)"""
     brands = {*heif_brands(head)}
     return bool(brands & BRANDS) and not brands & AV1_BRANDS
 
 
 def load_heic(source: Source, file: BinaryIO, frame: int) -> Loaded:
-    """A HEIC. Raises InputError where nothing here decodes HEVC."""
+    """A HEIC. Raises InputError if no HEVC decoder is installed or the file is damaged."""
     if find_spec("pi_heif"):
         if not names_are_text(file):
-            raise InputError(f"{source.name} is damaged: the list of its items is not text")
+            raise InputError(f"{source.name} is damaged: its item names are not valid UTF-8")
         return _by_pi_heif(source, read(file))
     import pyvips
 
@@ -59,7 +59,7 @@ def _explained(source: Source, error: Exception) -> Exception:
     if "not been built in" not in str(error):
         return error
     return InputError(
-        f"{source.name} is HEIC, and libvips has no HEVC decoder here",
+        f"cannot decode {source.name}: it is HEIC, and libvips has no HEVC decoder",
         hint="install pi-heif (the extra liif[heic]), or convert the image to JPEG, PNG or AVIF first",
     )
 
@@ -92,7 +92,7 @@ def _pixels(source: Source, bits: int) -> NDArray[Any]:
 
     with source.open() as file:
         image = pi_heif.open_heif(file, convert_hdr_to_8bit=False)
-        pixels = np.array(image)  # a view would outlive the image, which frees its memory
+        pixels = np.array(image)  # a copy: the image frees its memory when it is deleted
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return to_full_range(pixels, bits) if 8 < bits < 16 else pixels
 
@@ -101,7 +101,7 @@ def _reads() -> str:
     if find_spec("pi_heif"):
         return "yes, by pi-heif"
     there = by_libvips("heifload")()
-    return "only where libvips decodes HEVC; liif[heic] always does" if there == "yes" else there
+    return "only if libvips decodes HEVC; install liif[heic] to be sure" if there == "yes" else there
 
 
 FORMAT = Format(

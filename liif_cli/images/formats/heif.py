@@ -1,4 +1,4 @@
-"""AVIF's and HEIC's boxes: what libvips does not report about their colour (ISO/IEC 23008-12, ISO/IEC 14496-12)."""
+"""The boxes of AVIF and HEIC: colour facts that libvips does not report (ISO/IEC 23008-12, ISO/IEC 14496-12)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_PROPERTIES = 1000
+"""Item properties that are read; the rest is ignored."""
 MOST = 2**24
+"""Bytes of a file in which boxes are looked for."""
 ITEM_HEAD = 1024
-"""Bytes of an item that hold its headers."""
+"""Bytes of an item that contain its headers."""
 
 
 @dataclass
 class Facts:
-    """gray: every coded item is monochrome. nclx: primaries, transfer and matrix numbers of H.273, or None. sequence: the file
-    is an animation first. quality: 1 to 100, of a still image in AV1, if known. limited, alpha_limited: the coded samples of
-    colours and of alpha go from 16 to 235 of 255; nclx_limited: what nclx says of it. premultiplied: the colours are."""
+    """What the boxes say about an image's colours.
+
+    gray: whether every AV1 item is monochrome. nclx: the code points of primaries, transfer and matrix (ITU-T H.273), or None.
+    sequence: whether the file's major brand is that of an animation. quality: 1 to 100, of a still AV1 image; None if unknown.
+    limited, alpha_limited: whether the coded samples of colour and of alpha have limited range (16 to 235 of 255).
+    nclx_limited: the range stated by nclx; None if it states none. premultiplied: whether colours are multiplied by alpha.
+    """
 
     gray: bool = False
     nclx: tuple[int, int, int] | None = None
@@ -51,7 +57,7 @@ def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int
 
 
 def _children(data: bytes, start: int, stop: int) -> dict[bytes, tuple[int, int]]:
-    """The first box of each name: where its content begins and ends."""
+    """(start, end) of the content of the first box of each name."""
     found: dict[bytes, tuple[int, int]] = {}
     for name, first, end in _boxes(data, start, stop):
         found.setdefault(name, (first, end))
@@ -59,7 +65,7 @@ def _children(data: bytes, start: int, stop: int) -> dict[bytes, tuple[int, int]
 
 
 def read(file: BinaryIO) -> Facts:
-    """Colour facts from the `meta` box. It is `meta`, `iprp` and `ipco` that are looked into, nothing deeper."""
+    """The colour facts in a file's `meta` box."""
     file.seek(0)
     data = file.read(MOST)
     found = Facts(sequence=data[8:12] in (b"avis", b"hevc", b"msf1"))
@@ -84,7 +90,7 @@ def read(file: BinaryIO) -> Facts:
 
 
 def names_are_text(file: BinaryIO) -> bool:
-    """Whether all that `iinf` says of the items in words is UTF-8; pi-heif ends the process where it is not."""
+    """Whether the item names in `iinf` are valid UTF-8. If they are not, pi-heif would abort the process."""
     file.seek(0)
     data = file.read(MOST)
     top = _children(data, 0, len(data)).get(b"meta", (0, 0))
@@ -93,7 +99,7 @@ def names_are_text(file: BinaryIO) -> bool:
     for name, first, end in _boxes(data, start + lead, stop):
         if name == b"infe":
             try:
-                data[first + (10 if data[first] > 2 else 8) : end].decode()  # the type is one word of it
+                data[first + (10 if data[first] > 2 else 8) : end].decode()  # item type, name and content type
             except UnicodeDecodeError:
                 return False
     return True
@@ -106,7 +112,7 @@ def _read_items(
     properties: list[tuple[bytes, int, int]],
     inside: dict[bytes, tuple[int, int]],
 ) -> None:
-    """What the coded images' own headers say: quality, and whether samples are of limited range."""
+    """Add the facts from the AV1 headers of the items: the quality, and whether samples have limited range."""
 
     def place(item: int) -> int | None:
         return _located(data[slice(*meta.get(b"iloc", (0, 0)))], item)
@@ -128,7 +134,7 @@ ALPHA_NAMES = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2
 
 
 def _items_of_alpha(ipma: bytes, properties: list[tuple[bytes, int, int]], data: bytes) -> tuple[list[int], list[int]]:
-    """The AV1 items that hold alpha, and those that hold colours, by the properties that each is given."""
+    """The ids of the AV1 items that hold alpha, and of those that hold colours, by their associated properties (`ipma`)."""
     box = io.BytesIO(ipma)
     version, wide = box.read(1) != b"\0", int.from_bytes(box.read(3)) & 1
     count = int.from_bytes(box.read(4))
@@ -152,7 +158,7 @@ def _byte(box: BinaryIO) -> int:
 
 
 def _located(iloc: bytes, wanted: int) -> int | None:
-    """The offset of an item's first extent, by the content of an `iloc` box (ISO/IEC 14496-12, 8.11.3)."""
+    """The file offset of an item's first extent, or None, from the content of an `iloc` box (ISO/IEC 14496-12, 8.11.3)."""
     box = io.BytesIO(iloc)
 
     def number(size: int) -> int:
@@ -178,7 +184,7 @@ def _located(iloc: bytes, wanted: int) -> int | None:
 
 
 def load_heif(source: Source, file: BinaryIO, _: int) -> Loaded:
-    """An AVIF or a HEIC, decoded by libvips."""
+    """An AVIF or a HEIC, decoded by libvips. Only the first frame of an animation is read, and a note says so."""
     facts = read(file)
     image = source.vips("heifload")
     metadata, notes = settled(replace(_vips_metadata(image), quality=facts.quality), facts)
@@ -192,7 +198,10 @@ def load_heif(source: Source, file: BinaryIO, _: int) -> Loaded:
 
 
 def straightened(pixels: NDArray[Any], facts: Facts, bits: int) -> NDArray[Any]:
-    """Pixels as libheif gives them in full range and with straight alpha, (H, W, C) uint8 or uint16."""
+    """Pixels (H, W, C), uint8 or uint16, as decoded by libheif, converted to full range and straight alpha.
+
+    bits: of the file's samples.
+    """
     import numpy as np
 
     if 8 < bits < 16:
@@ -212,7 +221,7 @@ def straightened(pixels: NDArray[Any], facts: Facts, bits: int) -> NDArray[Any]:
 
 
 def _widened(pixels: NDArray[Any], bands: slice) -> NDArray[Any]:
-    """The bands' 16 to 235 of 255 stretched to the full range."""
+    """The pixels with the given bands expanded from limited range (16 to 235 of 255) to full range."""
     import numpy as np
 
     top = np.iinfo(pixels.dtype).max
@@ -223,7 +232,7 @@ def _widened(pixels: NDArray[Any], bands: slice) -> NDArray[Any]:
 
 
 def settled(metadata: Metadata, facts: Facts) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata with the profile for the file's code points, if it has no other, and notes."""
+    """The metadata, with the profile for the file's code points if it has no ICC profile, and notes."""
     from liif_cli.images import icc
 
     notes: tuple[str, ...] = ()
@@ -235,7 +244,10 @@ def settled(metadata: Metadata, facts: Facts) -> tuple[Metadata, tuple[str, ...]
 
 
 def to_full_range(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
-    """libvips shifts 10 and 12 bits up to 16, which leaves white short of 65,535."""
+    """uint16 samples of `bits` significant bits (the upper ones), scaled so that white is 65,535.
+
+    libvips shifts 10- and 12-bit samples up to 16 bits, which leaves white below 65,535.
+    """
     import numpy as np
 
     top = 2**bits - 1

@@ -1,4 +1,4 @@
-"""JPEG's marker segments: metadata out of a file, and the head of a new one.
+"""JPEG, read and written by libvips; metadata is read from marker segments and written as the first segments of a new file.
 
 ITU-T T.81 annex B; JFIF 1.02; EXIF in APP1, XMP in APP1, ICC in APP2 (ICC.1 annex B.4), Photoshop blocks in APP13.
 """
@@ -44,13 +44,13 @@ FLIR = b"FLIR\0"
 APP0, APP1, APP2, APP11, APP13, COM, DQT, SOS = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xFE, 0xDB, 0xDA
 SOI, EOI = 0xD8, 0xD9
 PADDING = 64
-"""Bytes behind the end that some cameras and disks leave, and that nobody misses."""
+"""Bytes after the end marker that are treated as padding: some cameras write them."""
 ROOM = 65_533
-"""Bytes that one segment holds."""
+"""The largest payload of a segment, in bytes."""
 
 
 def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, payload) of each segment before the first scan, as far as the file is intact."""
+    """(marker, payload) of each intact segment before the first scan."""
     file.seek(2)
     while True:
         lead = file.read(2)
@@ -66,7 +66,7 @@ def segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def read(file: BinaryIO) -> Metadata:
-    """What the segments before the first scan say."""
+    """The metadata in the segments before the first scan."""
     found: dict[str, bytes] = {}
     blocks: list[bytes] = []
     profile: dict[int, bytes] = {}
@@ -105,7 +105,7 @@ def read(file: BinaryIO) -> Metadata:
         dpi=dpi,
         text=tuple(text),
         stale=_stale(found),
-        quality=jpeg_quality(tables.get(0, [])),  # table 0 is luma's by custom
+        quality=jpeg_quality(tables.get(0, [])),  # encoders use table 0 for luma
     )
 
 
@@ -114,9 +114,9 @@ def _stale(found: dict[str, bytes]) -> tuple[str, ...]:
     if "gain" in found or xmp.has_gain_map(found.get("xmp")):
         stale.append("the Ultra HDR gain map")
     elif "mpf" in found:
-        stale.append("the further images in the file (MPF)")
+        stale.append("the other images in the file (MPF)")
     if "extended" in found:
-        stale.append("the extended XMP packet (depth maps and other images live there)")
+        stale.append("the extended XMP packet (depth maps and other embedded images)")
     if "c2pa" in found:
         stale.append(xmp.CREDENTIALS)
     if "flir" in found:
@@ -140,7 +140,7 @@ def _decoded(data: bytes) -> str:
 
 
 def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
-    """All bytes of a JPEG file up to its tables: SOI, JFIF and what of the metadata JPEG holds; notes on the rest."""
+    """The bytes of a new JPEG file before its tables (SOI, JFIF and metadata), and notes on metadata that JPEG cannot store."""
     notes = []
     parts = [b"\xff\xd8", _segment(APP0, b"JFIF\0\1\1" + _jfif_density(metadata.dpi) + b"\0\0")]
     for what, marker, name, data in (
@@ -151,12 +151,12 @@ def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
         if data and len(name + data) <= ROOM:
             parts.append(_segment(marker, name + data))
         elif data:
-            notes.append(f"dropped because JPEG holds at most 64 kB of it: {what}")
+            notes.append(f"dropped {what}: JPEG holds at most 64 kB of it")
     parts += _profile_segments(metadata.icc or b"")
     parts += [_segment(COM, text.encode()[:ROOM]) for keyword, text in metadata.text if keyword == "Comment"]
     others = [keyword for keyword, _ in metadata.text if keyword != "Comment"]
     if others:
-        notes.append(f"dropped because JPEG has no place for it: {texts(others)}")
+        notes.append(f"dropped {texts(others)}: not supported by JPEG")
     return b"".join(parts), tuple(notes)
 
 
@@ -177,7 +177,7 @@ def _profile_segments(icc: bytes) -> list[bytes]:
 
 
 def own_head(data: bytes) -> int | None:
-    """How many of the first bytes of a JPEG file are SOI and APPn segments; None while they are not all there yet."""
+    """The number of bytes that SOI and the APPn segments take in a JPEG file; None if `data` ends before they do."""
     at = 2
     while len(data) >= at + 4:
         if not 0xE0 <= data[at + 1] <= 0xEF:
@@ -187,11 +187,11 @@ def own_head(data: bytes) -> int | None:
 
 
 OPTIMIZED = 4_000_000
-"""JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients."""
+"""JPEGs up to this many pixels get optimal Huffman tables, for which libjpeg holds all coefficients in memory."""
 
 
 def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a JPEG; returns notes on what it does not hold."""
+    """Write a JPEG; returns notes on metadata that it cannot store."""
     metadata_segments, notes = head(metadata)
 
     def own(first: bytes) -> bytes | None:
@@ -209,11 +209,11 @@ def save_jpeg(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
 
 
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-"""A marker within or behind a scan: neither a stuffed 0xFF nor a restart."""
+"""A marker inside or after a scan: not a stuffed 0xFF, not a restart marker."""
 
 
 def end(file: BinaryIO) -> tuple[int | None, int]:
-    """Where a JPEG's first EOI ends, None if it has none, and the file's size in bytes. One pass over the file."""
+    """The offset after the first EOI (None if there is none) and the file's size in bytes. Reads the file once."""
     file.seek(0)
     data = file.read()
     at = 2
@@ -228,7 +228,10 @@ def end(file: BinaryIO) -> tuple[int | None, int]:
 
 
 def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
-    """A JPEG. One that lacks only its end, or that a decoder can recover, is read, with a note."""
+    """A JPEG. A file that lacks only its end marker, or that the decoder can recover, is read with a note.
+
+    `decode` raises InputError if rows are missing.
+    """
     metadata = read(file)
     stop, size = end(file)
     sound = decodable(source, metadata.exif)
@@ -236,9 +239,9 @@ def load_jpeg(source: Source, file: BinaryIO, _: int) -> Loaded:
     if stop is None:
         with sound.open() as whole:
             sound = Source(whole.read() + b"\xff\xd9")
-        notes = ("the file lacks its end marker",)
+        notes = ("the file has no end marker",)
     elif size - stop > PADDING:
-        behind = f"{size - stop:,} bytes behind the image (a motion photo's video, or other images)"
+        behind = f"{size - stop:,} bytes after the image (a motion photo's video, or other images)"
         metadata = replace(metadata, stale=(*metadata.stale, behind))
     loaded = from_vips(sound.vips("jpegload", fail_on="none"), metadata, notes)
     return replace(loaded, decode=lambda: _pixels(source, sound, loaded, cut=stop is None))
@@ -251,7 +254,7 @@ def _pixels(source: Source, sound: Source, loaded: Loaded, *, cut: bool) -> "NDA
     except pyvips_error() as error:
         if cut:
             raise InputError(f"{source.name}: the file ends early", hint="copy or fetch the file again") from error
-    loaded.late.append("the JPEG's coding is damaged in places: what a decoder makes of it is read")
+    loaded.late.append("the JPEG is damaged in places: the decoder recovered what it could")
     return from_vips(sound.vips("jpegload", fail_on="truncated"), loaded.metadata).decode()
 
 
@@ -266,7 +269,7 @@ FORMAT = Format(
     save=save_jpeg,
     gray=(8,),
     quality=95,
-    max_side=65_500,  # JPEG itself holds 65,535, libjpeg 65,500
+    max_side=65_500,  # the limit of libjpeg; the format itself allows 65,535
     streams=True,
     holds=Holds(profile="✓", exif="✓ up to 64 kB", xmp="✓ up to 64 kB", iptc="✓", dpi="✓", text="the comment"),
     reads=by_libvips("jpegload"),

@@ -1,6 +1,6 @@
-"""PGM and PPM of any depth, plain and raw, as the format's manual pages define them (Netpbm, pgm(5) and ppm(5)).
+"""PGM and PPM of any depth, plain and raw (Netpbm's manual pages pgm(5) and ppm(5)); PBM by Pillow.
 
-Our own, because Pillow reads 16-bit PPM as 8 bits.
+Implemented here because Pillow reads 16-bit PPM with 8 bits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = re.compile(
 
 
 def header(data: bytes) -> tuple[int, int, int, int] | None:
-    """(width, height, channels, largest value) of a PGM or PPM file from its first bytes; None for PBM."""
+    """(width, height, channels, largest value) of a PGM or PPM from its first bytes; None for PBM. Raises InputError."""
     if data[:2] in (b"P1", b"P4"):
         return None
     found = _HEAD.match(data)
@@ -35,7 +35,10 @@ def header(data: bytes) -> tuple[int, int, int, int] | None:
 
 
 def read(data: bytes) -> NDArray[Any]:
-    """(H, W, 1 or 3) uint8 or uint16, scaled to the full range. InputError when samples are missing."""
+    """The pixels of a PGM or PPM file, (H, W, 1 or 3) uint8 or uint16, scaled to full range.
+
+    data: the whole file. Raises InputError if samples are missing or invalid.
+    """
     import numpy as np
 
     facts = header(data)
@@ -59,7 +62,7 @@ def read(data: bytes) -> NDArray[Any]:
 
 
 def _plain(data: bytes, count: int) -> NDArray[Any]:
-    """The first `count` of the samples written in decimal digits. InputError if one is not a number in range."""
+    """The first `count` samples of a plain file, as uint32. Raises InputError if one is not a number of at most five digits."""
     import numpy as np
 
     words = re.sub(rb"#[^\n]*", b"", data).split(None, count)[:count]
@@ -69,7 +72,7 @@ def _plain(data: bytes, count: int) -> NDArray[Any]:
 
 
 def load_netpbm(source: Source, file: BinaryIO, _: int) -> Loaded:
-    """A PBM, PGM or PPM."""
+    """A PBM, PGM or PPM. Raises InputError if its header is broken; `decode` does if samples are missing."""
     facts = header(file.read(2**16))
     if facts is None:
         return from_pillow(source, file, "PPM")

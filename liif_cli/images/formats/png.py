@@ -24,7 +24,7 @@ from liif_cli.images.vips import spliced
 
 
 def load_png(source: Source, file: BinaryIO, frame: int) -> Loaded:
-    """A PNG, or a frame of an APNG; the first is 0."""
+    """A PNG, or one frame of an APNG, counted from 0. Raises InputError if the file is damaged."""
     header = read(file)
     if header.frames > 1 and is_whole(header):
         return load_apng(source, header, frame)
@@ -48,14 +48,14 @@ def _decoded(source: Source, loaded: Loaded) -> Any:
 
 
 def _explained(source: Source) -> InputError | None:
-    """What is wrong with a PNG that cannot be decoded, if its chunks show it."""
+    """The error for a PNG that cannot be decoded, if its chunks show the cause; otherwise None."""
     with source.open() as file:
         fault = damage(file)
     return InputError(f"{source.name}: {fault}", hint="copy or fetch the file again") if fault else None
 
 
 def save_png(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a PNG or an APNG; returns notes on what it does not hold."""
+    """Write a PNG or an APNG; returns notes on metadata that it cannot store."""
     if coding.timing:
         return save_apng(image, path, coding, metadata)
     metadata_chunks, notes = head(metadata)

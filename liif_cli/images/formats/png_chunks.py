@@ -1,4 +1,4 @@
-"""PNG's chunks: metadata out of a file, and the head of a new one (W3C PNG, third edition)."""
+"""PNG chunks: reads the metadata of a file and makes the first chunks of a new one (W3C PNG, third edition)."""
 
 import os
 import struct
@@ -9,23 +9,25 @@ from typing import Any, BinaryIO
 
 from liif_cli.images.metadata import exif
 from liif_cli.images.metadata.photoshop import from_iptc
+from liif_cli.images.metadata.xmp import CREDENTIALS
 from liif_cli.images.picture import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP = "XML:com.adobe.xmp"
 RAW = "Raw profile type "
 MOST = 8 * 2**20
-"""All compressed chunks of a file together are not unpacked further than this, as in libpng; beyond, they are left out."""
+"""Bytes to which all compressed chunks of a file together may inflate, as in libpng; chunks beyond that are dropped."""
 GAMMAS = (16, 625_000_000)
-"""What libpng takes for a gAMA."""
+"""The range of gAMA values that libpng accepts."""
 BULK = (b"IDAT", b"fdAT")
 
 
 @dataclass
 class Header:
-    """IHDR and what decides how the samples are meant. gamma is gAMA's value (0.45455 for 2.2); chroma cHRM's eight.
+    """IHDR, and the chunks that define the colours.
 
-    gray_palette: whether all colours of PLTE are gray. animation: what the chunks of an APNG say, None of a still.
+    gamma: gAMA (0.45455 for a gamma of 2.2). chroma: the eight values of cHRM. gray_palette: whether PLTE contains only grays.
+    clear: whether there is a tRNS. animation: None for a still image.
     """
 
     width: int = 0
@@ -44,8 +46,11 @@ class Header:
 
 @dataclass
 class Animation:
-    """What an APNG's chunks say. frames, loop: of acTL. durations: in ms, of each fcTL. still: whether the still image comes
-    before the first of them, and is not a frame. whole: whether no fault was found so far."""
+    """The animation described by an APNG's chunks.
+
+    frames, loop: from acTL. durations: of each fcTL, in ms. still: whether the still image precedes the first fcTL and is
+    therefore not a frame. whole: whether all chunks so far are valid. sequence: the next sequence number.
+    """
 
     frames: int
     loop: int
@@ -56,7 +61,7 @@ class Animation:
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(type, payload) of each chunk, of pixels the first four bytes; as far as the file is complete."""
+    """(type, payload) of each complete chunk. Of IDAT and fdAT, only the first four bytes are read."""
     total = file.seek(0, os.SEEK_END)
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -73,7 +78,7 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read(file: BinaryIO) -> Header:
-    """IHDR, colour and metadata of a PNG or APNG file."""
+    """The header and the metadata of a PNG or APNG file. Broken ancillary chunks are skipped."""
     header = Header()
     found: dict[str, object] = {}
     text: list[tuple[str, str]] = []
@@ -88,7 +93,7 @@ def read(file: BinaryIO) -> Header:
     return header
 
 
-TOO_MUCH = f"dropped because it unpacks to more than {MOST >> 20} MiB: compressed text or a profile"
+TOO_MUCH = f"dropped compressed text or a profile: it inflates to more than {MOST >> 20} MiB"
 
 
 def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]], name: bytes, data: bytes) -> None:
@@ -106,7 +111,7 @@ def _take(header: Header, found: dict[str, object], text: list[tuple[str, str]],
         case b"tRNS":
             header.clear = True
         case b"caBX":
-            found["stale"] = ("the Content Credentials (C2PA), which sign the old image",)
+            found["stale"] = (CREDENTIALS,)
         case b"gAMA":
             value = int.from_bytes(data) if len(data) == 4 else 0
             header.gamma = value / 100_000 if GAMMAS[0] <= value <= GAMMAS[1] else None
@@ -158,12 +163,12 @@ def _take_text(found: dict[str, object], text: list[tuple[str, str]], key: str, 
         found["xmp"] = value.encode()
     elif key.startswith(RAW):
         _take_raw(found, key.removeprefix(RAW), bytes.fromhex("".join(value.split("\n")[3:])))
-    elif not key.startswith("date:"):  # ImageMagick's copies of the file's own dates
+    elif not key.startswith("date:"):  # added by ImageMagick: the dates of the file itself
         text.append((key, value))
 
 
 def _take_raw(found: dict[str, object], kind: str, data: bytes) -> None:
-    """ImageMagick's way to keep profiles in text: a newline, the name, the length, then hexadecimal lines."""
+    """Take a profile that ImageMagick stores as text: a newline, the name, the length, then hexadecimal lines."""
     if kind in ("exif", "APP1") and data.startswith(b"Exif\0\0"):
         found.setdefault("exif", exif.bare(data))
     elif kind == "xmp":
@@ -176,7 +181,7 @@ def _take_raw(found: dict[str, object], kind: str, data: bytes) -> None:
 
 
 def _unpacked(found: dict[str, object], data: bytes) -> bytes:
-    """The chunk unpacked; ValueError from the first on that makes all of them together more than `MOST`."""
+    """The chunk inflated. Raises ValueError once the chunks of a file inflate to more than `MOST` bytes together."""
     left = found.get("left", MOST)
     assert isinstance(left, int)
     plain = zlib.decompressobj().decompress(data, left + 1) if left >= 0 else b""
@@ -188,7 +193,7 @@ def _unpacked(found: dict[str, object], data: bytes) -> bytes:
 
 
 def damage(file: BinaryIO) -> str | None:
-    """What is wrong with a PNG's chunks, in words: it ends early, or a checksum is wrong. None if nothing is."""
+    """The fault in a PNG's chunks as text (the file ends early, or a checksum is wrong), or None if there is none."""
     total = file.seek(0, os.SEEK_END)
     file.seek(8)
     machine, sound = zlib.decompressobj(), True
@@ -198,7 +203,7 @@ def damage(file: BinaryIO) -> str | None:
             return "the file ends early"
         data = file.read(size)
         if int.from_bytes(file.read(4)) != zlib.crc32(name + data):
-            return f"the checksum of its chunk {_shown(name)} is wrong"
+            return f"the checksum of its {_shown(name)} chunk is wrong"
         if name == b"IDAT":
             sound = sound and _inflates(machine, data)
         if name == b"IEND":
@@ -207,7 +212,7 @@ def damage(file: BinaryIO) -> str | None:
 
 
 def _inflates(machine: Any, data: bytes) -> bool:
-    """Whether the next bytes of a zlib stream unpack, a MiB at a time."""
+    """Whether the next bytes of a zlib stream inflate. Inflates 1 MiB at a time, to bound the memory."""
     try:
         while data and not machine.eof:
             machine.decompress(data, 2**20)
@@ -223,8 +228,10 @@ def _shown(name: bytes) -> str:
 
 
 def profile(header: Header) -> tuple[Metadata, tuple[str, ...]]:
-    """The header's metadata with the profile that cICP, iCCP, sRGB or gAMA and cHRM mean, in this order of precedence,
-    and notes. `cicp` stays only if no profile can express it (HDR)."""
+    """The metadata with the profile given by cICP, iCCP, sRGB, or gAMA and cHRM (in this order of precedence), and notes.
+
+    `cicp` is kept only if it is sRGB's, or if no profile can express it (HDR).
+    """
     from liif_cli.images import icc
 
     metadata = header.metadata
@@ -235,11 +242,11 @@ def profile(header: Header) -> tuple[Metadata, tuple[str, ...]]:
     made = icc.from_gamma(header.gamma, header.chroma, gray=header.kind in (0, 4))
     if made is None:
         return metadata, ()
-    return Metadata(**{**vars(metadata), "icc": made}), ("the chunks gAMA and cHRM were turned into an ICC profile",)
+    return Metadata(**{**vars(metadata), "icc": made}), ("converted the gAMA and cHRM chunks to an ICC profile",)
 
 
 def head(metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
-    """The chunks that follow IHDR in a new file, and notes on what PNG cannot hold (nothing)."""
+    """The metadata chunks that follow IHDR in a new file, and notes on what PNG cannot store (always none)."""
     parts = []
     if metadata.cicp:
         parts.append(chunk(b"cICP", metadata.cicp))
@@ -274,12 +281,12 @@ def _text_chunk(keyword: str, text: str) -> bytes:
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """A whole chunk: length, type, payload, CRC."""
+    """A complete chunk: length, type, payload and CRC."""
     return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
 
 
 def own_head(data: bytes) -> int | None:
-    """How many of the first bytes of a PNG file come before its first IDAT or PLTE; None while that is not known."""
+    """The number of bytes before a PNG file's first IDAT, PLTE or tRNS; None if `data` ends before it."""
     at = 8
     while len(data) >= at + 8:
         if data[at + 4 : at + 8] in (b"IDAT", b"PLTE", b"tRNS"):
@@ -289,5 +296,5 @@ def own_head(data: bytes) -> int | None:
 
 
 PNG = {"filter": "paeth", "compression": 5}
-"""Half the time of trying every filter at zlib's level 6, for files that are 1 to 3% larger (photographs and graphics, x2 and
-x4): beside the rendering of a batch, saving is what takes the processor's time."""
+"""Half the time of trying every filter at zlib's level 6, for files that are 1 to 3% larger (photographs and graphics, ×2 and
+×4). In a batch, saving competes with rendering for the processor."""

@@ -1,4 +1,4 @@
-"""TIFF's tags: metadata out of a page, and into a new file."""
+"""TIFF, read and written by libvips; metadata is read from a page's tags and appended to a new file (TIFF 6.0, BigTIFF)."""
 
 import io
 import os
@@ -30,13 +30,13 @@ from liif_cli.images.vips import interruptibly
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG = 700, 33723, 34377, 34675, 37724, 50706
 COMPRESSION, PLANAR, TILE_OFFSETS, TILE_COUNTS, SUB_IFDS, OLD_JPEG = 259, 284, 324, 325, 330, 6
 SENSOR = (32803, 34892)
-"""Photometric interpretations of a sensor's own samples: a colour filter array, and linear raw."""
+"""Photometric interpretations of raw sensor data: a colour filter array, and linear raw."""
 EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 338, 277, 262, 339, 258
 GEOGRAPHY = (33550, 33922, 34264, 34735, 42112, 42113)
-"""GeoTIFF's scale of a pixel, tie points, transformation and keys; GDAL's metadata and value of missing pixels."""
+"""GeoTIFF's pixel scale, tie points, transformation and keys; GDAL's metadata and no-data value."""
 DESCRIPTION, MICROSCOPE = 270, (33628, 33629, 34412, 50838, 50839, 51123)
 CALIBRATION = (DESCRIPTION, X_RESOLUTION, Y_RESOLUTION, UNIT)
-"""Where ImageJ and OME say how large a pixel is: no resolution for printing."""
+"""Tags in which ImageJ and OME store the physical pixel size, which is not a print resolution."""
 DESCRIPTIVE = (
     269,
     270,
@@ -56,23 +56,26 @@ DESCRIPTIVE = (
     33432,
     *range(40091, 40096),
 )
-"""Tags of IFD0 that EXIF shares and that are about the image, not about how its pixels are stored."""
+"""Tags that IFD0 of EXIF also has, and that describe the image, not how its pixels are stored."""
 
 WANTED = frozenset(
     {XMP, IPTC, PHOTOSHOP, ICC, LAYERS, DNG, *GEOGRAPHY, *MICROSCOPE, *DESCRIPTIVE}
     | {COMPRESSION, PLANAR, TILE_OFFSETS, SUB_IFDS, EXTRA_SAMPLES, SAMPLES, PHOTOMETRIC, SAMPLE_FORMAT, BITS}
 )
-"""Tags whose values are read."""
+"""The tags whose values are read."""
 
 TEXTS = {"Title": 269, "Description": 270, "Comment": 270, "Software": 305, "Author": 315, "Copyright": 33432}
-"""Tags that mean what PNG's keywords do."""
+"""The tags that correspond to PNG's text keywords."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What one page's tags say: metadata, pages in the file, bits and format of a sample (1 unsigned, 2 signed, 3
-    float), samples a pixel, the kinds of its extra samples (1 premultiplied alpha, 2 alpha, 0 unknown), whether its samples
-    lie in planes, and in tiles."""
+    """The tags of one page.
+
+    pages: the number of pages in the file. bits: per sample. sample_format: 1 unsigned, 2 signed, 3 float. samples: per pixel.
+    photometric: the photometric interpretation. extra: the kind of each extra sample (1 premultiplied alpha, 2 alpha,
+    0 unknown). planar: whether each sample has a plane of its own. tiled: whether the page is stored in tiles.
+    """
 
     metadata: Metadata
     pages: int
@@ -86,7 +89,10 @@ class Page:
 
 
 def read(file: BinaryIO, page: int = 0) -> Page:
-    """Tags of a page, counted from 0. InputError if there is no such page, or if the file is a camera's raw file."""
+    """The tags of a page, counted from 0.
+
+    Raises InputError if there is no such page, if the directory is broken, for old-style JPEG and for a camera's raw file.
+    """
     try:
         reader = Reader(file, WANTED)
         pages = reader.pages()
@@ -97,7 +103,7 @@ def read(file: BinaryIO, page: int = 0) -> Page:
         raise InputError("the TIFF directory is broken") from error
     _refuse_raw(reader, tags, pages[0])
     if tags.number(COMPRESSION, 1) == OLD_JPEG:
-        raise InputError("its pixels are compressed as old-style JPEG", hint="convert it to another compression first")
+        raise InputError("old-style JPEG compression is not supported", hint="convert it to another compression first")
     return Page(
         metadata=_metadata(tags),
         pages=len(pages),
@@ -112,7 +118,7 @@ def read(file: BinaryIO, page: int = 0) -> Page:
 
 
 def _refuse_raw(reader: Reader, tags: Directory, first: int) -> None:
-    """InputError for a camera's raw file, whose first page is a preview of what a sensor's filters saw."""
+    """Raises InputError for a camera's raw file, whose first page is only a preview of the sensor data."""
     name = "DNG" if DNG in tags.tags else None
     reader.file.seek(8)
     if not reader.big and reader.file.read(2) == b"CR":
@@ -129,8 +135,8 @@ def _refuse_raw(reader: Reader, tags: Directory, first: int) -> None:
 
 
 def _is_calibrated(tags: Directory) -> bool:
-    """Whether a microscope's software says how large a pixel is: ImageJ's and OME's descriptions, and the tags of Zeiss (LSM),
-    MetaMorph, ImageJ and Micro-Manager. (ImageJ's hyperstack format; OME-TIFF specification 6.)"""
+    """Whether microscope software has stored a physical pixel size: in the description (ImageJ's hyperstack format, OME-TIFF
+    specification 6) or in tags of Zeiss (LSM), MetaMorph, ImageJ or Micro-Manager."""
     _, _, description = tags.tags.get(DESCRIPTION, (0, 0, b""))
     return (
         b"ImageJ=" in description[:64] or b"<OME" in description[:1024] or any(tag in tags.tags for tag in MICROSCOPE)
@@ -142,11 +148,11 @@ def _metadata(tags: Directory) -> Metadata:
     blocks = without_thumbnail(raw.get(PHOTOSHOP, b""))
     if IPTC in raw and iptc(blocks) is None:
         blocks += from_iptc(raw[IPTC])
-    stale = ["the layers that Photoshop kept in the file"] if LAYERS in tags.tags else []
+    stale = ["the Photoshop layers"] if LAYERS in tags.tags else []
     if any(tag in tags.tags for tag in GEOGRAPHY):
-        stale.append("the georeferencing, which counts in the old pixels")
+        stale.append("the georeferencing")
     if _is_calibrated(tags):
-        stale.append("the microscope's calibration and description, which count in the old pixels")
+        stale.append("the microscope's calibration and description")
         tags = replace(tags, tags={tag: value for tag, value in tags.tags.items() if tag not in CALIBRATION})
     bits = tags.number(BITS, 1)
     return Metadata(
@@ -164,13 +170,14 @@ def _exif(tags: Directory) -> bytes | None:
 
 
 def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
-    """Give the first page of a TIFF file, open for reading and writing, the metadata, in a new directory at its end.
+    """Add metadata to the first page of a TIFF file, in a new directory at the end of the file.
 
-    Returns notes on what TIFF does not hold.
+    file: open for reading and writing. Returns notes on metadata that TIFF cannot store. Raises OverflowError if the directory
+    would lie beyond 4 GiB in a classic TIFF.
     """
     reader = Reader(file)
     tags = reader.directory(reader.first)
-    notes: tuple[str, ...] = () if _add_exif(tags, metadata.exif) else ("dropped because it is broken: EXIF",)
+    notes: tuple[str, ...] = () if _add_exif(tags, metadata.exif) else ("dropped EXIF: it is broken",)
     tags.tags.update(resolution(metadata.dpi))
     if metadata.icc:
         tags.tags[ICC] = 7, len(metadata.icc), metadata.icc
@@ -184,12 +191,12 @@ def add_metadata(file: BinaryIO, metadata: Metadata) -> tuple[str, ...]:
     lost = _add_text(tags, metadata.text)
     _append(file, tags, reader.big)
     if lost:
-        notes += (f"dropped because TIFF has no place for it: {texts(lost)}",)
+        notes += (f"dropped {texts(lost)}: not supported by TIFF",)
     return notes
 
 
 def _add_exif(tags: Directory, exif: bytes | None) -> bool:
-    """Whether there was nothing to add, or it could be."""
+    """Add the descriptive tags and sub-directories of an EXIF blob. Returns False if the blob is broken."""
     if not exif:
         return True
     try:
@@ -216,7 +223,7 @@ def _append(file: BinaryIO, tags: Directory, big: bool) -> None:
 
 
 def _add_text(tags: Directory, text: tuple[tuple[str, str], ...]) -> list[str]:
-    """Put texts into the tags that mean them, where EXIF has not done so; the keywords of those without one."""
+    """Add texts as the corresponding tags, unless EXIF has set them. Returns the keywords of the texts that have no tag."""
     lost = []
     for keyword, value in text:
         tag = TEXTS.get(keyword)
@@ -229,13 +236,13 @@ def _add_text(tags: Directory, text: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 CLASSIC_TIFF = 2**32
-"""Bytes that offsets of 32 bits reach; a larger TIFF is a BigTIFF."""
+"""The size in bytes from which a TIFF must be a BigTIFF, because 32-bit offsets do not reach further."""
 
 
 def save_tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a TIFF; returns notes on what it does not hold."""
+    """Write a TIFF; returns notes on metadata that it cannot store."""
     raw = image.width * image.height * image.bands * (2 if image.format == "ushort" else 1)
-    # deflate grows what it cannot shrink, by less than a hundredth
+    # deflate can enlarge incompressible data, by less than 1%
     big = raw * 1.01 + 2**24 > CLASSIC_TIFF
     options = {"compression": "deflate", "predictor": "horizontal", "bigtiff": big, "keep": "none"}
     interruptibly(image, lambda: image.tiffsave(os.fsencode(path), **options), coding.cancelled)
@@ -244,12 +251,12 @@ def save_tiff(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tup
 
 
 LAB = 8
-"""CIELab with signed a and b, as a photometric interpretation."""
-READ_SAMPLES = "read are integers of 1 to 8 and of 16 bits, and floats of 16 and 32"
+"""The photometric interpretation of CIELab with signed a* and b*."""
+READ_SAMPLES = "supported are integers of 1 to 8 and of 16 bits, and floats of 16 and 32 bits"
 
 
 def _with_alpha(image: Any, facts: Page, notes: list[str]) -> Any:
-    """The colours and, of the extra samples, the first that is alpha; what else there is goes, with a note."""
+    """The colours and the first extra sample that is alpha, if any. Other extra samples are dropped, with a note."""
     colours = facts.samples - len(facts.extra)
     if colours < 1:
         return image
@@ -258,7 +265,7 @@ def _with_alpha(image: Any, facts: Page, notes: list[str]) -> Any:
         notes.append(f"{len(facts.extra) - (kind > 0)} extra channels, which are not alpha, were left out")
         inks = image.extract_band(0, n=colours)
         image = _as_colours(inks.bandjoin(image[colours + at]) if kind else inks, colours)
-        if kind == 1 and facts.extra[0] != 1:  # libvips divides only by an alpha that comes first
+        if kind == 1 and facts.extra[0] != 1:  # libvips unpremultiplies only if alpha is the first extra sample
             image = image.unpremultiply(max_alpha=65535 if image.format == "ushort" else 255).cast(image.format)
     if kind == 1:
         notes.append("the colours were divided by the premultiplied alpha")
@@ -266,11 +273,13 @@ def _with_alpha(image: Any, facts: Page, notes: list[str]) -> Any:
 
 
 def _lab(source: Source, facts: Page, page: int) -> Loaded:
-    """An 8-bit CIELab page, which libvips takes for a coding of its own; Pillow reads the bytes."""
+    """An 8-bit CIELab page. Pillow reads the bytes, because libvips would interpret them as an encoding of its own."""
     with source.open() as file, pillow_image("TIFF", file) as image:
         image.seek(page)
         if image.mode != "LAB":
-            raise InputError(f"{source.name} holds Lab with {facts.samples} samples", hint="three are read")
+            raise InputError(
+                f"{source.name} holds Lab with {facts.samples} samples per pixel", hint="three are supported"
+            )
         width, height = image.size
 
     def decode() -> Any:
@@ -287,11 +296,14 @@ def _lab(source: Source, facts: Page, page: int) -> Loaded:
 
 
 PLANE = (256, 257, 259, 266, 317, 322, 323)
-"""Tags that each plane has as its page has them: size, compression, order of bits, predictor, size of a tile."""
+"""Tags that every plane shares with its page: size, compression, bit order, predictor and tile size."""
 
 
 def _planes(source: Source, file: BinaryIO, page: int) -> Any:
-    """A page in tiles whose samples lie in planes, which libvips refuses: each plane as an image of one band, joined."""
+    """A tiled page with planar samples, which libvips refuses: each plane is opened as an image of one band, then joined.
+
+    Raises InputError for a BigTIFF, and unless there are 2 to 5 planes with consistent tile tables.
+    """
     reader = Reader(file)
     tags = reader.directory(reader.pages()[page])
     samples, offsets, counts = tags.number(SAMPLES, 1), tags.numbers(TILE_OFFSETS), tags.numbers(TILE_COUNTS)
@@ -312,7 +324,7 @@ def _planes(source: Source, file: BinaryIO, page: int) -> Any:
 
 
 def _with_directory(data: bytes, order: str, facts: dict[int, list[int]]) -> bytes:
-    """A TIFF file with one directory of LONGs in place of its own."""
+    """The TIFF file with its directories replaced by a single one, which has the tags `facts`."""
     at = len(data) + len(data) % 2
     tail = at + 2 + 12 * len(facts) + 4
     entries, values = struct.pack(order + "H", len(facts)), b""
@@ -334,7 +346,7 @@ def _as_colours(image: Any, colours: int) -> Any:
 
 
 def load_tiff(source: Source, file: BinaryIO, page: int) -> Loaded:
-    """A page of a TIFF; the first is 0."""
+    """A page of a TIFF, counted from 0. Raises InputError if there is no such page or its samples are not supported."""
     facts = read(file, page)
     if facts.sample_format == 3 and facts.bits > 32:
         raise InputError(f"{source.name} holds {facts.bits}-bit float samples", hint=READ_SAMPLES)

@@ -1,4 +1,4 @@
-"""WebP's RIFF chunks: metadata out of a file, and into one (WebP Container Specification)."""
+"""WebP, read and written by libvips; metadata is read from and added as RIFF chunks (WebP Container Specification)."""
 
 import os
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ from liif_cli.images.vips import interruptibly
 
 ICC_FLAG, ALPHA_FLAG, EXIF_FLAG, XMP_FLAG = 0x20, 0x10, 0x08, 0x04
 FRAME_HEAD = 128
-"""Bytes of a VP8 frame that hold all that comes before its quantiser, and more."""
+"""Bytes of a VP8 frame that are enough to find its quantisers."""
 METADATA = (b"ICCP", b"EXIF", b"XMP ")
 
 
 def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(four-letter name, payload) of each chunk; of pixels the first bytes of a lossy still, otherwise none."""
+    """(four-letter name, payload) of each chunk. Of `VP8 `, only the first `FRAME_HEAD` bytes; of other pixel data, none."""
     total = file.seek(0, os.SEEK_END)
     file.seek(12)
     while len(head := file.read(8)) == 8:
@@ -49,14 +49,14 @@ def chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read(file: BinaryIO) -> Metadata:
-    """Profile, EXIF and XMP of a WebP file."""
+    """The metadata of a WebP file: profile, EXIF, XMP and quality."""
     found = {name: data for name, data in chunks(file) if name in (*METADATA, b"VP8 ") and data}
     blob, quality = found.get(b"EXIF"), webp_quality(found.get(b"VP8 ", b""))
     return Metadata(icc=found.get(b"ICCP"), exif=bare(blob) if blob else None, xmp=found.get(b"XMP "), quality=quality)
 
 
 def with_metadata(data: bytes, metadata: Metadata, width: int, height: int, alpha: bool) -> bytes:
-    """A WebP file with the metadata added. data: a file without any; width and height: of its canvas."""
+    """A WebP file with profile, EXIF and XMP added. data: a file without metadata. width, height: of its canvas."""
     body = data[12:]
     flags = ALPHA_FLAG if alpha else 0
     if body[:4] == b"VP8X":
@@ -77,7 +77,7 @@ def _chunk(name: bytes, data: bytes | None) -> bytes:
 
 
 def load_webp(source: Source, file: BinaryIO, frame: int) -> Loaded:
-    """A WebP, or a frame of an animated one; the first is 0."""
+    """A WebP, or one frame of an animated one, counted from 0. Raises InputError if there is no such frame."""
     metadata = read(file)
     sound = decodable(source, metadata.exif)
     whole = sound.vips("webpload", n=-1)
@@ -89,7 +89,7 @@ def load_webp(source: Source, file: BinaryIO, frame: int) -> Loaded:
 
 
 def save_webp(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write a WebP, still or animated; returns notes on what it does not hold."""
+    """Write a WebP, still or animated; returns notes on metadata that it cannot store."""
     if image.bands < 3:
         image = image.colourspace("srgb")
     options = {

@@ -1,8 +1,8 @@
-"""EXIF as bytes: what the orientation is, and the few tags that a change of size makes wrong, patched in place.
+"""EXIF blobs: reads the orientation and the resolution, and patches the tags that are wrong after a change of size.
 
-A blob here is the TIFF structure alone, without the `Exif\\0\\0` that some containers put before it. Patching in place
-leaves every other byte in place, so that maker notes, whose inner offsets are undocumented, stay readable.
-Tags after "Exif Version 3.0" (CIPA DC-008-2023), tables 3 to 7.
+A blob is the TIFF structure alone, without the `Exif\\0\\0` that some containers put before it. Patching in place keeps every
+other byte at its offset, so that maker notes, whose internal offsets are undocumented, remain readable.
+Tags as in "Exif Version 3.0" (CIPA DC-008-2023), tables 3 to 7.
 """
 
 import io
@@ -18,16 +18,16 @@ ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
 WIDTH_TAGS = (0x0100, 0xA002)  # ImageWidth, PixelXDimension
 HEIGHT_TAGS = (0x0101, 0xA003)  # ImageLength, PixelYDimension
-STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the old image
+STALE_TAGS = (0x9214, 0xA214)  # SubjectArea, SubjectLocation: in pixels of the original image
 GPS_IFD = 0x8825
 PRIVATE_TAGS = (GPS_IFD, 0x927C, 0xA430, 0xA431, 0xA435, 0xC62F)
-"""GPS; maker notes, which hold serial numbers; the owner's name; serial numbers of body and lens, and a DNG's."""
+"""GPS, maker notes (which contain serial numbers), the owner's name, and the serial numbers of body, lens and DNG camera."""
 THUMBNAIL_OFFSET, THUMBNAIL_LENGTH = 0x0201, 0x0202
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One IFD entry: its place in the blob, its tag, type and count, and its value if it is one SHORT or LONG."""
+    """An IFD entry. at: its offset in the blob. kind: its TIFF type. value: a single SHORT or LONG, otherwise an offset."""
 
     at: int
     tag: int
@@ -37,7 +37,7 @@ class _Entry:
 
 
 class _Blob:
-    """A mutable blob with its byte order; reads beyond the end raise struct.error."""
+    """A mutable blob and its byte order. Reading beyond the end raises struct.error."""
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
@@ -62,12 +62,12 @@ class _Blob:
 
 
 def bare(exif: bytes) -> bytes:
-    """The blob without the marker `Exif\\0\\0`, if there is one."""
+    """The blob without the prefix `Exif\\0\\0`, if it has one."""
     return exif[6:] if exif[:6] == b"Exif\0\0" else exif
 
 
 def orientation(exif: bytes | None) -> int | None:
-    """The value of IFD0's Orientation, 1 to 8; None if there is none or the blob is broken."""
+    """The Orientation in IFD0, 1 to 8; None if there is none or the blob is broken."""
     try:
         blob = _Blob(exif or b"")
         found = [e.value for e in blob.entries(blob.get("I", 4)) if e.tag == ORIENTATION]
@@ -77,7 +77,10 @@ def orientation(exif: bytes | None) -> int | None:
 
 
 def upright(exif: bytes | None) -> bytes | None:
-    """The blob, bare, with Orientation 1: for containers that turn the image themselves. None stays None."""
+    """The blob, without prefix, with Orientation 1: for containers that define the orientation themselves. None stays None.
+
+    A broken blob is returned without other changes.
+    """
     if not exif:
         return None
     data = bare(exif)
@@ -92,11 +95,11 @@ def upright(exif: bytes | None) -> bytes | None:
 
 
 CROWD = 2000
-"""A camera's EXIF has a few hundred entries."""
+"""More entries than this are not from a camera, whose EXIF has a few hundred."""
 
 
 def is_crowded(exif: bytes | None) -> bool:
-    """Whether a parser that follows every pointer would see more than `CROWD` entries."""
+    """Whether a parser that follows every pointer would read more than `CROWD` entries. False for a broken blob."""
     try:
         blob = _Blob(exif or b"")
         waiting, seen = [(blob.get("I", 4), 0)], 0
@@ -111,16 +114,16 @@ def is_crowded(exif: bytes | None) -> bool:
 
 
 def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
-    """The blob for an upright image of width x height pixels, and whether a thumbnail was dropped from it.
+    """The blob for an upright image of width x height pixels, and whether a thumbnail was removed.
 
-    Orientation becomes 1, pixel dimensions the new ones, tags in old pixels and IFD1 with its thumbnail go. A broken
-    blob gives (None, False).
+    The orientation becomes 1 and the pixel dimensions are updated. Tags in units of the original pixels and IFD1, with its
+    thumbnail, are removed. Returns (None, False) for a broken blob.
     """
     try:
         blob = _Blob(exif)
         first = blob.get("I", 4)
         dropped = _cut_thumbnail(blob, first)
-        pointers = [e.value for e in blob.entries(first) if e.tag == EXIF_IFD][:1]  # one is legal
+        pointers = [e.value for e in blob.entries(first) if e.tag == EXIF_IFD][:1]  # only one is valid
         for ifd in dict.fromkeys([first, *pointers]):
             _remove(blob, ifd, STALE_TAGS)
             for entry in blob.entries(ifd):
@@ -131,8 +134,10 @@ def updated(exif: bytes, width: int, height: int) -> tuple[bytes | None, bool]:
 
 
 def without_location(exif: bytes) -> bytes | None:
-    """The blob without GPS, serial numbers, the owner's name and maker notes: their entries and their bytes. A broken blob
-    gives None."""
+    """The blob without GPS data, serial numbers, the owner's name and maker notes; None if it is broken.
+
+    Their entries are removed and their bytes are zeroed.
+    """
     try:
         blob = _Blob(exif)
         first = blob.get("I", 4)
@@ -153,7 +158,7 @@ def without_location(exif: bytes) -> bytes | None:
 
 
 def _remove(blob: _Blob, directory: int, tags: Container[int]) -> None:
-    """Take the entries of such tags out of a directory, whose others move up."""
+    """Remove the entries with the given tags from a directory; the entries after them move up."""
     entries = blob.entries(directory)
     kept = [entry for entry in entries if entry.tag not in tags]
     start, end = directory + 2, blob.next_pointer(directory) + 4
@@ -175,8 +180,10 @@ Span = tuple[int, int]
 
 
 def _cut_thumbnail(blob: _Blob, first: int) -> bool:
-    """Blank IFD1 and its thumbnail, but nothing that the other directories use; the blob ends earlier where they were its
-    tail."""
+    """Zero IFD1 and its thumbnail, except bytes that other directories use, or cut them off if they end the blob.
+
+    Returns whether there was a thumbnail.
+    """
     pointer = blob.next_pointer(first)
     second = blob.get("I", pointer)
     blob.put("I", pointer, 0)
@@ -184,7 +191,7 @@ def _cut_thumbnail(blob: _Blob, first: int) -> bool:
         return False
     try:
         entries = blob.entries(second)
-    except struct.error:  # a pointer to nowhere names no thumbnail
+    except struct.error:  # the pointer is invalid, so there is no thumbnail
         return False
     values = {e.tag: e.value for e in entries}
     spans = _occupied(blob, second, entries)
@@ -196,18 +203,18 @@ def _cut_thumbnail(blob: _Blob, first: int) -> bool:
 
 
 def _occupied(blob: _Blob, ifd: int, entries: list[_Entry]) -> list[Span]:
-    """What a directory and its values take."""
+    """The spans of a directory and its values."""
     return [(ifd, blob.next_pointer(ifd) + 4), *_values(entries)]
 
 
 def _values(entries: list[_Entry]) -> list[Span]:
-    """What the values that lie outside their entries take."""
+    """The spans of the values that are stored outside their entries."""
     sized = [(entry.value, SIZE.get(entry.kind, 1) * entry.count) for entry in entries]
     return [(start, start + size) for start, size in sized if size > 4]
 
 
 def _used(blob: _Blob, first: int) -> list[Span]:
-    """What the header, IFD0 and its sub-directories take."""
+    """The spans of the header, of IFD0 and of its sub-directories."""
     spans, waiting, seen = [(0, 8)], [first], {0}
     while waiting and len(seen) < 10:
         ifd = waiting.pop()
@@ -224,7 +231,7 @@ def _used(blob: _Blob, first: int) -> list[Span]:
 
 
 def _merged(spans: list[Span], size: int) -> list[Span]:
-    """The spans within `size` bytes in their order, those that touch as one."""
+    """The spans sorted, limited to `size` bytes; spans that touch or overlap are joined."""
     merged: list[Span] = []
     for start, stop in sorted((start, min(stop, size)) for start, stop in spans):
         if merged and start <= merged[-1][1]:
@@ -235,7 +242,7 @@ def _merged(spans: list[Span], size: int) -> list[Span]:
 
 
 def _without(spans: list[Span], kept: list[Span]) -> list[Span]:
-    """What of `spans` lies in none of `kept`; both as `_merged` gives them."""
+    """The parts of `spans` that lie in none of `kept`; both as returned by `_merged`."""
     left: list[Span] = []
     at = 0
     for start, stop in spans:
@@ -257,7 +264,7 @@ X_RESOLUTION, Y_RESOLUTION, UNIT = 282, 283, 296
 
 
 def dpi_in(tags: Directory) -> tuple[float, float] | None:
-    """Dots per inch (x, y) that a directory states, or None."""
+    """The resolution (x, y) in a directory, in dots per inch, or None."""
     x, y, unit = tags.ratio(X_RESOLUTION), tags.ratio(Y_RESOLUTION), tags.number(UNIT, 2)
     if not x or not y or unit not in (2, 3):
         return None
@@ -265,7 +272,7 @@ def dpi_in(tags: Directory) -> tuple[float, float] | None:
 
 
 def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
-    """Dots per inch (x, y) that an EXIF blob states, or None."""
+    """The resolution (x, y) in an EXIF blob, in dots per inch; None if there is none or the blob is broken."""
     try:
         reader = Reader(io.BytesIO(exif or b""), wanted=(X_RESOLUTION, Y_RESOLUTION, UNIT))
         return dpi_in(reader.directory(reader.first))
@@ -274,13 +281,15 @@ def dpi_of(exif: bytes | None) -> tuple[float, float] | None:
 
 
 def exif_with_dpi(dpi: tuple[float, float]) -> bytes:
-    """An EXIF blob that says nothing but dots per inch (x, y)."""
+    """An EXIF blob that contains only a resolution (x, y) in dots per inch."""
     return b"II*\0\x08\0\0\0" + ifd.written(Directory(resolution(dpi)), 8)
 
 
 def with_dpi(exif: bytes, dpi: tuple[float, float]) -> bytes:
-    """The blob stating dots per inch (x, y): a new first directory at its end, so that nothing else moves. A broken blob is
-    replaced."""
+    """The blob with a resolution (x, y) in dots per inch.
+
+    IFD0 is written anew at the end, so that no other byte moves. A broken blob is replaced.
+    """
     try:
         blob = _Blob(exif)
         first = blob.get("I", 4)
@@ -303,7 +312,7 @@ def with_dpi(exif: bytes, dpi: tuple[float, float]) -> bytes:
 
 
 def resolution(dpi: tuple[float, float] | None) -> dict[int, tuple[int, int, bytes]]:
-    """The tags that state dots per inch (x, y); None: that none are known."""
+    """The tags for a resolution (x, y) in dots per inch, as in `Directory.tags`. None: tags for an unknown resolution."""
     pair = [Fraction(d).limit_denominator(10_000) for d in dpi or (1, 1)]
     x, y = (struct.pack("<II", f.numerator, f.denominator) for f in pair)
     unit = 2 if dpi else 1  # 1: no absolute unit

@@ -1,4 +1,4 @@
-"""TIFF's image file directories as values: parsed from either byte order and from BigTIFF, written little-endian.
+"""TIFF's image file directories (IFDs): read in either byte order and from BigTIFF, written in little-endian order.
 
 TIFF 6.0 section 2; the BigTIFF design (Aware Systems); the sub-directories of EXIF (CIPA DC-008, 4.6.3).
 """
@@ -15,37 +15,40 @@ USER_COMMENT = 0x9286
 WORD = {3: 2, 8: 2, 4: 4, 9: 4, 11: 4, 13: 4, 5: 4, 10: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 SIZE = {**dict.fromkeys((1, 2, 6, 7), 1), **WORD, 5: 8, 10: 8}
 MOST = 2**26
-"""A longer value than this is left out: it is pixels of some kind, not metadata."""
+"""Values of more bytes than this are skipped: they are pixels, not metadata."""
 MOST_TAGS = 4096
 SWAPPED = {2: "H", 4: "I", 8: "Q"}
-"""array's type codes by the number of bytes."""
+"""Type codes of the `array` module, by word size in bytes."""
 
 
 UNSIGNED = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-"""struct's letters of the types that hold unsigned numbers."""
+"""Format characters of the `struct` module for TIFF's unsigned integer types."""
 
 
 @dataclass
 class Directory:
-    """tags: number -> (type, count, little-endian bytes). subs: number -> the directory that the tag points to."""
+    """An image file directory.
+
+    tags: tag number -> (type, count, little-endian bytes). subs: tag number -> the directory that the tag points to.
+    """
 
     tags: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
     subs: dict[int, "Directory"] = field(default_factory=dict)
 
     def numbers(self, tag: int) -> list[int]:
-        """The tag's unsigned values; empty if it is absent or of another type."""
+        """The tag's values; empty if it is absent or its type is not an unsigned integer."""
         kind, count, data = self.tags.get(tag, (0, 0, b""))
         form = UNSIGNED.get(kind)
         return list(struct.unpack(f"<{count}{form}", data)) if form else []
 
     def number(self, tag: int, default: int) -> int:
-        """The first of `numbers`, or the default."""
+        """The tag's first value; `default` if it is absent or its type is not an unsigned integer."""
         kind, _, data = self.tags.get(tag, (0, 0, b""))
         form = UNSIGNED.get(kind)
         return int(struct.unpack_from(f"<{form}", data)[0]) if form and data else default
 
     def ratio(self, tag: int) -> float | None:
-        """The tag's first RATIONAL."""
+        """The tag's first RATIONAL; None if it is absent, of another type, or its denominator is 0."""
         kind, _, data = self.tags.get(tag, (0, 0, b""))
         if kind != 5 or len(data) < 8:
             return None
@@ -54,11 +57,11 @@ class Directory:
 
 
 class Reader:
-    """Directories of a TIFF structure that starts at byte 0 of `file`. ValueError when it is none.
+    """Reads the directories of a TIFF structure that starts at byte 0 of `file`. Raises ValueError if it does not.
 
-    Its work is linear in the file's size, whatever the file says: a sub-directory is entered once, and the values of all tags
-    together have at most as many bytes as the file; those beyond are left out. wanted: the tags whose values are read,
-    default all.
+    The work is linear in the file's size, whatever the file contains: a sub-directory is read once, and the values that are
+    read have at most as many bytes as the file; values beyond that are skipped. wanted: the tags whose values are read
+    (default: all).
     """
 
     def __init__(self, file: BinaryIO, wanted: Container[int] | None = None) -> None:
@@ -68,7 +71,7 @@ class Reader:
         file.seek(0)
         head = file.read(16)
         if head[:2] not in (b"II", b"MM"):
-            raise ValueError("no TIFF structure")
+            raise ValueError("this is not a TIFF structure")
         self.order = "<" if head[:2] == b"II" else ">"
         self.big = self._number("H", head[2:4]) == 43
         self.first = self._number("Q", head[8:16]) if self.big else self._number("I", head[4:8])
@@ -77,7 +80,7 @@ class Reader:
         return int(struct.unpack(self.order + form, data)[0])
 
     def pages(self, most: int = 100_000) -> list[int]:
-        """Offsets of the directories in the main chain."""
+        """The offsets of the directories in the main chain, at most `most`."""
         found: dict[int, None] = {}
         at = self.first
         while at and at not in found and len(found) < most:
@@ -94,10 +97,10 @@ class Reader:
         return self._number("H", self.file.read(2)), at + 2, 12
 
     def directory(self, at: int, depth: int = 0) -> Directory:
-        """The directory at an offset, with EXIF's sub-directories. ValueError or struct.error when it is broken."""
+        """The directory at an offset, with the sub-directories of EXIF. Raises ValueError or struct.error if it is broken."""
         count, start, step = self._count(at)
         if count > MOST_TAGS:
-            raise ValueError(f"a directory of more than {MOST_TAGS:,} tags")
+            raise ValueError(f"the directory has more than {MOST_TAGS:,} tags")
         self.file.seek(start)
         block = self.file.read(count * step)
         found = Directory()
@@ -129,7 +132,7 @@ class Reader:
         if len(inline) >= size:
             data = self._little(kind, inline[:size])
             if tag == USER_COMMENT and self.order == ">" and data[:8] == b"UNICODE\0":
-                data = data[:8] + self._little(3, data[8 : len(data) // 2 * 2])  # its text follows the file's order
+                data = data[:8] + self._little(3, data[8 : len(data) // 2 * 2])  # UTF-16 in the file's byte order
             found.tags[tag] = kind, len(data) // SIZE[kind], data
 
     def _little(self, kind: int, data: bytes) -> bytes:
@@ -142,8 +145,10 @@ class Reader:
 
 
 def written(directory: Directory, offset: int, *, big: bool = False) -> bytes:
-    """The directory as bytes that are to stand at `offset` of a little-endian file, its values and sub-directories
-    behind it; no next directory."""
+    """The directory as bytes to be placed at `offset` of a little-endian file, followed by its values and sub-directories.
+
+    The pointer to the next directory is 0. big: write the BigTIFF layout.
+    """
     count = len(directory.tags) + len(directory.subs)
     inline, head, step, last = (8, 8, 20, 8) if big else (4, 2, 12, 4)
     form = "<HHQ" if big else "<HHI"

@@ -1,6 +1,6 @@
-"""Photoshop's image resource blocks (8BIM), the box that IPTC travels in.
+"""Photoshop's image resource blocks (8BIM), which contain IPTC.
 
-Adobe, "Photoshop File Formats Specification", image resource blocks.
+Adobe, "Photoshop File Formats Specification", image resource blocks; IPTC-IIM 4.2.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ THUMBNAILS = (0x0409, 0x040C)
 
 
 def blocks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """(resource number, payload, whole block) of each block; stops at what is none."""
+    """(resource number, payload, whole block) of each block; stops at the first byte that does not begin one."""
     at = 0
     while data[at : at + 4] == b"8BIM":
         number = int.from_bytes(data[at + 4 : at + 6])
@@ -23,16 +23,16 @@ def blocks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def without_thumbnail(data: bytes) -> bytes:
-    """The blocks without the thumbnails, which show the old pixels."""
+    """The blocks without thumbnails, which show the original image."""
     return b"".join(whole for number, _, whole in blocks(data) if number not in THUMBNAILS)
 
 
 PLACES = (26, 27, 90, 92, 95, 100, 101)
-"""IPTC's datasets of record 2 that say where: content location, city, sublocation, province, country."""
+"""Datasets of IPTC record 2 that name a place: content location, city, sublocation, province and country."""
 
 
 def without_location(data: bytes) -> bytes:
-    """The blocks without IPTC's names of places."""
+    """The blocks without the place names in IPTC."""
     return b"".join(
         from_iptc(_without_places(payload)) if number == IPTC else whole for number, payload, whole in blocks(data)
     )
@@ -42,7 +42,7 @@ def _without_places(records: bytes) -> bytes:
     kept, at = bytearray(), 0
     while records[at : at + 1] == b"\x1c" and at + 5 <= len(records):
         size = int.from_bytes(records[at + 3 : at + 5])
-        if size & 0x8000:  # an extended size: no place has one
+        if size & 0x8000:  # an extended dataset: place names are too short to need one
             return bytes(kept) + records[at:]
         end = at + 5 + size
         if not (records[at + 1] == 2 and records[at + 2] in PLACES):
@@ -57,5 +57,5 @@ def iptc(data: bytes) -> bytes | None:
 
 
 def from_iptc(records: bytes) -> bytes:
-    """One block that holds IPTC-IIM records."""
+    """A single resource block that contains IPTC-IIM records."""
     return b"8BIM\x04\x04\0\0" + len(records).to_bytes(4) + records + b"\0" * (len(records) % 2)

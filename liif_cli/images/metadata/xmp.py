@@ -1,9 +1,9 @@
-"""XMP packets: what a change of size makes wrong, changed in the text or taken out of it; the rest stays to the byte.
+"""XMP packets: properties that are wrong after a change of size are corrected or removed; every other byte is kept.
 
 Adobe, "XMP Specification Part 1" (serialisation as attributes or as elements); "Ultra HDR Image Format" 1.1; Google's "Photo
 Sphere XMP Metadata" and "Motion Photo format" 1.0; MWG, "Guidelines for Handling Image Metadata" 2.0, image regions.
 
-Every expression here begins with a name of its own and runs over a packet once, so that the work is linear in its length.
+Every regular expression begins with a literal name and scans a packet once, so that the work is linear in the packet's length.
 """
 
 import re
@@ -15,10 +15,10 @@ _ORIENTATION = re.compile(rb"""(tiff:Orientation%s)([1-8])(?=\s*["'<])""" % _VAL
 _WIDTH = re.compile(rb"""((?:tiff:ImageWidth|exif:PixelXDimension)%s)(\d+)(?=\s*["'<])""" % _VALUE)
 _HEIGHT = re.compile(rb"""((?:tiff:ImageLength|exif:PixelYDimension)%s)(\d+)(?=\s*["'<])""" % _VALUE)
 GAIN_MAP = "the Ultra HDR gain map"
-PANORAMA = "the panorama's place and size in pixels (GPano)"
-REGIONS = "the regions of faces and the like, in places of the old image"
-MOTION = "the marks of a motion photo, whose video stays behind"
-CREDENTIALS = "the Content Credentials (C2PA), which sign the old image"
+PANORAMA = "the panorama's position and size in pixels (GPano)"
+REGIONS = "the regions of faces and objects"
+MOTION = "the motion photo markers (the video is not copied)"
+CREDENTIALS = "the Content Credentials (C2PA)"
 _STALE = (
     (None, rb"(?:xmp|xap):Thumbnails|xmpNote:HasExtendedXMP"),
     (GAIN_MAP, rb"hdrgm:\w+"),
@@ -30,7 +30,7 @@ _STALE = (
     (MOTION, rb"(?:GCamera|Camera|MiCamera|OpCamera):(?:MotionPhoto|MicroVideo|XMPMeta|Motion)\w*"),
     (CREDENTIALS, rb"dcterms:provenance"),
 )
-"""(what to call it, its names). What is removed without a name of its own is reported for the file as a whole."""
+"""(label for notes, pattern of property names). Without a label, the reader of the file reports the removal, if at all."""
 _DIRECTORY = rb"(?:G?Container):Directory"
 
 _PRIVATE_NAME = (
@@ -40,12 +40,12 @@ _PRIVATE_NAME = (
 
 
 def without_location(packet: bytes) -> bytes:
-    """The packet without GPS, places by name, serial numbers and the owner's name."""
+    """The packet without GPS data, place names, serial numbers and the owner's name."""
     return _without(packet, _PRIVATE_NAME)
 
 
 def orientation(packet: bytes | None) -> int | None:
-    """tiff:Orientation of the packet, 1 to 8, or None."""
+    """The packet's tiff:Orientation, 1 to 8, or None."""
     found = _ORIENTATION.search(packet or b"")
     return int(found[2]) if found else None
 
@@ -56,8 +56,11 @@ def has_gain_map(packet: bytes | None) -> bool:
 
 
 def updated(packet: bytes, width: int, height: int) -> tuple[bytes, tuple[str, ...]]:
-    """The packet for an upright image of width x height pixels: orientation 1, new dimensions, without what shows, measures
-    or points to the old pixels; and the names of what went."""
+    """The packet for an upright image of width x height pixels, and the labels of what was removed.
+
+    The orientation becomes 1 and the dimensions are updated. Properties that show, measure or point into the original image
+    are removed.
+    """
     packet = _ORIENTATION.sub(rb"\g<1>1", packet)
     packet = _WIDTH.sub(rb"\g<1>%d" % width, packet)
     packet = _HEIGHT.sub(rb"\g<1>%d" % height, packet)
@@ -66,17 +69,17 @@ def updated(packet: bytes, width: int, height: int) -> tuple[bytes, tuple[str, .
         before, packet = packet, _without(packet, names)
         if what is not None and before != packet:
             gone.append(what)
-    if gone:  # lists the images and videos behind this one
+    if gone:  # the directory lists the images and videos appended to the original file
         packet = _without(packet, _DIRECTORY)
     return packet, tuple(gone)
 
 
 def _without(packet: bytes, names: bytes) -> bytes:
-    """The packet without the attributes and elements of such names; an element that is not closed stays."""
+    """The packet without the attributes and elements whose names match. An unclosed element is kept."""
     kept, at = [], 0
     for start, stop in _places(packet, names):
         if start < at:
-            continue  # within one that went
+            continue  # inside an element that has been removed
         before = packet[at:start]
         attribute = packet[start : start + 1] != b"<"
         kept.append(before.rstrip() if attribute else before)
@@ -85,7 +88,7 @@ def _without(packet: bytes, names: bytes) -> bytes:
 
 
 def _places(packet: bytes, names: bytes) -> Iterator[tuple[int, int]]:
-    """(start, end) of each attribute and element of such names."""
+    """(start, end) of each attribute and element whose name matches."""
     mark = re.compile(
         rb"""</(?P<end>%s)\s*>|<(?P<open>%s)(?=[\s/>])[^<>]*>|(?<![\w:.-])(?:%s)\s*=\s*(?:"[^"<]*"|'[^'<]*')"""
         % (names, names, names)
