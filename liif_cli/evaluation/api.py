@@ -28,11 +28,13 @@ def evaluate(
     cell: str = "raw",
     self_ensemble: bool = False,
 ) -> list[Row]:
-    """Score models on a benchmark next to baselines; a row per scale and method, with `psnr`, `ssim` and `scores` per image.
+    """Score models on a benchmark, next to baselines. Returns a row per scale and method.
 
+    A row has the mean `psnr` in dB, the mean `ssim`, and `scores` with those of each image.
     models: names, files, Hub references, or loaded models. dataset: "set5", "set14", ..., or a folder or file of images.
-    scales: default: those of the set. protocol: "benchmark", "paper", ...; default: the set's. baselines: of "bicubic" and
-    "x4-lanczos". data_dir: where the sets are; default: the Hub's cache, then the Hub. The rest is as for `upscale`.
+    scales: default: those of the set. protocol: one of `protocols.PROTOCOLS`; default: the set's. baselines: of "bicubic",
+    "lanczos" and "x4-lanczos". data_dir: the folder of the sets; default: the Hub's cache, then the Hub. The other arguments
+    are those of `upscale`.
 
     Raises `UsageError`, `InputError`, `ModelNotFound`, `CheckpointError`, `DeviceError`.
     """

@@ -51,7 +51,7 @@ class Artifacts:
         return self.save_images is not None or self.figure is not None
 
     def prepare(self, dataset: Benchmark) -> None:
-        """Choose the image and scale of the figure. Raises UsageError and OutputError for what cannot be written later."""
+        """Choose the image and scale of the figure. Raises UsageError or OutputError if anything could not be written later."""
         if self.save_images is not None and not self.overwrite and _is_not_empty(self.save_images):
             raise OutputError(f"{self.save_images} is not empty", remedy="overwrite")
         for target, suffixes in ((self.figure, _FIGURES), (self.plot, _CHARTS)):
@@ -99,7 +99,7 @@ class Artifacts:
         seen = [shown for shown in self._shown if shown.method != "x4-lanczos"]
         if not seen:
             raise UsageError(
-                f"the image is too small to be scored at ×{self.figure_scale:g}", hint="choose a larger one"
+                f"the image is too small to be scored at ×{self.figure_scale:g}", hint="choose a larger image"
             )
         truth = seen[0].pair.high
         box = self._box or box_of_largest_difference(seen[0].result, truth / 255)

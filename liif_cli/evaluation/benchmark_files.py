@@ -87,9 +87,10 @@ def pixel_digest(images: Sequence[Path]) -> str:
 
 
 def ensure(folder: Path, key: str, part: str) -> None:
-    """Download and unpack one archive of a set unless its folder exists. The folder appears whole or not at all.
+    """Download and unpack one archive of a set, unless its folder exists. The folder appears complete or not at all.
 
-    Raises ModelNotFound, CheckpointError and OutputError.
+    key: of the set in `SOURCES`. part: of the archive's name, "HR" or "LR_x2". Raises ModelNotFound, CheckpointError and
+    OutputError.
     """
     if folder.is_dir():
         return
@@ -128,7 +129,5 @@ def square(pixels: Bytes, side: int, image: Path) -> Bytes:
     """
     height, width = pixels.shape[:2]
     if height != width or height < side:
-        raise InputError(
-            f"cannot use {image}: it is {width}x{height}, and a square of at least {side} pixels is needed"
-        )
+        raise InputError(f"cannot use {image}: it is {width}x{height}, but must be a square of at least {side} pixels")
     return pixels if height == side else resample(np.ascontiguousarray(pixels), side, side)

@@ -35,8 +35,8 @@ class Benchmark:
 
     images: the HR files, sorted by name. low: the folder with the LR folders `X2`, `X3`, ..., if there is one. sides:
     (input, ground truth) if the set consists of pairs of squares (faces); `low` is then the folder of the inputs. scales:
-    the scales to score. origin: where the set comes from. notes: sentences for the user about deviations. centre: the side
-    of the square in the middle of each image that is scored, None for whole images.
+    the scales to score. origin: where the set comes from. notes: messages for the user about deviations. centre: the side
+    of the square in the middle of each image that is scored, in pixels; None for whole images.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Benchmark:
         where = f"there is no {names[0]}" if names else "the set has no LR_bicubic folder"
         raise InputError(
             f"{self.name} has no x{scale:g} file for {image.name}: {where}",
-            hint="one can be made from the HR image",
+            hint="make one from the HR image",
             remedy="lr",
         )
 
@@ -82,7 +82,7 @@ def find(name: str, data_dir: Path | None = None, *, low_scales: Sequence[float]
     """The set with that name, or a folder or file as a set; `celebahq` gives two sets, one per pair of sizes.
 
     data_dir: where to look for a named set; default: the Hub's cache, then the Hub. low_scales: the scales whose LR files
-    are needed too. Raises UsageError (no such set), ModelNotFound (the set is not here and cannot be downloaded),
+    are also needed. Raises UsageError (no such set), ModelNotFound (the set is not on this machine and cannot be downloaded),
     InputError (no images) and CheckpointError (a damaged or unsafe download).
     """
     key = name.lower()
@@ -148,10 +148,10 @@ def _from_hub(key: str, low_scales: Sequence[float]) -> Benchmark:
 
 
 def _deviations(key: str, images: Sequence[Path]) -> tuple[str, ...]:
-    """Sentences on how a set differs from the one that published scores were measured on."""
+    """Notes on how a set differs from the one that published scores were measured on."""
     source = SOURCES[key]
     if len(images) != source.count:
-        return (f"{key} has {source.count} images; {len(images)} were found",)
+        return (f"{key} should have {source.count} images; found {len(images)}",)
     if source.digest and pixel_digest(images) != source.digest:
         return (f"these images differ from those that published scores for {key} were measured on",)
     return ()
@@ -173,7 +173,7 @@ def _faces(data_dir: Path | None) -> list[Benchmark]:
     if not found:
         raise InputError(
             f"{homes[0]} contains no faces",
-            hint="put them into its folders 128 and 256, or larger ones into the folder itself",
+            hint="put them into its folders 128 and 256, or put larger ones into the folder itself",
         )
     return found
 

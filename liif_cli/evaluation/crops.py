@@ -33,7 +33,9 @@ class Box:
         parts = text.replace(" ", "").split(",")
         if len(parts) != 4 or not all(part.isdecimal() for part in parts) or "0" in (parts[2], parts[3]):
             raise UsageError(
-                f"{text!r} is not a crop", hint="X,Y,WIDTH,HEIGHT in pixels, for example 40,60,64,64", argument="crop"
+                f"{text!r} is not a crop",
+                hint="use X,Y,WIDTH,HEIGHT in pixels, for example 40,60,64,64",
+                argument="crop",
             )
         return cls(*map(int, parts))
 
@@ -41,17 +43,20 @@ class Box:
         """Raises UsageError unless the box is inside an image of `height` x `width`."""
         if self.left + self.width > width or self.top + self.height > height:
             raise UsageError(
-                f"{self.left},{self.top},{self.width},{self.height} reaches beyond the image of {width}x{height}",
+                f"{self.left},{self.top},{self.width},{self.height} extends beyond the {width}x{height} image",
                 argument="crop",
             )
 
     def of(self, image: NDArray[Any]) -> NDArray[Any]:
-        """The box's part of an (H, W, ...) image."""
+        """The part of an (H, W, ...) image inside the box."""
         return image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def box_of_largest_difference(first: Floats, second: Floats, side: int | None = None) -> Box:
-    """The square in which two (H, W, 3) images differ most on average; default side: a quarter of the image's shorter side."""
+    """The square in which two (H, W, 3) images differ most on average (sum of absolute differences).
+
+    side: in pixels; default: a quarter of the image's shorter side, at least 16.
+    """
     height, width = first.shape[:2]
     side = min(side or max(min(height, width) // 4, 16), height, width)
     sums = np.zeros((height + 1, width + 1))
@@ -67,14 +72,14 @@ def draw_figure(truth: Panel, panels: Sequence[Panel], box: Box) -> Bytes:
     Returns (h, w, 3) uint8. Raises UsageError if the box is not inside the image, ValueError if the panels differ in size.
     """
     if any(panel.pixels.shape != truth.pixels.shape for panel in panels):
-        raise ValueError("all panels of a figure have one size")
+        raise ValueError("the panels of a figure differ in size")
     box.check(*truth.pixels.shape[:2])
     crops = [replace(panel, pixels=enlarged(box.of(panel.pixels), PANEL)) for panel in (*panels, truth)]
     return draw_sheet([_overview(truth, box), *crops])
 
 
 def _overview(truth: Panel, box: Box) -> Panel:
-    """The whole image at the panels' height, with the box as a frame."""
+    """The whole image, resized to the panels' height, with the box drawn on it."""
     height, width = truth.pixels.shape[:2]
     ratio = PANEL / height
     size = (max(round(width * ratio), 1), PANEL)

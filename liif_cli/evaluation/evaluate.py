@@ -50,10 +50,10 @@ def evaluate(
 ) -> list[Row]:
     """Score `methods` on every image of `dataset` at each of `scales` by `protocol` (defaults: those of the set).
 
-    low_from: overrides how the protocol makes LR images; the rows are then not `standard`. degradation: what then happens
-    to LR images, by seeds that follow from the file names; such rows are not `standard` either. on_result: called with
-    every result. progress: called with (done, total). In an initialised `torch.distributed` group, every process measures
-    its share of the images, and all return the same rows. Raises InputError for images that cannot be read.
+    low_from: overrides how the protocol makes LR images; the rows are then not `standard`. degradation: applied to the LR
+    images, with seeds derived from the file names; such rows are not `standard` either. on_result: called with every result.
+    progress: called with (done, total). In an initialised `torch.distributed` group, every process measures its share of the
+    images, and all return the same rows. Raises InputError for images that cannot be read.
     """
     protocol = protocol or protocol_named(dataset.protocol)
     run = _Run(methods, dataset, tuple(scales or dataset.scales), protocol, low_from, degradation, on_result)

@@ -30,7 +30,7 @@ BASELINES = ("bicubic", "x4-lanczos")
 class Method:
     """A name and a function: (h, w, 3) uint8, height, width -> (height, width, 3) float, nominally in [0, 1].
 
-    supports: gives None for a grid that it can render, otherwise the reason.
+    supports: returns None for a grid that it can render, otherwise the reason why not.
     """
 
     name: str
@@ -60,10 +60,7 @@ def network(
     self_ensemble: bool = False,
     precision: Precision = "fp32",
 ) -> Method:
-    """A model on the device of its parameters. cell: the cell size passed to the decoder.
-
-    It takes part at the scales that the model supports.
-    """
+    """A model on the device of its parameters, for the scales that it supports. cell: the cell size passed to the decoder."""
 
     def upscale(low: Bytes, height: int, width: int) -> Floats:
         grid = cell.over(Grid.whole((low.shape[0], low.shape[1]), (height, width)))

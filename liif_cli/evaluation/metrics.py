@@ -1,5 +1,4 @@
-"""PSNR and SSIM as the super-resolution literature computes them: with shaved borders, in luma or RGB, one
-value per image.
+"""PSNR and SSIM as computed in the super-resolution literature: with shaved borders, in luma or RGB, one value per image.
 
 Everything is computed in float64 with NumPy, so that scores do not depend on the number of threads.
 """
@@ -35,8 +34,9 @@ def shave(image: NDArray[np.generic], border: int) -> NDArray[np.generic]:
 def psnr(result: NDArray[np.generic], truth: NDArray[np.generic], channels: Channels = "rgb", border: int = 0) -> float:
     """Peak signal-to-noise ratio in dB of two (H, W, 3) float images in [0, 1]; infinite if they are equal.
 
-    `luma` weights the **difference** with `STUDIO_LUMA` (the paper's way for the benchmark sets); `rgb` takes the mean
-    squared error of all three channels. Neither image is rounded. Raises ValueError if the shapes differ.
+    `luma` weights the **difference** with `STUDIO_LUMA`, as the LIIF paper does for the benchmark sets; `rgb` takes the mean
+    squared error of all three channels. Neither image is rounded. border: pixels to shave per side. Raises ValueError if the
+    shapes differ.
     """
     first, second = _pair(result, truth, border)
     difference = first - second
@@ -50,7 +50,8 @@ def ssim(result: NDArray[np.generic], truth: NDArray[np.generic], channels: Chan
     """Structural similarity (Wang et al. 2004) of two (H, W, 3) float images in [0, 1] with at least 11 pixels per side.
 
     Gaussian window of 11x11 with sigma 1.5, population covariance, only windows inside the image, K1 = 0.01 and K2 = 0.03
-    for a range of 1. `luma` compares the Y channels; `rgb` is the mean over the three channels. Raises ValueError.
+    for a range of 1. `luma` compares the Y channels; `rgb` is the mean over the three channels. border: pixels to shave per
+    side. Raises ValueError.
     """
     first, second = _pair(result, truth, border)
     if channels == "luma":

@@ -1,6 +1,6 @@
-"""How a score is measured: channels, shaved border, rounding, LR images and the bicubic baseline.
+"""Measurement protocols: channels, border shave, rounding, LR images and the bicubic baseline.
 
-A score means nothing without its protocol: the same images differ by 2 dB between `benchmark` and `mmediting`.
+A score is meaningless without its protocol: the scores of the same images differ by 2 dB between `benchmark` and `mmediting`.
 """
 
 import math
@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to measure.
+    """A measurement protocol.
 
     channels: what PSNR and SSIM compare. border: pixels shaved per side in addition to the scale; None to shave nothing.
     rounded: whether results are rounded to 8 bits first. multiple: HR images are first cropped to multiples of it.
@@ -69,8 +69,9 @@ class Protocol:
     def pair(self, high: Bytes, scale: float, low_from: LowFrom | None = None, low: Bytes | None = None) -> Pair:
         """LR and cropped HR image of an (H, W, 3) uint8 image.
 
-        low_from: overrides the protocol's way. With "files", the file's pixels are given as `low`, (h, w, 3) uint8, and the
-        HR image is cropped to its size times the scale, from the top left corner. Raises InputError if it is too small.
+        low_from: overrides how the protocol makes the LR image. With "files", the file's pixels are given as `low`, (h, w, 3)
+        uint8, and the HR image is cropped to its size times the scale, from the top left corner. Raises InputError if the HR
+        image is too small.
         """
         source = low_from or self.low_from(scale)
         if source != "files":

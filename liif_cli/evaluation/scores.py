@@ -24,10 +24,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one set at one scale. standard: whether LR images were made as the protocol demands. degraded: what was
-    then done to them (`images.degrade`), "" if nothing; a protocol of liif's own.
+    """The scores of one method on one set at one scale.
 
-    Values are means over the images that were included (of dB, not of the error); None if there was no image.
+    standard: whether LR images were made as the protocol requires. degraded: how the LR images were degraded
+    (`images.degrade`), "" if they were not; this is a protocol of liif's own. Values are means over the images that were
+    included (of dB, not of the error), or None if there was no image.
     """
 
     dataset: str
@@ -63,7 +64,7 @@ class Row:
         return fmean(values) if values else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The row for JSON: whole scales become integers, infinite values None."""
+        """The row for JSON: scales without a fraction become integers, infinite values None."""
         scale = int(self.scale) if self.scale == int(self.scale) else self.scale
         values = {"images": self.images, "psnr": self.psnr, "ssim": self.ssim, "seconds": self.seconds}
         names = {"dataset": self.dataset, "scale": scale, "method": self.method}
@@ -71,7 +72,7 @@ class Row:
         return names | labels | {key: _finite(value) for key, value in values.items()}
 
     def label(self) -> str:
-        """The protocol, marked if LR images were not made as it demands."""
+        """The protocol's name, with a remark if LR images were not made as it requires."""
         if self.degraded:
             return f"{self.protocol} + {self.degraded} (liif's own)"
         return self.protocol if self.standard else f"{self.protocol} (non-standard LR)"
@@ -81,7 +82,7 @@ COLUMNS = ("dataset", "scale", "method", "protocol", "standard", "degraded", "im
 
 
 def to_json(rows: Iterable[Row], per_image: bool = False) -> str:
-    """One object, `{"rows": [...]}`; with `per_image`, every row lists the scores of its images."""
+    """The rows as a JSON object, `{"rows": [...]}`; with `per_image`, every row lists the scores of its images."""
     listed = []
     for row in rows:
         entry = row.to_dict()
@@ -92,7 +93,7 @@ def to_json(rows: Iterable[Row], per_image: bool = False) -> str:
 
 
 def to_csv(rows: Iterable[Row], per_image: bool = False) -> str:
-    """A header and one line per row; with `per_image`, one line per image follows, with its name in the column `image`."""
+    """The rows as CSV with a header; with `per_image`, each is followed by a line per image, with its name in `image`."""
     out = io.StringIO()
     writer = csv.DictWriter(out, (*COLUMNS, *(["image"] if per_image else [])), restval="", lineterminator="\n")
     writer.writeheader()
@@ -104,7 +105,7 @@ def to_csv(rows: Iterable[Row], per_image: bool = False) -> str:
 
 
 def to_markdown(rows: Sequence[Row], per_image: bool = False) -> str:
-    """A line with set and protocol, and a table, per set: one line per scale, one column per method, PSNR / SSIM."""
+    """The rows as Markdown: for each set, its name and protocol, and a table with a line per scale and a column per method."""
     parts = []
     for (dataset, label), group in groupby(rows, key=lambda row: (row.dataset, row.label())):
         parts.append(f"**{dataset}**, protocol `{label}`, PSNR in dB / SSIM:\n\n{_table(list(group), per_image)}")
@@ -134,7 +135,7 @@ def _cell(value: Row | Score | None) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number for people; a dash for None."""
+    """A number as text for users; a dash for None."""
     return "–" if value is None else "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
@@ -146,15 +147,15 @@ _WIDE = 140  # columns if standard output is not a terminal
 
 
 def render(rows: Sequence[Row], per_image: bool = False, caption: str = "") -> str:
-    """The rows as a table for the terminal; with `per_image`, one line per image too."""
+    """The rows as a table for the terminal; with `per_image`, also one line per image. caption: text below the table."""
     from rich.console import Console
     from rich.table import Table
 
     terminal, out = sys.stdout.isatty(), io.StringIO()
     width = None if terminal else _WIDE
     console = Console(file=out, force_terminal=terminal, width=width, highlight=False, markup=False)
-    odd = "* not standard: LR images were not made as the protocol demands"
-    own = "+ degraded LR images: a protocol of liif's own, comparable with such rows only"
+    odd = "* not standard: LR images were not made as the protocol requires"
+    own = "+ degraded LR images: a protocol of liif's own, comparable only with such rows"
     marks = {odd: any(not row.standard and not row.degraded for row in rows), own: any(row.degraded for row in rows)}
     lines = [*(text for text, wanted in marks.items() if wanted), *([caption] if caption else [])]
     table = Table(caption="\n".join(lines) or None, caption_justify="left")

@@ -27,8 +27,8 @@ def unpack_images(archive: Path, folder: Path) -> None:
     """Extract the images of a .tar.gz or .zip into the new folder `folder`, without subfolders; all of them or none.
 
     Only regular files with an image suffix are written, under the last part of their path; hidden files are skipped.
-    Raises `CheckpointError` for a damaged archive and for one with a path outside, a link, a device, two files of the same
-    name, more than 8 GiB or more than 20,000 files; `OutputError` if the disk cannot be written.
+    Raises `CheckpointError` for a damaged archive, and for one that contains a path outside the folder, a link, a device, two
+    files of the same name, more than 8 GiB or more than 20,000 files; `OutputError` if the disk cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     except (LiifError, MemoryError):
         raise
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL):  # the disk's; a place before the archive's start is its own
+        if error.errno not in (None, errno.EINVAL):  # EINVAL: the damaged archive made the reader seek before its start
             raise
         raise CheckpointError(f"{archive.name} is damaged: {error}") from error
     except Exception as error:  # the decompressors of tarfile and zipfile raise anything on damage
@@ -74,7 +74,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Name, size and contents of every image; every member is checked."""
+    """(name, size, contents) of every image. Every member of the archive is checked."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as bundle:
             for entry in bundle.infolist():
@@ -87,7 +87,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         total = 0
         for number, member in enumerate(tape):
             total += member.size
-            if total > MOST_BYTES or number >= 4 * MOST_FILES:  # what is passed over is unpacked too
+            if total > MOST_BYTES or number >= 4 * MOST_FILES:  # skipped members are decompressed, too
                 raise _unsafe(archive, f"contains more than {MOST_BYTES >> 30} GiB or {4 * MOST_FILES:,} entries")
             if _wanted(archive, member.name, member.isdir(), member.isfile() or member.isdir()):
                 contents = tape.extractfile(member)
@@ -97,7 +97,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 @dataclass(frozen=True)
 class _Bounded:
-    """A stream of which tarfile cannot read much at once: a few compressed bytes may be a header of gigabytes."""
+    """A stream that limits single reads by tarfile: a few compressed bytes can be a header of gigabytes."""
 
     stream: gzip.GzipFile
 
@@ -108,11 +108,11 @@ class _Bounded:
         return self.stream.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As the stream's."""
+        """See the stream's `seek`."""
         return self.stream.seek(offset, whence)
 
     def tell(self) -> int:
-        """As the stream's."""
+        """See the stream's `tell`."""
         return self.stream.tell()
 
 

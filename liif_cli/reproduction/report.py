@@ -1,4 +1,4 @@
-"""A reproduced table as Markdown, CSV and a plot, next to the published numbers."""
+"""Reports of a reproduced table: Markdown, CSV and a plot, with the published numbers."""
 
 import csv
 import io
@@ -11,11 +11,11 @@ from liif_cli.evaluation.scores import Row, Score
 from liif_cli.reproduction.tables import Table
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""PSNR in dB by row, data set and scale ("2")."""
+"""PSNR in dB by row, data set and scale (as text, "2")."""
 
 
 def markdown(table: Table, scores: Scores, differences: Sequence[str]) -> str:
-    """The whole report: what differs from the paper, and a table for each data set."""
+    """The report of a table as Markdown: the differences from the paper, and a table for each data set."""
     parts = [
         f"# {table.title}",
         "PSNR in dB: measured here (published).",
@@ -27,13 +27,13 @@ def markdown(table: Table, scores: Scores, differences: Sequence[str]) -> str:
 
 
 def figure(table: Table, image: str, panels: Sequence[str], differences: Sequence[str]) -> str:
-    """The report of a figure."""
+    """The report of a figure as Markdown. image: the path of the figure. panels: its labels."""
     listed = "\n".join(f"- {each}." for each in differences)
     return f"# {table.title}\n\n![{', '.join(panels)}]({image})\n\n{listed}\n"
 
 
 def as_csv(table: Table, scores: Scores) -> str:
-    """A line for each row, data set and scale: measured and published PSNR."""
+    """The scores as CSV: a line for each row, data set and scale, with the measured and the published PSNR."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["table", "row", "dataset", "scale", "psnr", "published"])
@@ -48,7 +48,7 @@ def as_csv(table: Table, scores: Scores) -> str:
 
 
 def plot(table: Table, scores: Scores, path: Path, say: Callable[[str], None]) -> None:
-    """PSNR against scale, a panel for each data set; without matplotlib it is left out, and that is said."""
+    """Plot PSNR against scale, with a panel for each data set. Without matplotlib, only `say` is called with the reason."""
     rows = [
         Row(dataset, float(scale), line.name, table.protocol, True, (Score("", psnr, 0.0, 0.0),))
         for dataset in _datasets(scores)

@@ -1,5 +1,5 @@
-"""A table of the paper from end to end: train each of its rows equally, score them by its protocol, write that beside the
-published numbers. What is done is kept in a folder, and not done again.
+"""Reproduces a table of the LIIF paper: trains the models of its rows with equal budgets, scores them with its protocol, and
+reports the scores next to the published numbers. The folder OUT keeps finished steps, which are not repeated.
 
 OUT/plan.json      the request, and the budget
 OUT/runs/PRESET    a run of `liif train` for each model
@@ -42,7 +42,7 @@ from liif_cli.training.run_folder import Run
 from liif_cli.training.sources import find_images, read_image
 from liif_cli.training.train import check, train
 
-PROBE = 5  # iterations by which the time of one is measured
+PROBE = 5  # iterations for measuring the speed of training
 Say = Callable[[str], None]
 
 
@@ -50,9 +50,10 @@ Say = Callable[[str], None]
 class Wanted:
     """What to reproduce.
 
-    data: folders to train on. datasets: sets or folders to score on (default: the paper's). budget: share of the paper's
-    iterations; or hours, for all rows together. models: given checkpoints by preset, and then nothing is trained. settings:
-    values of every recipe. image: the input of a figure. data_dir: where the sets are.
+    data: folders with training images. datasets: sets or folders to score on (default: the paper's). budget: the fraction of
+    the paper's iterations to train for; or hours: the time for all rows together. models: checkpoints by preset; if there are
+    any, nothing is trained. settings: overrides for every recipe. image: the input of a figure. data_dir: the folder of the
+    sets.
     """
 
     table: Table
@@ -69,11 +70,10 @@ class Wanted:
 
 
 def reproduce(wanted: Wanted, out: Path, say: Say = lambda text: None) -> str:
-    """Reproduce a table, or continue where it was stopped. Returns the Markdown written to `out`.
+    """Reproduce a table, or continue an interrupted reproduction. Returns the Markdown that was written to `out`.
 
-    Raises `UsageError` for what makes no sense or is not what the folder was begun with, and what training and evaluating
-    raise.
-    A KeyboardInterrupt leaves everything to be continued.
+    say: called with progress messages. Raises `UsageError` for invalid requests and for a folder that was started with another
+    request, and the exceptions of training and evaluation. After a KeyboardInterrupt it can be continued.
     """
     _check(wanted)
     plan = _plan(wanted, out, say)
@@ -92,21 +92,22 @@ def reproduce(wanted: Wanted, out: Path, say: Say = lambda text: None) -> str:
 def _check(wanted: Wanted) -> None:
     unknown = set(wanted.models) - set(wanted.table.presets)
     if unknown:
-        raise UsageError(f"{min(unknown)} is no row of {wanted.table.name}", hint=", ".join(wanted.table.presets))
+        known = ", ".join(wanted.table.presets)
+        raise UsageError(f"{min(unknown)} is not a row of {wanted.table.name}", hint=f"the rows are {known}")
     if wanted.models:
         return
     if bool(wanted.budget) == bool(wanted.hours):
         raise UsageError(
-            "either a budget or hours are needed", hint="a budget of 0.001, say, or 2 hours; or a model for each row"
+            "give either a budget or hours", hint="such as a budget of 0.001, or 2 hours; or give a model for each row"
         )
     if min(wanted.budget, wanted.hours) < 0 or wanted.budget > 1:
-        raise UsageError("a budget is a share of the paper's, up to 1; hours are positive")
+        raise UsageError("the budget must be at most 1 (the paper's iterations), and hours must be positive")
     if not wanted.data:
         raise UsageError("no training data given", hint="name a folder of images", remedy="data")
 
 
 def _presets(wanted: Wanted) -> list[str]:
-    """Of the models that take part."""
+    """The presets whose models are trained or given."""
     return [preset for preset in wanted.table.presets if not wanted.models or preset in wanted.models]
 
 
@@ -120,7 +121,10 @@ def _recipe(preset: str, wanted: Wanted) -> TrainConfig:
 
 
 def _plan(wanted: Wanted, out: Path, say: Say) -> dict[str, Any]:
-    """The request that the folder was started with, or is started with now."""
+    """The folder's request with its iterations, which is written on the first call.
+
+    Raises `UsageError` if the folder was started with another request.
+    """
     asked: dict[str, Any] = {
         "table": wanted.table.name,
         "data": [str(each.resolve()) for each in wanted.data],
@@ -135,7 +139,10 @@ def _plan(wanted: Wanted, out: Path, say: Say) -> dict[str, Any]:
     if path.is_file():
         plan: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if {key: plan.get(key) for key in asked} != asked:
-            raise UsageError(f"{out} holds another reproduction", hint="name another folder, or ask for the same")
+            raise UsageError(
+                f"{out} contains a reproduction with other settings",
+                hint="name another folder, or use the same settings",
+            )
         return plan
     plan = asked | {"iterations": {} if wanted.models else _iterations(wanted, say)}
     out.mkdir(parents=True, exist_ok=True)
@@ -144,7 +151,10 @@ def _plan(wanted: Wanted, out: Path, say: Say) -> dict[str, Any]:
 
 
 def _iterations(wanted: Wanted, say: Say) -> dict[str, int]:
-    """Of each preset: the same share of its own; for hours the share that fits, by the measured time of an iteration."""
+    """The iterations of each preset: the same fraction of its full number.
+
+    For a budget in hours, the fraction follows from the measured time per iteration.
+    """
     recipes = {preset: _recipe(preset, wanted) for preset in _presets(wanted)}
     share = wanted.budget
     if wanted.hours:
@@ -154,7 +164,7 @@ def _iterations(wanted: Wanted, say: Say) -> dict[str, int]:
 
 
 def _probe(recipe: TrainConfig, say: Say) -> float:
-    """Seconds of an iteration, without the start."""
+    """The seconds per iteration, without the start-up time."""
     say(f"measuring the speed of {recipe.name}")
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -169,14 +179,14 @@ def _probe(recipe: TrainConfig, say: Say) -> float:
 
 
 def _with_iterations(recipe: TrainConfig, iterations: int) -> TrainConfig:
-    """A recipe whose schedule is scaled to fewer iterations, each milestone at its own share."""
+    """The recipe for another number of iterations. The schedule's milestones are scaled in proportion."""
     share = iterations / recipe.iterations
     milestones = tuple(max(1, round(share * each)) for each in recipe.schedule.milestones)
     return replace(recipe, iterations=iterations, schedule=replace(recipe.schedule, milestones=milestones))
 
 
 def _trained(preset: str, wanted: Wanted, plan: Mapping[str, Any], out: Path, say: Say) -> str:
-    """The checkpoint of a preset: the given one, or that of its run, which is started, continued, or already finished."""
+    """The checkpoint of a preset: the given one, or that of its run, which is started or continued unless it is finished."""
     if preset in wanted.models:
         return wanted.models[preset]
     recipe, folder = _with_iterations(_recipe(preset, wanted), plan["iterations"][preset]), out / "runs" / preset
@@ -189,7 +199,7 @@ def _trained(preset: str, wanted: Wanted, plan: Mapping[str, Any], out: Path, sa
 
 
 def _scores(wanted: Wanted, models: Mapping[str, SRModel], out: Path, say: Say) -> report.Scores:
-    """PSNR by (row, data set, scale). Rows of which a model is missing have what is there."""
+    """The PSNR of each row, data set and scale. If a row lacks models, only the scales of the others are scored."""
     path, table = out / "scores.json", wanted.table
     kept: dict[str, dict[str, dict[str, float]]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     protocol = protocol_named(table.protocol)
@@ -215,19 +225,19 @@ def _sets(name: str, wanted: Wanted) -> list[Benchmark]:
 
 
 def _belongs(line: Line, dataset: Benchmark) -> bool:
-    """Whether a row is about a data set: those of faces are about one pair of sizes each."""
+    """Whether a row has scores on a data set. Each row of the face table belongs to one pair of sizes."""
     return dataset.sides is None or dataset.name in line.published
 
 
 def _methods(line: Line, models: Mapping[str, SRModel], baseline: Method) -> list[Method]:
-    """The models of a row, under its name; each takes part at the scales that it renders."""
+    """The models of a row as methods with the row's name. Each is scored at the scales that it supports."""
     if not line.presets:
         return [Method(line.name, baseline.upscale)]
     return [network(models[preset], line.name) for preset in line.presets if preset in models]
 
 
 def _differences(wanted: Wanted, plan: Mapping[str, Any], scores: report.Scores) -> list[str]:
-    """What is not as in the paper, in sentences."""
+    """The differences from the paper, as sentences without a full stop."""
     said = []
     if wanted.models:
         said.append("Models: given checkpoints, " + ", ".join(f"{row} = {file}" for row, file in wanted.models.items()))
@@ -236,21 +246,21 @@ def _differences(wanted: Wanted, plan: Mapping[str, Any], scores: report.Scores)
         share = [f"{preset} {count:,}" for preset, count in plan["iterations"].items()]
         own = read(next(iter(plan["iterations"]))).iterations
         part = next(iter(plan["iterations"].values())) / own
-        said.append(f"Data: trained on {images:,} images of the user's, not on the paper's set")
-        said.append(f"Budget: {part:.3%} of the paper's iterations, every row equally ({', '.join(share)})")
-        said.append("Training reduces by Pillow's bicubic")
+        said.append(f"Data: trained on {images:,} images of the user, not on the paper's set")
+        said.append(f"Budget: {part:.3%} of the paper's iterations, the same for every row ({', '.join(share)})")
+        said.append("LR images for training are made with Pillow's bicubic")
     if wanted.settings:
         said.append(f"Settings: {json.dumps(wanted.settings)}")
     measured = list(dict.fromkeys(name for sets in scores.values() for name in sets))
     if missing := [name for name in measured if not any(name in line.published for line in wanted.table.lines)]:
-        said.append(f"Scored on {', '.join(missing)}, for which the paper has no numbers; its own are of another set")
+        said.append(f"Scored on {', '.join(missing)}, for which the paper has no numbers")
     return said
 
 
 def _figure(wanted: Wanted, models: Mapping[str, SRModel], out: Path, plan: Mapping[str, Any]) -> str:
-    """A sheet of the image at x30 by each row."""
+    """Draw a sheet of the image at the figure's scale by each row. Returns the Markdown that was written."""
     if wanted.image is None:
-        raise UsageError(f"{wanted.table.name} needs an image", hint="give an image, of 48x48 pixels, say")
+        raise UsageError(f"{wanted.table.name} needs an image", hint="give a small image, such as one of 48x48 pixels")
     low, scale = read_image(wanted.image), round(wanted.table.scales[0])
     height, width = low.shape[0] * scale, low.shape[1] * scale
     grid = Grid.whole((low.shape[0], low.shape[1]), (height, width))
@@ -272,8 +282,8 @@ def _figure(wanted: Wanted, models: Mapping[str, SRModel], out: Path, plan: Mapp
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, str]:
-    """`row=FILE`, ... as a dictionary. Raises `UsageError`."""
+    """Parse `ROW=FILE` arguments, which name rows by their presets, to a dictionary. Raises `UsageError`."""
     pairs = [text.partition("=") for text in texts]
     if wrong := [name for name, equals, file in pairs if not (name and equals and file)]:
-        raise UsageError(f"{wrong[0]!r} names no model of a row", hint="ROW=FILE, a row by its preset's name")
+        raise UsageError(f"{wrong[0]!r} is not a model of a row", hint="use ROW=FILE, where ROW is the row's preset")
     return {name: file for name, _, file in pairs}

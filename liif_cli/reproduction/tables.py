@@ -1,4 +1,4 @@
-"""The tables and figures of the paper: their rows, the preset of each, and the published PSNR in dB."""
+"""The tables and figures of the LIIF paper: their rows, the presets of each row, and the published PSNR in dB."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,11 @@ Published = dict[str, dict[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """A row. presets: of its models, several if each renders one scale; none for bicubic. cells: of a figure's panels."""
+    """A row of a table, or the panels of one method in a figure.
+
+    presets: of its models: several if each renders one scale, none if there is nothing to train. published: the paper's PSNR.
+    cells: the cell sizes of a figure's panels.
+    """
 
     name: str
     presets: tuple[str, ...]
@@ -20,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, or a figure (which has no data sets). datasets: the paper's, by our names."""
+    """A table, or a figure, which has no data sets. datasets: those of the paper, by their names in liif."""
 
     name: str
     title: str
@@ -31,7 +35,7 @@ class Table:
 
     @property
     def presets(self) -> list[str]:
-        """Of all its models, each once."""
+        """The presets of all of its models, without duplicates."""
         return list(dict.fromkeys(preset for line in self.lines for preset in line.presets))
 
 

@@ -1,4 +1,4 @@
-"""The actors of a cluster: one with a model on each of its shares, and one that tells when to stop."""
+"""The actors of a cluster: workers, each with a model, and one that signals them to stop."""
 
 import json
 import os
@@ -17,31 +17,31 @@ from liif_cli.upscaling.jobs import Deferred
 from liif_cli.upscaling.messages import Settings, Times, from_error, from_result, unpack
 from liif_cli.upscaling.results import Result
 
-MEANWHILE = "it was there when it was about to be written, and is left as it is"
+MEANWHILE = "it already existed when it was about to be written, and was left unchanged"
 
 
 class Stop:
-    """An actor that knows whether the run is to stop, and who is still at work."""
+    """An actor that knows whether the run is to stop, and which workers are active."""
 
     def __init__(self) -> None:
         self._stopping, self._working = False, set[str]()
 
     def stop(self) -> None:
-        """Have all workers stop."""
+        """Make all workers stop."""
         self._stopping = True
 
     def working(self) -> int:
-        """How many are at work."""
+        """The number of active workers."""
         return len(self._working)
 
     def report(self, worker: str, working: bool) -> bool:
-        """A worker begins or ends; whether it is to stop."""
+        """Record that a worker is active or idle. Returns whether it must stop."""
         (self._working.add if working else self._working.discard)(worker)
         return self._stopping
 
 
 class Worker:
-    """An actor with a model."""
+    """An actor with a model of its own, which processes blocks of tasks."""
 
     def __init__(self, settings: Settings) -> None:
         import ray
@@ -57,7 +57,7 @@ class Worker:
         self.upscaler = Upscaler(_with_file(settings.checkpoint, ray.get(settings.weights)), options)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Do some tasks; `row` has what became of each of their outputs, as JSON."""
+        """Process a block of tasks. batch: `task` has them pickled. Returns a JSON object for each output in `row`."""
         from liif_cli.upscaling.batch import Batch
 
         tasks = [unpack(pickle.loads(each), self.settings) for each in batch["task"]]
@@ -65,13 +65,13 @@ class Worker:
         with self._stoppable():
             try:
                 Batch(self.upscaler, notebook, make_folders=self.settings.make_folders).run([task for _, task in tasks])
-            except LiifError as error:  # of loading the model: it concerns all images
+            except LiifError as error:  # raised by loading the model, so it affects all images
                 return {"row": [json.dumps({"fatal": from_error(error)})]}
         return {"row": [json.dumps(row) for row in notebook.told()]}
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """In its block, KeyboardInterrupt comes when the run is to stop."""
+        """Raises KeyboardInterrupt inside the block if the run is to stop."""
         import _thread
 
         import ray
@@ -96,7 +96,7 @@ class Worker:
 
 
 def _with_file(checkpoint: Checkpoint, weights: bytes) -> Checkpoint:
-    """The checkpoint with its file on this machine, wherever the driver has it."""
+    """The checkpoint with a file on this machine, written from its bytes unless it exists at the driver's path."""
     if checkpoint.path.is_file() and checkpoint.path.stat().st_size == len(weights):
         return checkpoint
     folder = Path(tempfile.mkdtemp(prefix="liif-model-"))
@@ -105,7 +105,7 @@ def _with_file(checkpoint: Checkpoint, weights: bytes) -> Checkpoint:
 
 
 class Notebook:
-    """A `batch.Watcher` that writes everything down."""
+    """A `batch.Watcher` that records all results and errors as rows."""
 
     def __init__(self, upscaler: Any, tasks: Sequence[tuple[int, Deferred]]) -> None:
         self._upscaler = upscaler
@@ -113,24 +113,24 @@ class Notebook:
         self._rows: list[dict[str, Any]] = []
 
     def told(self) -> list[dict[str, Any]]:
-        """A row for each output. last: whether it is the last of its image."""
+        """A row for each output. `last` in a row says whether it is the last one of its image."""
         last = {row["index"]: number for number, row in enumerate(self._rows)}
         return [row | {"last": last[row["index"]] == number} for number, row in enumerate(self._rows)]
 
     def started(self, task: Any, tally: Any) -> None:
-        """Nothing to write down."""
+        """Not recorded."""
 
     def advanced(self, pixels: int) -> None:
-        """Nothing to write down."""
+        """Not recorded."""
 
     def finished(self, result: Result, timing: Any, tally: Any) -> None:
-        """Write down an output."""
+        """Record an output."""
         times = (timing.read, timing.encode, timing.decode, timing.file)
         self._rows.append({"index": self._index[result.output], "result": from_result(result), "timing": times})
 
     def failed(self, task: Any, error: Exception) -> None:
-        """Write down outputs that were not made; those that came into being meanwhile (by a worker that died, or another
-        run) are no failure."""
+        """Record outputs that failed. Outputs that have appeared meanwhile (made by a worker that died, or by another run) are
+        recorded as finished."""
         if isinstance(error, OutputError) and error.remedy == "overwrite" and not isinstance(task, Deferred):
             for output in task.outputs:
                 self.finished(self._meanwhile(task, output), Times(), None)

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster, and what Ray would do to this process's streams and signals. Loads Ray on first use."""
+"""The connection to a Ray cluster; protects this process's streams and signals from Ray. Loads Ray on first use."""
 
 import io
 import logging
@@ -19,8 +19,12 @@ PATIENCE = 10.0
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster or started here, until the end of the block. Raises `UsageError`, `DeviceError`."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    """Yields Ray, connected to a cluster or started on this machine, until the end of the block.
+
+    address: `auto`, `local` or that of a cluster. Raises `UsageError` if Ray is not installed, and `DeviceError` if the cluster
+    cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # by default Ray sends statistics to its makers
     try:
         import ray
         import ray.data
@@ -33,7 +37,7 @@ def connected(address: str) -> Iterator[Any]:
                 _connect(ray, address, quiet)
             yield ray
         finally:
-            with redirect_stdout(io.StringIO()):  # it prints what its nodes have said and nobody has heard
+            with redirect_stdout(io.StringIO()):  # it prints pending messages of its nodes
                 ray.shutdown()
 
 
@@ -47,12 +51,12 @@ def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
         _knock(address)
         ray.init(address="local" if local else address, **quiet, **({"include_dashboard": False} if local else {}))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = "start Ray here" if local else f"reach a Ray cluster at {clean(address)}"
+        where = "start Ray on this machine" if local else f"reach a Ray cluster at {clean(address)}"
         raise DeviceError(f"cannot {where}: {first_line(error)}") from None
 
 
 def _knock(address: str) -> None:
-    """Raises `OSError` if nobody listens at `HOST:PORT`: Ray itself would go on trying for minutes."""
+    """Raises `OSError` if nothing listens at `HOST:PORT`. Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
@@ -60,8 +64,10 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def own_streams() -> Iterator[None]:
-    """Keep what Ray's threads print off standard output, and what its core writes off standard error: those are for results
-    and for messages. With LIIF_DEBUG=1 all of it is shown, on standard error."""
+    """Keep the output of Ray's threads off standard output, which is for results, and that of its core off standard error.
+
+    With LIIF_DEBUG=1, all of it is shown.
+    """
     if os.environ.get("LIIF_DEBUG") == "1":
         yield
         return
@@ -81,7 +87,7 @@ def own_streams() -> Iterator[None]:
 
 
 class _MainThread:
-    """A stream that takes what the main thread writes."""
+    """A stream that discards the output of all threads except the main thread."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -90,14 +96,14 @@ class _MainThread:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write it, or let it go."""
+        """Write the text if called on the main thread. Returns the number of characters."""
         main = threading.current_thread() is threading.main_thread()
         return int(self._stream.write(text)) if main else len(text)
 
 
 @contextmanager
 def heard_again() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts: put back what there was."""
+    """Restore the handler of SIGTERM at the end of the block, because Ray replaces it when it starts."""
     import signal
 
     main = threading.current_thread() is threading.main_thread()
@@ -110,6 +116,6 @@ def heard_again() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of Ray says, on one line and without secrets."""
+    """The first line of an error's message, without secrets."""
     lines = [line.strip() for line in clean(str(error)).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

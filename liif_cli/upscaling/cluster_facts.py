@@ -1,4 +1,4 @@
-"""Facts on a Ray cluster, for `liif doctor --ray`."""
+"""Facts about a Ray cluster, for `liif doctor --ray`."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,10 @@ from liif_cli.upscaling.shares import Fleet, share
 
 
 def examine(address: str) -> dict[str, dict[str, str]]:
-    """Facts on a cluster: its nodes, what each has, and which versions run there. Raises `UsageError`, `DeviceError`."""
+    """Facts about a cluster by section: its nodes, their resources and installed versions.
+
+    Raises `UsageError`, `DeviceError`.
+    """
     from liif_cli.machine.memory import format_bytes
 
     with connected(address) as ray:
@@ -42,7 +45,7 @@ def _told_share(nodes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What is installed in this process's environment."""
+    """The versions of Python, liif, torch and Ray in this process's environment."""
     import platform
 
     found = {"python": platform.python_version()}

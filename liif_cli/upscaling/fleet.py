@@ -1,7 +1,7 @@
-"""Many images on many machines: Ray Data over the list of tasks, one model per actor.
+"""Processes many images on many machines: Ray Data over the list of tasks, with one model per actor.
 
-The driver decides which outputs are made and where (`jobs.resolve`), the actors do the rest with the same `Batch` that one
-machine uses, and what became of each output returns as a row. Loads neither Ray nor torch before `run`.
+The driver decides which outputs are made and where (`jobs.resolve`). The actors process the tasks with the same `Batch` as a
+single machine, and return the result of each output as a row. Does not load Ray or torch before `run`.
 """
 
 import json
@@ -29,20 +29,20 @@ from liif_cli.upscaling.results import Result
 from liif_cli.upscaling.shares import Fleet, share
 
 MOST = 64
-"""Images of a block at most. A block is what is done again when its worker dies."""
+"""The maximum number of images in a block. If a worker dies, its whole block is repeated."""
 SHARES = 8
-"""Blocks per actor at least, if there are images enough, so that all of them end at about the same time."""
+"""The minimum number of blocks per actor, if there are enough images, so that all actors finish at about the same time."""
 RETRIES = 2
-"""How often a block is done again whose worker died, before its images are tried one by one."""
+"""How often a block whose worker died is repeated before its images are tried one by one."""
 GOODBYE = 10.0
-"""Seconds that actors have to remove what is unfinished."""
+"""Seconds that actors have to remove unfinished outputs."""
 
 
 class Watcher(Protocol):
-    """Who is told what happens, in the driver."""
+    """Receives progress events in the driver."""
 
     def counted(self, pixels: int) -> None:
-        """An image was made or has failed; output pixels."""
+        """Called when an output of `pixels` pixels has been made."""
 
     def finished(self, result: Result, timing: Any, tally: Any) -> None:
         """See `batch.Watcher`."""
@@ -54,10 +54,10 @@ class Watcher(Protocol):
 def run(
     work: Work, targets: Sequence[Target], checkpoint: Checkpoint, options: Options, fleet: Fleet, watcher: Watcher
 ) -> None:
-    """Do all tasks on a cluster. Whatever an image raises goes to `watcher.failed`.
+    """Process all tasks on a cluster. An image's error goes to `watcher.failed`.
 
-    On Ctrl-C (KeyboardInterrupt) nothing new is begun, the actors remove what is unfinished, and it is raised again. Raises
-    `UsageError` without Ray or if the actors do not fit, `DeviceError` if the cluster cannot be reached or is lost.
+    On Ctrl-C (KeyboardInterrupt) no new image is started, the actors remove unfinished outputs, and it is raised again. Raises
+    `UsageError` if Ray is not installed or the actors do not fit, and `DeviceError` if the cluster cannot be reached or fails.
     """
     with connected(fleet.address) as ray, heard():
         found = share([node["Resources"] for node in ray.nodes() if node["Alive"]], fleet, options.memory)
@@ -77,18 +77,18 @@ def run(
         except ray.exceptions.RayError as error:
             raise DeviceError(f"the cluster failed: {first_line(error)}") from error
         for task in left.values():
-            watcher.failed(task, LiifError(f"the worker that had it died {RETRIES + 2} times"))
+            watcher.failed(task, LiifError(f"its worker died {RETRIES + 2} times"))
 
 
 def _rows(ray: Any, tasks: Mapping[int, Any], settings: Settings, *, alone: bool) -> Iterator[dict[str, Any]]:
-    """What became of each output, in any order. alone: each image is a block of its own."""
+    """The row of each output, in any order. alone: make each image a block of its own."""
     _hush(ray)
     options, found = settings.options, settings.share
     packed = [{"task": pickle.dumps(pack(index, task, settings.targets))} for index, task in tasks.items()]
     size = 1 if alone else max(1, min(MOST, len(packed) // (found.actors * SHARES)))
     data = ray.data.from_items(packed, override_num_blocks=math.ceil(len(packed) / size))
     held: dict[str, Any] = {"memory": found.memory} if options.memory or not alone else {}
-    with warnings.catch_warnings():  # of other ways that are to come
+    with warnings.catch_warnings():  # about arguments that Ray deprecates
         warnings.simplefilter("ignore")
         made = data.map_batches(
             Worker,
@@ -107,7 +107,7 @@ def _rows(ray: Any, tasks: Mapping[int, Any], settings: Settings, *, alone: bool
 
 
 def _hush(ray: Any) -> None:
-    """No progress bars, no advice, no end at the first error of a block."""
+    """Switch off progress bars and hints, and make Ray continue after the error of a block."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
@@ -116,7 +116,7 @@ def _hush(ray: Any) -> None:
 
 
 def _tell(row: dict[str, Any], left: dict[int, Any], watcher: Watcher) -> None:
-    """Pass a row on, once: a block that was done again may repeat some."""
+    """Pass a row to the watcher, once: a block that was repeated can repeat rows."""
     if "fatal" in row:
         raise as_error(row["fatal"])
     task = left.get(row["index"])
@@ -134,7 +134,7 @@ def _tell(row: dict[str, Any], left: dict[int, Any], watcher: Watcher) -> None:
 
 
 def _farewell(ray: Any, stop: Any) -> None:
-    """Ask all actors to remove what is unfinished, and give them time for it."""
+    """Ask all actors to remove unfinished outputs, and wait for them."""
     with suppress(ray.exceptions.RayError):
         ray.get(stop.stop.remote(), timeout=GOODBYE)
         end = time.monotonic() + GOODBYE

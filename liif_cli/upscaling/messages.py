@@ -1,4 +1,4 @@
-"""What travels between the driver of a cluster and its actors: settings, tasks, results, errors."""
+"""The messages between the driver of a cluster and its actors: settings, tasks, results, errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ from liif_cli.upscaling.shares import Share
 
 @dataclass(frozen=True)
 class Settings:
-    """What every actor is told once. weights: the checkpoint's bytes, a reference. folder: the driver's. stop: the actor that
-    tells when to stop."""
+    """The settings that every actor receives once.
+
+    weights: a Ray reference to the checkpoint's bytes. share: the resources of an actor. folder: the driver's current folder.
+    stop: the actor that signals when to stop.
+    """
 
     checkpoint: Checkpoint
     weights: Any
@@ -37,14 +40,14 @@ Packed = tuple[int, Source, list[tuple[int, Place]], frozenset[Place]]
 
 
 def pack(index: int, task: Deferred, targets: Sequence[Target]) -> Packed:
-    """A task as few bytes: what all tasks have in common is in `Settings`."""
+    """A task as a small message, without what is in `Settings` for all tasks."""
     source = Source(task.source.path, task.source.inside, task.source.found, task.source.entry)
     outputs = [(targets.index(target), place) for target, place, _ in task.outputs if isinstance(place, Place)]
     return index, source, outputs, task.replaced
 
 
 def unpack(packed: Packed, settings: Settings) -> tuple[int, Deferred]:
-    """The task that `pack` was given."""
+    """The inverse of `pack`."""
     index, source, outputs, replaced = packed
     options, targets = settings.options, settings.targets
     whole = tuple((targets[which], place, format_of(place, options.save.format)) for which, place in outputs)
@@ -53,14 +56,14 @@ def unpack(packed: Packed, settings: Settings) -> tuple[int, Deferred]:
 
 @dataclass(frozen=True)
 class Untold:
-    """Stands for a `rendering.timing.Tally`, which stays with the actor."""
+    """A placeholder for a `rendering.timing.Tally`, which stays in the actor."""
 
     plans: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class Times:
-    """A `batch.Timing`, in a process that has no torch."""
+    """A `batch.Timing` for a process without torch, in seconds."""
 
     read: float = 0.0
     encode: float = 0.0
@@ -69,7 +72,7 @@ class Times:
 
 
 def from_error(error: Exception) -> dict[str, Any]:
-    """An exception as values that any process can read."""
+    """An exception as a dictionary that can be serialised as JSON, without secrets."""
     told: dict[str, Any] = {"kind": type(error).__name__, "message": clean(str(error))}
     if isinstance(error, LiifError):
         told |= {"hint": error.hint, "argument": error.argument, "remedy": error.remedy}
@@ -77,7 +80,7 @@ def from_error(error: Exception) -> dict[str, Any]:
 
 
 def as_error(told: dict[str, Any]) -> Exception:
-    """The exception of such values: of the same class if it is one of ours or Python's, otherwise of the same name."""
+    """The inverse of `from_error`. A class that is neither liif's nor MemoryError becomes a new class of the same name."""
     kind = getattr(errors, told["kind"], None)
     if isinstance(kind, type) and issubclass(kind, LiifError):
         return kind(told["message"], hint=told["hint"], argument=told["argument"], remedy=told["remedy"])
@@ -89,16 +92,16 @@ def as_error(told: dict[str, Any]) -> Exception:
 
 
 def from_result(result: Result) -> dict[str, Any]:
-    """A result as values that any process can read."""
+    """A result as a dictionary that can be serialised as JSON."""
     return result.as_dict() | {"notes": [(str(note), getattr(note, "remedy", None)) for note in result.notes]}
 
 
 def as_result(told: dict[str, Any]) -> Result:
-    """The result of such values."""
+    """The inverse of `from_result`."""
     return Result(**{**told, "scale": tuple(told["scale"]), "notes": tuple(map(as_note, told["notes"]))})
 
 
 def as_note(told: Sequence[Any]) -> str:
-    """A note of its text and its remedy."""
+    """A note from its text and its remedy."""
     text, remedy = told
     return errors.Note.on(text, remedy) if remedy else text

@@ -1,4 +1,4 @@
-"""How a cluster's nodes are divided among actors."""
+"""Divides the nodes of a cluster among actors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from liif_cli.errors import UsageError
 
 CPUS = 2
-"""CPUs of an actor without a GPU, unless their number is given: one renders while the other reads and compresses."""
+"""CPUs of an actor without a GPU, if the number of actors is not given: one renders while the other reads and compresses."""
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """Where to run. address: `auto` (a running cluster, otherwise this machine), `local`, or a cluster's. actors: how many,
-    None for as many as fit. gpus: of each actor, may be a fraction; None for one where there are any."""
+    """The requested cluster and its actors.
+
+    address: `auto` (a running cluster, otherwise this machine), `local`, or the address of a cluster. actors: their number;
+    None: as many as fit. gpus: per actor, may be a fraction; None: one if the cluster has any.
+    """
 
     address: str = "auto"
     actors: int | None = None
@@ -21,7 +24,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Share:
-    """What each of `actors` gets. memory: bytes that it may hold."""
+    """The resources of each of `actors` actors. memory: in bytes."""
 
     actors: int
     cpus: int
@@ -32,7 +35,7 @@ class Share:
 def share(nodes: Sequence[Mapping[str, float]], fleet: Fleet, memory: int | None) -> Share:
     """Divide a cluster's nodes, each given by its resources (CPU, GPU, memory in bytes), among actors.
 
-    memory: bytes per actor, None to divide what each node has. Raises `UsageError` if the actors do not fit.
+    memory: bytes per actor; None: divide the memory of each node. Raises `UsageError` if the actors do not fit.
     """
     gpus = fleet.gpus if fleet.gpus is not None else float(any(node.get("GPU", 0) >= 1 for node in nodes))
     able = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= gpus]

@@ -1,6 +1,6 @@
-"""Which images are shown, and by which identifiers.
+"""The images that are shown, and their identifiers.
 
-An identifier is looked up in a list that was made from the folder; it is never joined to a path.
+An identifier is looked up in a list made from the folder; it is never used as part of a path.
 """
 
 import os
@@ -13,22 +13,22 @@ from typing import Protocol
 from liif_cli.errors import InputError
 from liif_cli.images.formats.table import SUFFIXES
 
-STALE = 2.0  # seconds after which a folder is listed anew for an identifier that is not there
-MOST = 100_000  # images of a folder
+STALE = 2.0  # seconds after which a folder is listed again
+MOST = 100_000  # images in a folder
 
 
 class Collection(Protocol):
-    """Images by their identifiers."""
+    """A collection of image files with identifiers."""
 
     def find(self, identifier: str) -> Path | None:
-        """The file of an image, None if there is none."""
+        """The file with this identifier, or None."""
 
     def identifiers(self) -> list[str]:
-        """All identifiers, in order."""
+        """All identifiers, in display order."""
 
 
 class Files:
-    """Some image files; their identifiers are their names, with a number if a name comes twice."""
+    """A list of image files. An identifier is the file's name, with a number in front if the name occurs more than once."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths: dict[str, Path] = {}
@@ -49,9 +49,9 @@ class Files:
 
 
 class Folder:
-    """The images in a folder and its subfolders; their identifiers are their paths below it, with slashes.
+    """The images in a folder and its subfolders. An identifier is the path relative to the folder, with slashes.
 
-    Hidden files and folders and links that lead out of the folder are skipped. Raises `InputError` if it is not a folder.
+    Hidden files and folders, and links to targets outside the folder, are skipped. Raises `InputError` if it is not a folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Folder:
         self._refresh()
 
     def find(self, identifier: str) -> Path | None:
-        """See `Collection.find`; a file that has become a link out of the folder since is not found."""
+        """See `Collection.find`. A file that has since become a link to a target outside the folder is not found."""
         if identifier not in self._paths:
             self._refresh()
         path = self._paths.get(identifier)
@@ -83,7 +83,7 @@ class Folder:
 
     def _list(self) -> Iterator[tuple[str, Path]]:
         count = 0
-        for top, folders, names in os.walk(self._folder):  # it follows no link to a folder
+        for top, folders, names in os.walk(self._folder):  # does not follow links to folders
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in names:
                 path = Path(top, name)
@@ -103,5 +103,5 @@ class Folder:
 
 
 def _text(name: str) -> str:
-    """A file name as text; bytes that are none become replacement characters."""
+    """A file name as text. Bytes that are not valid UTF-8 become replacement characters."""
     return os.fsencode(name).decode("utf-8", "replace")

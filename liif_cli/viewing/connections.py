@@ -1,4 +1,4 @@
-"""Connections that end when their client is slow or gone; uvicorn would wait for ever for a request, or for a reader."""
+"""HTTP connections with deadlines. uvicorn alone would wait forever for a request to arrive or for a response to be read."""
 
 import asyncio
 from typing import Any
@@ -8,11 +8,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Connection(H11Protocol):
-    """An HTTP connection with two deadlines.
+    """An HTTP connection with two deadlines, in addition to uvicorn's `timeout_keep_alive` between requests.
 
-    request_seconds: for a request to arrive whole, from its first byte or from the beginning of the connection.
-    stalled_seconds: after which an answer of which nothing was read is dropped. Between requests, uvicorn's
-    `timeout_keep_alive` holds.
+    request_seconds: for a request to arrive completely, from its first byte or from the start of the connection.
+    stalled_seconds: for the client to read at least some of a response.
     """
 
     request_seconds = 10.0
@@ -21,7 +20,7 @@ class Connection(H11Protocol):
     _answer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See `asyncio.Protocol`, as for all of these."""
+        """See `asyncio.Protocol`, also for the other callbacks."""
         super().connection_made(transport)
         self._await_request(True)
 
@@ -30,7 +29,7 @@ class Connection(H11Protocol):
         self._await_request(self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
 
     def on_response_complete(self) -> None:
-        """Called when an answer was handed to the transport."""
+        """Called when a response has been passed to the transport."""
         super().on_response_complete()
         begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
         self._await_request(begun)
@@ -51,7 +50,7 @@ class Connection(H11Protocol):
                 timer.cancel()
 
     def _await_request(self, waiting: bool) -> None:
-        """Start the deadline of a request if it is not running, or stop it."""
+        """Start the deadline for a request, unless it is running, or cancel it."""
         if waiting and self._request is None:
             self._request = self.loop.call_later(self.request_seconds, self.transport.abort)
         elif not waiting and self._request is not None:
@@ -59,7 +58,7 @@ class Connection(H11Protocol):
             self._request = None
 
     def _await_reader(self, left: int) -> None:
-        """End the connection if later as much is left as now."""
+        """Abort the connection if, after `stalled_seconds`, none of the `left` bytes has been read."""
 
         def check() -> None:
             now = self.transport.get_write_buffer_size()
@@ -72,5 +71,5 @@ class Connection(H11Protocol):
 
 
 def settings() -> dict[str, Any]:
-    """What uvicorn is told of connections."""
+    """The arguments of `uvicorn.Config` for connections."""
     return {"http": Connection, "ws": "none", "timeout_keep_alive": 30, "h11_max_incomplete_event_size": 16384}

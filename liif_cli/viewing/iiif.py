@@ -1,6 +1,6 @@
-"""The IIIF Image API 3.0 (https://iiif.io/api/image/3.0/), level 2: what a URL asks of an image, and what `info.json` says.
+"""The IIIF Image API 3.0 (https://iiif.io/api/image/3.0/), level 2: parses request URLs and generates `info.json`.
 
-Nothing here reads a file or makes a pixel, so every refusal comes before any work.
+Nothing in this module reads a file or computes pixels, so invalid requests are refused before any work.
 """
 
 import math
@@ -18,13 +18,13 @@ PROFILE = "http://iiif.io/api/image/3/level2.json"
 QUALITIES = ("default", "color", "gray", "bitonal")
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 TILE = 256
-LARGEST = 64  # the factor by which an image may be presented larger than it is
-MAX_TEXT = 64  # characters of a parameter; a number of a million digits takes seconds to parse
+LARGEST = 64  # the largest factor by which an image can be presented enlarged
+MAX_TEXT = 64  # characters of a parameter: parsing a number of a million digits takes seconds
 _NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
 
 
 class Refused(LiifError):
-    """A request that is answered with an error. status: the HTTP status, 400 to 503."""
+    """A request that is refused. status: the HTTP status, 400 to 503."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refused(LiifError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What an output may have at most: `width` pixels per side, and `area` pixels."""
+    """The maximum size of an output: `width` pixels per side, and `area` pixels in total."""
 
     width: int = 16384
     area: int = 2**24
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image of `width` x `height` pixels that is presented `factor` times as large per side."""
+    """An image of `width` x `height` pixels that is presented `factor` times larger per side."""
 
     width: int
     height: int
@@ -49,7 +49,7 @@ class Canvas:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) as presented."""
+        """The presented (width, height)."""
         return self.width * self.factor, self.height * self.factor
 
 
@@ -57,8 +57,8 @@ class Canvas:
 class Request:
     """A request for pixels.
 
-    box: (x, y, width, height) of the canvas as presented. size: (width, height) of the output before it is turned.
-    mirrored: left and right are exchanged, before the output is turned clockwise by `turn` degrees.
+    box: (x, y, width, height) on the presented canvas. size: (width, height) of the output before rotation. mirrored: whether
+    left and right are exchanged before the rotation. turn: the clockwise rotation in degrees. quality, format: as in the URL.
     """
 
     canvas: Canvas
@@ -71,14 +71,14 @@ class Request:
 
     @property
     def grid(self) -> Grid:
-        """The output's pixels on the image's own."""
+        """The grid of output pixels over the image."""
         x, y, width, height = self.box
         rows = _axis(self.canvas.height, self.canvas.factor, y, height, self.size[1])
         return Grid(rows, _axis(self.canvas.width, self.canvas.factor, x, width, self.size[0]))
 
     @property
     def canonical(self) -> str:
-        """The canonical form of the parameters (section 4.7)."""
+        """The canonical form of the parameters (IIIF Image API 3.0, section 4.7)."""
         full = (0, 0, *self.canvas.size) == self.box
         region = "full" if full else ",".join(map(str, self.box))
         grown = self.size[0] > self.box[2] or self.size[1] > self.box[3]
@@ -87,18 +87,18 @@ class Request:
 
 
 def parse(canvas: Canvas, region: str, size: str, rotation: str, last: str, limits: Limits) -> Request:
-    """A request from the URL's last four segments, percent-decoded. Raises `Refused` (400)."""
+    """Parse the last four segments of a URL, percent-decoded. last: `quality.format`. Raises `Refused` (400)."""
     if max(map(len, (region, size, rotation, last))) > MAX_TEXT:
         raise Refused(400, "a parameter is too long")
     box = _region(canvas, region)
     quality, _, form = last.rpartition(".")
     if quality not in QUALITIES:
-        raise Refused(400, f"{quality!r} is not a quality: {', '.join(QUALITIES)}")
+        raise Refused(400, f"{quality!r} is not a quality; use {', '.join(QUALITIES)}")
     if form not in MEDIA_TYPES:
-        raise Refused(400, f"{form!r} is not a format: {', '.join(MEDIA_TYPES)}")
+        raise Refused(400, f"{form!r} is not a format; use {', '.join(MEDIA_TYPES)}")
     match = re.fullmatch(r"(!?)(0|90|180|270|360)(?:\.0+)?", rotation)
     if match is None:
-        raise Refused(400, f"{rotation!r} is not a rotation: 0, 90, 180 or 270, mirrored with !")
+        raise Refused(400, f"{rotation!r} is not a rotation; use 0, 90, 180 or 270, with ! in front to mirror")
     return Request(canvas, box, _size(box, size, limits), bool(match[1]), int(match[2]) % 360, quality, form)
 
 
@@ -111,7 +111,7 @@ def _region(canvas: Canvas, text: str) -> tuple[int, int, int, int]:
         return (width - side) // 2, (height - side) // 2, side, side
     match = re.fullmatch(rf"(pct:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}", text)
     if match is None or (not match[1] and "." in text):
-        raise Refused(400, f"{text!r} is not a region: full, square, x,y,w,h or pct:x,y,w,h")
+        raise Refused(400, f"{text!r} is not a region; use full, square, x,y,w,h or pct:x,y,w,h")
     numbers = [Fraction(part) for part in match.groups()[1:]]
     if match[1]:
         numbers = [part * side / 100 for part, side in zip(numbers, (width, height) * 2, strict=True)]
@@ -119,7 +119,7 @@ def _region(canvas: Canvas, text: str) -> tuple[int, int, int, int]:
     right = min(width, math.floor(numbers[0] + numbers[2] + Fraction(1, 2)))
     bottom = min(height, math.floor(numbers[1] + numbers[3] + Fraction(1, 2)))
     if right <= left or bottom <= top:
-        raise Refused(400, f"the region {text!r} has no pixel of the image of {width}x{height}")
+        raise Refused(400, f"the region {text!r} contains no pixel of the {width}x{height} image")
     return left, top, right - left, bottom - top
 
 
@@ -129,18 +129,20 @@ def _size(box: tuple[int, int, int, int], text: str, limits: Limits) -> tuple[in
         return _largest(box[2:], upscaling, limits)
     size = _asked(box[2], box[3], plain, upscaling)
     if size is None:
-        raise Refused(400, f"{text!r} is not a size: max, w, or ,h or pct:n or w,h or !w,h; ^ before it enlarges")
+        raise Refused(
+            400, f"{text!r} is not a size; use max | w, | ,h | pct:n | w,h | !w,h, with ^ in front to enlarge"
+        )
     if 0 in size:
         raise Refused(400, f"the size {text!r} has no pixels")
     if not upscaling and (size[0] > box[2] or size[1] > box[3]):
-        raise Refused(400, f"the size {text!r} is larger than the region of {box[2]}x{box[3]}; ^ before it enlarges")
+        raise Refused(400, f"the size {text!r} exceeds the region's {box[2]}x{box[3]}; use ^ in front to enlarge")
     if max(size) > limits.width or size[0] * size[1] > limits.area:
-        raise Refused(400, f"{size[0]}x{size[1]} pixels are more than maxWidth {limits.width} or maxArea {limits.area}")
+        raise Refused(400, f"{size[0]}x{size[1]} exceeds maxWidth {limits.width} or maxArea {limits.area}")
     return size
 
 
 def _asked(width: int, height: int, text: str, upscaling: bool) -> tuple[int, int] | None:
-    """The (width, height) of a size without its ^; None if it is not a size."""
+    """The (width, height) requested by a size parameter without its ^; None if it is invalid."""
     if match := re.fullmatch(rf"pct:{_NUMBER}", text):
         share = Fraction(match[1]) / 100
         return _rounded(width * share), _rounded(height * share)
@@ -174,13 +176,14 @@ def _rounded(value: Fraction) -> int:
 
 
 def _axis(size: int, factor: int, start: int, length: int, count: int) -> Axis:
-    """`count` pixels over `length` of an axis of `size` pixels that is presented `factor` times as long."""
+    """`count` output pixels over `length` presented pixels from `start`, of an axis of `size` pixels presented `factor` times
+    longer."""
     if start % factor == 0 and length % factor == 0:
         return Axis(size, count, 0, count, start // factor, length // factor)
     whole, first = Fraction(size * factor * count, length), Fraction(start * count, length)
     if whole.denominator == first.denominator == 1:
         return Axis.whole(size, int(whole)).part(int(first), int(first) + count)
-    # No grid over whole pixels of the image fits: take the nearest, less than half an output pixel away.
+    # No grid over whole input pixels fits exactly: take the nearest one, less than half an output pixel away.
     offset, end = start // factor, -(-(start + length) // factor)
     total = max(count, _rounded(Fraction((end - offset) * factor * count, length)))
     begin = min(_rounded(Fraction((start - offset * factor) * count, length)), total - count)
@@ -188,7 +191,7 @@ def _axis(size: int, factor: int, start: int, length: int, count: int) -> Axis:
 
 
 def information(canvas: Canvas, address: str, limits: Limits) -> dict[str, Any]:
-    """The content of `info.json` for an image at `address`."""
+    """The content of `info.json` for an image. address: its base URL."""
     width, height = canvas.size
     levels = max(1, math.ceil(math.log2(max(1, max(width, height) / TILE))) + 1)
     factors = [2**level for level in range(levels)]
@@ -215,7 +218,7 @@ def information(canvas: Canvas, address: str, limits: Limits) -> dict[str, Any]:
 
 
 def manifest(canvas: Canvas, address: str, label: str, limits: Limits) -> dict[str, Any]:
-    """A manifest of the IIIF Presentation API 3.0 that shows one image, for viewers that accept nothing else."""
+    """A manifest of the IIIF Presentation API 3.0 for a single image, for viewers that require one. label: its title."""
     width, height = canvas.size
     service = {"id": address, "type": "ImageService3", "profile": "level2"}
     shown = _largest(canvas.size, False, limits)

@@ -1,4 +1,4 @@
-"""Images that are open: their pixels, their kept encodings per model, and parts of them by the network or a filter."""
+"""The open images: their pixels, their cached encodings by model, and rendering by the network or a filter."""
 
 import threading
 from collections import OrderedDict
@@ -35,14 +35,15 @@ Pixels = NDArray[Any]
 T = TypeVar("T")
 Method = Literal["network", "bicubic", "lanczos"]
 METHODS: tuple[Method, ...] = ("network", "bicubic", "lanczos")
-PIXELS_SHARE = 0.5  # of the memory, for an image's own pixels
+PIXELS_SHARE = 0.5  # of the memory, for the pixels of an image
 
 
 @dataclass(frozen=True)
 class Look:
-    """How an image is shown.
+    """How an image is enlarged.
 
-    method: network, or one of Pillow's filters. model: a name. cell and restore: see `liif upscale`.
+    model: its name. method: the network, or one of Pillow's filters. cell: the cell size passed to the decoder. restore: the
+    restoration strength, 0 to 1.
     """
 
     model: str
@@ -52,7 +53,7 @@ class Look:
 
 
 class Models:
-    """The models that clients may choose by name, loaded when first needed. Raises what `store.find` raises."""
+    """The models that clients can choose by name, loaded on first use. Raises the exceptions of `store.find`."""
 
     def __init__(self, names: list[str], device: str = "auto") -> None:
         self._checkpoints: dict[str, Checkpoint] = {}
@@ -68,20 +69,23 @@ class Models:
         return list(self._checkpoints)
 
     def revision(self, name: str) -> str:
-        """What distinguishes a model's file from another one with the same name."""
+        """Text that changes if the model's file is replaced."""
         stat = self._checkpoints[name].path.stat()
         return f"{stat.st_size}-{stat.st_mtime_ns}"
 
     def restores(self, name: str) -> bool:
-        """Whether a model can restore."""
+        """Whether the model has a counterpart, so that it can restore."""
         return counterpart(self._checkpoints[name]) is not None
 
     def load(self, name: str, strength: float = 0.0) -> SRModel:
-        """A model on its device, restoring by `strength`. Raises `UsageError` if it cannot, and what loading raises."""
+        """A model on its device, with a restoration strength of 0 to 1.
+
+        Raises `UsageError` if the model cannot restore, and the exceptions of loading.
+        """
         with self._lock:
             if (name, strength) not in self._loaded:
                 self._loaded[name, strength] = self._load(name, strength)
-                if len(self._loaded) > len(self._checkpoints) + 4:  # a slider has many strengths
+                if len(self._loaded) > len(self._checkpoints) + 4:  # the page's slider produces many strengths
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end((name, strength))
             return self._loaded[name, strength]
@@ -92,14 +96,14 @@ class Models:
         return between(plain, needed_counterpart(checkpoint).load(device), strength) if strength else plain
 
     def renderer(self, look: Look) -> Renderer:
-        """A renderer for outputs of 8 bits per sample. Raises as `load`."""
+        """A renderer for outputs with 8 bits per sample. Raises as `load`."""
         model = self.load(look.model, look.restore)
         device = next(model.parameters()).device
         return Renderer(model, device, precision_for(model, "auto", device, 8))
 
 
 class OpenImage:
-    """A decoded image, shown in sRGB, and its encodings by model and strength, each kept within `kept` bytes."""
+    """A decoded image, in sRGB, and its encodings by model and strength, each cached up to `kept` bytes."""
 
     def __init__(self, picture: Picture, kept: int) -> None:
         self.pixels = picture.pixels
@@ -108,18 +112,18 @@ class OpenImage:
 
     @property
     def bytes(self) -> int:
-        """What it holds."""
+        """The bytes of memory that it holds."""
         with self._lock:
             canvases = list(self._canvases.values())
         return self.pixels.nbytes + sum(canvas.cache.bytes for canvas in canvases)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)"""
+        """(height, width) in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     def forget(self) -> None:
-        """Drop the encodings of all models but the last."""
+        """Drop the encodings of all models except the most recently used one."""
         with self._lock:
             while len(self._canvases) > 1:
                 self._canvases.popitem(last=False)
@@ -146,7 +150,7 @@ class OpenImage:
 
 
 class LargeImage:
-    """An image that does not fit into the memory; see `large`."""
+    """An image that does not fit into memory; see `large`."""
 
     def __init__(self, parts: Windows, kept: int) -> None:
         self._parts, self._kept = parts, kept
@@ -154,7 +158,7 @@ class LargeImage:
 
     @property
     def bytes(self) -> int:
-        """What it holds."""
+        """The bytes of memory that it holds."""
         return self._parts.bytes
 
     def render(self, grid: Grid, look: Look, models: Models) -> Pixels:
@@ -174,7 +178,7 @@ def _eight_bits(rows: NDArray[np.float32]) -> Pixels:
 
 
 def filtered(pixels: Pixels, grid: Grid, method: Method) -> Pixels:
-    """The pixels of a grid, (h, w, C) uint8, by one of Pillow's filters; pixels: (H, W, C) uint8."""
+    """The pixels of a grid, (h, w, C) uint8, computed with one of Pillow's filters. pixels: (H, W, C) uint8."""
     chosen = Image.Resampling.BICUBIC if method == "bicubic" else Image.Resampling.LANCZOS
     (top, bottom), (left, right) = _edges(grid.rows), _edges(grid.columns)
     rows, columns = (
@@ -188,13 +192,13 @@ def filtered(pixels: Pixels, grid: Grid, method: Method) -> Pixels:
 
 
 def _edges(axis: Axis) -> tuple[float, float]:
-    """Where the axis's pixels begin and end, in pixels of the image."""
+    """The (start, end) of the axis' output pixels, in input pixels."""
     begin, end = (axis.offset + edge * axis.extent / axis.count for edge in (axis.start, axis.stop))
     return max(0.0, begin), min(float(axis.size), end)
 
 
 def _window(axis: Axis, edges: tuple[float, float]) -> tuple[int, int]:
-    """The whole pixels that the filter reads."""
+    """The (start, end) of the whole input pixels that the filter reads."""
     margin = reach(axis.extent, axis.count, "lanczos")
     return max(0, int(edges[0]) - margin), min(axis.size, int(edges[1]) + margin + 1)
 
@@ -203,7 +207,7 @@ Key = tuple[str, int, int]
 
 
 class Images:
-    """The open images, within `memory` bytes: the least recently used are closed."""
+    """The open images, in at most `memory` bytes: the least recently used ones are closed."""
 
     def __init__(self, models: Models, memory: int) -> None:
         self.models, self.memory = models, memory
@@ -212,7 +216,7 @@ class Images:
         self._headers: OrderedDict[Key, Header] = OrderedDict()
 
     def header(self, path: Path) -> Header:
-        """The size of an image, upright. Raises `Refused` (404) if it is none."""
+        """The header of an image. Raises `Refused` (404) if the file is missing or not an image."""
         key = version(path)
         with self._lock:
             known = self._headers.get(key)
@@ -228,7 +232,7 @@ class Images:
         """The pixels of a grid over the image in `path`, (h, w, C) uint8. Raises `Refused`."""
         image = self._get(path)
         if (grid.rows.size, grid.columns.size) != image.size:
-            raise Refused(404, "the image has changed; ask again")
+            raise Refused(404, "the image has changed; try again")
         pixels = _refusing(lambda: image.render(grid, look, self.models))
         self._within_memory()
         return pixels
@@ -238,7 +242,7 @@ class Images:
         with self._lock:
             image = self._open.get(key)
         if image is None:
-            with self._opening:  # one at a time: the memory is looked at before the pixels are decoded
+            with self._opening:  # one at a time, because free memory is checked before the pixels are decoded
                 with self._lock:
                     image = self._open.get(key)
                 if image is None:
@@ -264,11 +268,11 @@ class Images:
         parts = _refusing(lambda: windows(path, header))
         if parts is None:
             size = f"{header.width}x{header.height}"
-            raise Refused(404, f"the image of {size} pixels is too large for the server's memory, and no tiled TIFF")
+            raise Refused(404, f"the {size} image is too large for the server's memory, and not a tiled TIFF")
         return LargeImage(parts, int(self.memory * (1 - PIXELS_SHARE)))
 
     def _within_memory(self, more: int = 0) -> None:
-        """Close images until what is open leaves `more` bytes; the last one stays if nothing more is needed."""
+        """Close images until `more` bytes are free. If `more` is 0, the last image stays open."""
         with self._lock:
             total = more + sum(image.bytes for image in self._open.values())
             while total > self.memory and len(self._open) > (0 if more else 1):
@@ -279,7 +283,7 @@ class Images:
 
 
 def version(path: Path) -> Key:
-    """A file's path, size and time of change. Raises `Refused` (404) if it is gone."""
+    """A file's path, size and modification time in ns. Raises `Refused` (404) if it does not exist."""
     try:
         stat = path.stat()
     except OSError:
@@ -288,7 +292,7 @@ def version(path: Path) -> Key:
 
 
 def _refusing(work: Callable[[], T]) -> T:
-    """The result of `work`, with the library's errors as HTTP's; they do not name the server's folders."""
+    """The result of `work`. Turns the library's errors into `Refused`, without naming the server's folders."""
     try:
         return work()
     except (InputError, pyvips.Error):
@@ -300,7 +304,7 @@ def _refusing(work: Callable[[], T]) -> T:
 
 
 def encoded(pixels: Pixels, mirrored: bool, turn: int, quality: str, form: str) -> bytes:
-    """A file of pixels (h, w, C) uint8, turned clockwise after mirroring, in a IIIF quality and format."""
+    """A file of pixels (h, w, C) uint8 in a IIIF quality and format, mirrored and then rotated clockwise by `turn` degrees."""
     pixels = pixels[:, ::-1] if mirrored else pixels
     pixels = np.ascontiguousarray(np.rot90(pixels, -turn // 90))
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

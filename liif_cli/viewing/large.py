@@ -1,4 +1,4 @@
-"""Images that are larger than the memory: tiled TIFFs, of which only those tiles are decoded that a request needs."""
+"""Images that do not fit into memory: tiled TIFFs, of which only the tiles that a request needs are decoded."""
 
 import threading
 from collections import OrderedDict
@@ -22,15 +22,17 @@ from liif_cli.rendering.shrink import is_reduced
 from liif_cli.rendering.tiles import Tile
 
 Pixels = NDArray[Any]
-BLOCK = 512  # encodings are made of whole blocks, so that neighbouring requests share them
-MOST = 16  # blocks whose encodings are kept
-MOST_LEVELS = 32  # smaller copies that are looked at
-MARGIN = 8  # pixels that the filter reads beside those of a copy
+BLOCK = 512  # whole blocks are encoded, so that neighbouring requests share encodings
+MOST = 16  # cached encodings of blocks
+MOST_LEVELS = 32  # levels of a pyramid that are examined
+MARGIN = 8  # pixels that the filter reads around a part of a level
 
 
 class Windows:
-    """A tiled TIFF of 8-bit RGB, in sRGB, and smaller copies of it, if the file is a pyramid. Raises pyvips.Error if a part
-    cannot be decoded."""
+    """A tiled TIFF of 8-bit RGB, in sRGB. levels: the smaller copies of the image, if the file is a pyramid.
+
+    Its methods raise pyvips.Error if a part cannot be decoded.
+    """
 
     def __init__(self, image: Any, levels: Sequence[Any] = ()) -> None:
         self._image, self._lock = image, threading.Lock()
@@ -39,30 +41,33 @@ class Windows:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)"""
+        """(height, width) in pixels."""
         return int(self._image.height), int(self._image.width)
 
     @property
     def bytes(self) -> int:
-        """What it holds."""
+        """The bytes of memory that it holds."""
         with self._lock:
             canvases = list(self._canvases.values())
         return sum(canvas.pixels.nbytes + canvas.cache.bytes for canvas in canvases)
 
     def forget(self) -> None:
-        """Drop all but the latest block."""
+        """Drop the encodings of all blocks except the latest."""
         with self._lock:
             while len(self._canvases) > 1:
                 self._canvases.popitem(last=False)
 
     def part(self, tile: Tile) -> Pixels:
-        """The pixels of a part, (h, w, 3) uint8."""
+        """The pixels of a part of the image, (h, w, 3) uint8."""
         pixels: Pixels = self._image.crop(tile.left, tile.top, tile.width, tile.height).numpy()
         return pixels
 
     def shrunk(self, grid: Grid) -> Pixels:
-        """The pixels of a grid that shrinks, (h, w, 3) uint8: of the smallest copy that has enough of them, otherwise by
-        libvips, which decodes row by row."""
+        """The pixels of a grid that shrinks the image, (h, w, 3) uint8.
+
+        They are computed from the smallest level of the pyramid that has enough pixels, or otherwise by libvips from the image,
+        which is decoded row by row.
+        """
         for level in self._levels:
             ratios = _ratio(level.height, grid.rows.size), _ratio(level.width, grid.columns.size)
             if all(a.extent * ratio >= a.count for a, ratio in zip((grid.rows, grid.columns), ratios, strict=True)):
@@ -73,7 +78,10 @@ class Windows:
         return out
 
     def render(self, grid: Grid, key: tuple[Any, ...], renderer: Renderer, kept: int) -> Pixels:
-        """The pixels of a grid by a model, (h, w, 3) uint8. key: names the renderer. kept: bytes of encodings per block."""
+        """The pixels of a grid, (h, w, 3) uint8, rendered by a model.
+
+        key: identifies the renderer. kept: bytes of encodings to cache for each block.
+        """
         rows, columns = (_blocks(axis) for axis in (grid.rows, grid.columns))
         model, core = renderer.model, Tile(*rows, *columns)
         window = core.window(model.halo, self.size, model.alignment)
@@ -89,13 +97,13 @@ class Windows:
 
 
 def _ratio(small: int, large: int) -> float:
-    """How large a copy is. Programs that halve and drop what is left over still mean halves."""
+    """The scale of a level. Sizes that were halved and rounded count as exact powers of two."""
     ratio = 2.0 ** round(log2(small / large))
     return ratio if floor(large * ratio) <= small <= ceil(large * ratio) else small / large
 
 
 def _reduced(level: Any, grid: Grid, ratios: tuple[float, float]) -> Pixels:
-    """The pixels of a grid over a copy that is `ratios` (of height and width) as large as the image."""
+    """The pixels of a grid, computed from a level. ratios: the level's scale, (y, x)."""
     (top, bottom), (left, right) = (
         [ratio * (axis.offset + edge * axis.extent / axis.count) for edge in (axis.start, axis.stop)]
         for axis, ratio in zip((grid.rows, grid.columns), ratios, strict=True)
@@ -103,19 +111,19 @@ def _reduced(level: Any, grid: Grid, ratios: tuple[float, float]) -> Pixels:
     first, last = max(0, floor(top) - MARGIN), min(level.height, ceil(bottom) + MARGIN)
     begin, end = max(0, floor(left) - MARGIN), min(level.width, ceil(right) + MARGIN)
     part = level.crop(begin, first, end - begin, last - first).numpy()
-    part = Image.fromarray(np.pad(part, ((0, 1), (0, 1), (0, 0)), "edge"))  # for what halving has dropped
+    part = Image.fromarray(np.pad(part, ((0, 1), (0, 1), (0, 0)), "edge"))  # halving may have dropped the last pixel
     box = (left - begin, top - first, min(end + 1, right) - begin, min(last + 1, bottom) - first)
     return np.asarray(part.resize((len(grid.columns), len(grid.rows)), Image.Resampling.BICUBIC, box))
 
 
 def shifted(grid: Grid, window: Tile) -> Grid:
-    """The same pixels on a part of the image."""
+    """The grid relative to a part of the image, with the same output pixels."""
     rows = replace(grid.rows, size=window.height, offset=grid.rows.offset - window.top)
     return Grid(rows, replace(grid.columns, size=window.width, offset=grid.columns.offset - window.left))
 
 
 def shrinks(grid: Grid) -> bool:
-    """Whether an axis has fewer pixels than the image."""
+    """Whether the grid shrinks an axis of the image."""
     return is_reduced(grid.rows) or is_reduced(grid.columns)
 
 
@@ -126,13 +134,13 @@ def _edges(axis: Axis) -> tuple[int, int]:
 
 
 def _blocks(axis: Axis) -> tuple[int, int]:
-    """The whole blocks around the pixels, and around the codes next to them."""
+    """The (start, end) of the whole blocks that contain the axis' pixels and the neighbouring latent codes."""
     first, last = _edges(axis)
     return max(0, first - 2) // BLOCK * BLOCK, min(axis.size, -(-(last + 2) // BLOCK) * BLOCK)
 
 
 def windows(path: Path, header: Header) -> Windows | None:
-    """The image if it is a tiled TIFF of 8-bit RGB as it is stored, otherwise None. Raises pyvips.Error."""
+    """The image, if it is an upright tiled TIFF of 8-bit RGB, otherwise None. Raises pyvips.Error."""
     if header.format != "tiff" or header.channels != 3 or header.bits != 8:
         return None
     image = Source(path).vips("tiffload", access="random")
@@ -153,7 +161,7 @@ def _in_srgb(image: Any) -> Any:
 
 
 def _levels(path: Path, image: Any) -> Iterator[Any]:
-    """The smaller copies in the file: in subfiles, or as further pages, each smaller than the one before."""
+    """The levels of the pyramid in the file, stored as sub-IFDs or as further pages, each smaller than the previous one."""
     counts = {"subifd": "n-subifds", "page": "n-pages"}
     places = [
         {name: index}

@@ -1,4 +1,4 @@
-"""Listens and serves until it is interrupted."""
+"""Runs the server until it is interrupted."""
 
 import ipaddress
 import socket
@@ -16,18 +16,18 @@ from liif_cli.viewing.collection import Collection
 from liif_cli.viewing.connections import settings
 from liif_cli.viewing.iiif import Limits
 from liif_cli.viewing.images import Images, Look, Models
+from liif_cli.viewing.render_queue import RenderQueue
 from liif_cli.viewing.server import Service, application
-from liif_cli.viewing.work import Workshop
 
-MEMORY_SHARE = 0.5  # of what is free
-QUEUE = 256
+MEMORY_SHARE = 0.5  # of the free memory
+QUEUE = 256  # tiles that may wait or be rendered at a time
 CONNECTIONS = 512
-FILES_SHARE = 0.1  # of the memory, for finished tiles
+FILES_SHARE = 0.1  # of the server's memory, for finished tiles
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen. port: 0 picks a free one. names: host names that clients may use, besides localhost."""
+    """The address to listen on. port: 0 picks a free port. names: host names that clients may use besides localhost."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether other machines cannot reach it."""
+        """Whether only this machine can reach it."""
         try:
             return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -44,7 +44,7 @@ class Address:
     def listen(self) -> socket.socket:
         """A listening socket. Raises `UsageError`."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        # asyncio sends small answers at once only if the protocol is named; otherwise each waits 40 ms for the client.
+        # asyncio sets TCP_NODELAY only if the protocol is given; without it, small responses are delayed by 40 ms.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -54,28 +54,28 @@ class Address:
             listener.close()
             reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"cannot listen on {self.host}:{self.port}: {reason}", hint="port 0 picks a free one"
+                f"cannot listen on {self.host}:{self.port}: {reason}", hint="use port 0 to pick a free one"
             ) from None
         return listener
 
     def url(self, listener: socket.socket) -> str:
-        """The page's address."""
+        """The URL of the page."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
 
 
 def service_for(collection: Collection, models: Models, limits: Limits, memory: int | None = None) -> Service:
-    """A service with `memory` bytes for images and tiles (None: half of what is free)."""
+    """A service with `memory` bytes for images and tiles (None: half of the free memory)."""
     given = int(available() * MEMORY_SHARE) if memory is None else memory
     images = Images(models, int(given * (1 - FILES_SHARE)))
     workers = max(2, torch.get_num_threads())
-    return Service(collection, images, limits, Workshop(workers, QUEUE, int(given * FILES_SHARE)))
+    return Service(collection, images, limits, RenderQueue(workers, QUEUE, int(given * FILES_SHARE)))
 
 
 def serve(service: Service, address: Address, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ready: called with the page's address once connections are accepted.
+    """Serve until SIGINT or SIGTERM. ready: called with the URL of the page once connections are accepted.
 
-    Raises `UsageError` if the address cannot be listened on, and what loading the model raises.
+    Raises `UsageError` if it cannot listen on the address, and the exceptions of loading the model.
     """
     listener = address.listen()
     models = service.images.models
@@ -97,18 +97,18 @@ def serve(service: Service, address: Address, ready: Callable[[str], None]) -> N
     try:
         uvicorn.Server(config).run(sockets=[listener])
     finally:
-        service.workshop.close()
+        service.queue.close()
         listener.close()
-        warming.join()  # an interpreter that ends under a thread inside torch aborts
+        warming.join()  # the interpreter would abort if it exited while a thread is running torch
 
 
 def open_browser(url: str) -> None:
-    """Open the page in the user's browser, without waiting for it."""
+    """Open a URL in the user's browser, without waiting for it."""
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _warm(service: Service) -> None:
-    """Open and encode the first image, so that its first view is quick."""
+    """Open and encode the first image, unless it is large, so that its first view is fast."""
     from liif_cli.viewing.iiif import Canvas, Refused, parse
 
     for identifier in service.collection.identifiers()[:1]:

@@ -1,7 +1,7 @@
 """The server: the IIIF Image API 3.0 under /iiif/, and the viewer's page.
 
-`/iiif/3/ID/...` is the image as it is. `/iiif/xN/ID/...` presents it N times as large per side, for clients that do not go
-beyond an image's own pixels. The query (`method`, `model`, `cell`, `restore`) says how it is enlarged.
+`/iiif/3/ID/...` is the image at its own size. `/iiif/xN/ID/...` presents it N times larger per side, for clients that do not
+zoom beyond 100%. The query (`method`, `model`, `cell`, `restore`) says how it is enlarged.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from liif_cli.viewing.iiif import (
 )
 from liif_cli.viewing.iiif import Request as Wanted
 from liif_cli.viewing.images import METHODS, Images, Look, encoded, version
-from liif_cli.viewing.work import Workshop
+from liif_cli.viewing.render_queue import RenderQueue
 
 PAGE = Path(__file__).with_name("page")
 ASSETS = {
@@ -52,7 +52,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
-SHOWN = 1000  # images in the strip
+SHOWN = 1000  # images listed on the page
 LONGEST = 4096  # bytes of a path
 OPTIONS = ("method", "model", "cell", "restore", "download")
 CORS = {"access-control-allow-origin": "*", "access-control-expose-headers": "Link, ETag, Server-Timing"}
@@ -60,15 +60,15 @@ CORS = {"access-control-allow-origin": "*", "access-control-expose-headers": "Li
 
 @dataclass
 class Service:
-    """What is served, and how much of it. kept: bytes of finished files to keep."""
+    """The request handlers, with the images to serve and the limits of outputs."""
 
     collection: Collection
     images: Images
     limits: Limits
-    workshop: Workshop
+    queue: RenderQueue
 
     async def iiif(self, request: HttpRequest) -> Response:
-        """Anything below /iiif/."""
+        """Respond to any request below /iiif/."""
         try:
             return await self._answer(request)
         except Refused as error:
@@ -119,15 +119,15 @@ class Service:
         if matches(request, tag):
             return Response(status_code=304, headers=headers)
         spent: list[float] = []
-        file = await self.workshop.get(tag, lambda: self._make(path, wanted, look, spent), lambda: left(request))
+        file = await self.queue.get(tag, lambda: self._make(path, wanted, look, spent), lambda: left(request))
         if file is None:
-            return Response(status_code=499)  # nobody reads it
-        if spent:  # it was not there yet
+            return Response(status_code=499)  # the client has disconnected
+        if spent:  # rendered now, not taken from the cache
             headers["server-timing"] = f"render;dur={1000 * spent[0]:.1f}"
         return Response(file, media_type=MEDIA_TYPES[wanted.format], headers=headers)
 
     def _make(self, path: Path, wanted: Wanted, look: Look, spent: list[float]) -> bytes:
-        """The file that is wanted; spent: takes the seconds."""
+        """The requested file. spent: the seconds are appended to it."""
         started = perf_counter()
         pixels = self.images.render(path, wanted.grid, look)
         file = encoded(pixels, wanted.mirrored, wanted.turn, wanted.quality, wanted.format)
@@ -135,20 +135,23 @@ class Service:
         return file
 
     def look(self, query: str) -> tuple[Look, str]:
-        """How a query wants an image to be shown, and the name to download it by. Raises `Refused` (400), `UsageError`."""
+        """Parse a query: how to enlarge the image, and the file name of a download ("" for none).
+
+        Raises `Refused` (400), `UsageError`.
+        """
         try:
             given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=8, errors="strict"))
         except ValueError:
-            raise Refused(400, "the query cannot be read") from None
+            raise Refused(400, "cannot parse the query") from None
         given = {name: value for name, value in given.items() if name in OPTIONS}
         if any(len(value) > 200 for value in given.values()):
-            raise Refused(400, "a value of the query is too long")
+            raise Refused(400, "a value in the query is too long")
         names = self.images.models.names
         method, model = given.get("method", METHODS[0]), given.get("model", names[0])
         if method not in METHODS:
-            raise Refused(400, f"{method!r} is not a method: {', '.join(METHODS)}")
+            raise Refused(400, f"{method!r} is not a method; use {', '.join(METHODS)}")
         if model not in names:
-            raise Refused(400, f"{model!r} is not a model here: {', '.join(names)}")
+            raise Refused(400, f"{model!r} is not a model of this server; use {', '.join(names)}")
         if method != METHODS[0]:
             return Look(names[0], cast(Any, method)), given.get("download", "")
         restore = parse_restore(given.get("restore", "0"))
@@ -156,7 +159,7 @@ class Service:
         return Look(model, "network", Cell.parse(given.get("cell", "raw")), strength), given.get("download", "")
 
     async def contents(self, request: HttpRequest) -> Response:
-        """What the page shows: images, models, methods and limits."""
+        """The data for the page as JSON: images, models, methods and limits."""
         models = self.images.models
         about = {
             "images": [{"id": identifier} for identifier in self.collection.identifiers()[:SHOWN]],
@@ -171,19 +174,19 @@ class Service:
 
 
 async def left(request: HttpRequest) -> None:
-    """Returns when the client has gone."""
+    """Returns when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def refusal(error: Refused) -> Response:
-    """An error as JSON."""
+    """The JSON response for an error."""
     headers = CORS | {"cache-control": "no-store"} | ({"retry-after": "1"} if error.status == 503 else {})
     return JSONResponse({"status": error.status, "error": str(error)}, error.status, headers)
 
 
 def segments(scope: Scope) -> list[str]:
-    """The segments of a path below /iiif/, each percent-decoded by itself. Raises `Refused` (400, 414)."""
+    """The segments of a path after /iiif/, each percent-decoded. Raises `Refused` (400, 414)."""
     raw = cast(bytes, scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
     if len(raw) > LONGEST:
         raise Refused(414, "the address is too long")
@@ -197,7 +200,7 @@ def segments(scope: Scope) -> list[str]:
 
 
 def factor_of(segment: str) -> int:
-    """1 for `3`, N for `xN`. Raises `Refused` (404)."""
+    """The factor of an image's presented size: 1 for the segment `3`, N for `xN`. Raises `Refused` (404)."""
     number = 1 if segment == "3" else int(segment[1:]) if segment in {f"x{n}" for n in range(1, LARGEST + 1)} else 0
     if not number:
         raise Refused(404, f"expected /iiif/3/ID, or /iiif/xN/ID with N from 1 to {LARGEST}")
@@ -205,21 +208,21 @@ def factor_of(segment: str) -> int:
 
 
 def etag(content: bytes) -> str:
-    """A strong entity tag."""
+    """The strong entity tag of some content."""
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 def matches(request: HttpRequest, tag: str) -> bool:
-    """Whether the client has this version."""
+    """Whether the client already has the version with this entity tag (If-None-Match)."""
     given = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
     return tag in given or "*" in given
 
 
 async def asset(request: HttpRequest) -> Response:
-    """One of the page's files, by its name in a table."""
+    """Respond with one of the page's files. Only names in the table `ASSETS` exist."""
     found = ASSETS.get(request.path_params.get("name", ""))
     if found is None:
-        return refusal(Refused(404, "there is nothing here"))
+        return refusal(Refused(404, "not found"))
     content = (PAGE / found[0]).read_bytes()
     headers = {"etag": etag(content), "cache-control": "no-cache", "content-security-policy": POLICY}
     headers |= {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
@@ -229,9 +232,10 @@ async def asset(request: HttpRequest) -> Response:
 
 
 class HostCheck:
-    """Answers requests for other hosts with 400: a page of another site whose name leads here (DNS rebinding) gets nothing.
+    """Middleware that refuses requests for other hosts with status 400, as a protection against DNS rebinding.
 
-    An IP address cannot be rebound; names: the host names that are allowed. local: loopback addresses only.
+    names: the host names that are allowed. IP addresses are also allowed, because they cannot be rebound; if `local`, only
+    loopback addresses.
     """
 
     def __init__(self, app: ASGIApp, names: frozenset[str], local: bool) -> None:
@@ -241,12 +245,12 @@ class HostCheck:
         if scope["type"] == "http":
             hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
             if len(hosts) != 1 or not self.allows(hosts[0]):
-                await refusal(Refused(400, "this host is not served"))(scope, receive, send)
+                await refusal(Refused(400, "this host name is not allowed"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def allows(self, host: str) -> bool:
-        """Whether a Host header names this server."""
+        """Whether a Host header is allowed."""
         name, _, port = host.rpartition(":") if not host.endswith("]") and ":" in host else (host, "", "")
         if port and not (port.isascii() and port.isdigit()):
             return False
@@ -260,7 +264,7 @@ class HostCheck:
 
 
 def application(service: Service, names: frozenset[str] = frozenset({"localhost"}), local: bool = True) -> ASGIApp:
-    """The ASGI application. names and local: see `HostCheck`."""
+    """The ASGI application. names, local: see `HostCheck`."""
     methods = ["GET", "HEAD", "OPTIONS"]
     routes = [
         Route("/iiif/{rest:path}", service.iiif, methods=methods),
@@ -272,4 +276,5 @@ def application(service: Service, names: frozenset[str] = frozenset({"localhost"
 
 
 async def _nothing(request: HttpRequest, error: Exception) -> Response:
-    return refusal(Refused(getattr(error, "status_code", 404), "there is nothing here"))
+    status = getattr(error, "status_code", 404)
+    return refusal(Refused(status, "not found" if status == 404 else "method not allowed"))

@@ -1,4 +1,4 @@
-"""The sets: layouts, the Hub (the real client, a local server), faces, and what is said when they are absent."""
+"""The sets: layouts, the Hub (the real client, a local server), faces, and errors if a set is missing."""
 
 import io
 import tarfile
@@ -106,7 +106,7 @@ class TestFolders:
         (dataset,) = find("set5", tmp_path)
         assert dataset.notes == ("these images differ from those that published scores for set5 were measured on",)
         (tmp_path / "Set5" / "HR" / "0.png").unlink()
-        assert find("set5", tmp_path)[0].notes == ("set5 has 5 images; 4 were found",)
+        assert find("set5", tmp_path)[0].notes == ("set5 should have 5 images; found 4",)
 
     def test_the_digest_is_of_pixels(self, tmp_path):
         first = [write(tmp_path / f"{seed}.png", sample(seed=seed)) for seed in range(3)]

@@ -33,7 +33,7 @@ BENCHMARK, DIV2K = PROTOCOLS["benchmark"], PROTOCOLS["div2k"]
 
 
 def only(scale):
-    """What a model of one scale says of grids."""
+    """The `supports` of a fixed-scale model."""
     return lambda grid: None if grid.rows.count == scale * grid.rows.extent else f"it renders only ×{scale}"
 
 
@@ -91,7 +91,7 @@ class TestRows:
         assert row.psnr == pytest.approx(-20 * np.mean(np.log10([0.2, 0.4, 0.8])), abs=1e-9)
         assert [score.image for score in row.scores] == ["0.png", "1.png", "2.png"]
 
-    def test_small_images_take_no_part_and_the_count_says_so(self, tmp_path):
+    def test_small_images_are_excluded_and_not_counted(self, tmp_path):
         dataset = folder_of(tmp_path / "sizes", noise(18, 60), noise(30, 60), noise(90, 90))
         rows = evaluate([BLACK], dataset, [2.0, 6.0, 30.0, 31.0], BENCHMARK)
         # shaved sides: 18-4, 30-4, 90-4; 18-12, 30-12, 90-12; 0-60, 30-60, 90-60; ..., 62-62
@@ -173,7 +173,7 @@ class TestMethods:
         )
         assert np.abs(raw - clipped).max() > 1e-4 and np.abs(raw - ensemble).max() > 1e-4
 
-    def test_what_stands_in_a_table(self, tiny):
+    def test_the_methods_of_a_table(self, tiny):
         fixed = Method("fixed", BLACK.upscale, only(2))
         names = [method.name for method in compared([fixed, network(tiny, "a"), network(tiny, "b")], BENCHMARK)]
         assert names == ["bicubic", "x4-lanczos", "fixed", "a", "b"]
@@ -219,7 +219,7 @@ class TestCommand:
         (expected,) = evaluate([bicubic(BENCHMARK)], dataset, [2.0])
         assert rows[0]["psnr"] == expected.psnr
 
-    def test_at_x1_an_image_should_come_back(self, capsys, photos, checkpoint):
+    def test_an_image_is_reproduced_at_x1(self, capsys, photos, checkpoint):
         options = ("--model", checkpoint, "--scale", "1", "--baseline", "bicubic")
         _, out, _ = run(capsys, "--dataset", photos, *options, "--json")
         same, network = json.loads(out)["rows"]
@@ -302,11 +302,11 @@ class TestCommand:
         code, out, err = run(capsys, *options, "--lr", "files")
         rows = json.loads(out)["rows"]
         assert code == 0 and {(row["scale"], row["standard"]) for row in rows} == {(2, False)}
-        assert err == "Note: set5 has 5 images; 1 were found\n"
+        assert err == "Note: set5 should have 5 images; found 1\n"
         code, _, err = run(capsys, *options, "--lr", "files", "-s", "3", "-q")
         assert code == 3 and "no x3 file for 0.png" in err and "Hint: --lr matlab" in err
 
-    def test_for_the_eye(self, capsys, photos, checkpoint, tmp_path):
+    def test_images_and_figures_are_written(self, capsys, photos, checkpoint, tmp_path):
         images, sheet = tmp_path / "images", tmp_path / "sheet.png"
         options = ("-d", photos, "-m", checkpoint, "-s", "2,4", "--save-images", images, "--figure", sheet, "--json")
         assert run(capsys, *options, "--figure-image", "1", "--crop", "5,5,20,20")[0] == 0

@@ -59,7 +59,7 @@ def test_files_crop_the_truth_from_its_top_left_corner():
 
 
 @pytest.mark.parametrize(("side", "scale", "takes"), [(15, 2, False), (16, 2, True), (71, 30, False), (90, 30, True)])
-def test_who_takes_part(side, scale, takes):
+def test_which_images_are_included(side, scale, takes):
     # 15 -> 14 - 4 = 10; 16 -> 16 - 4 = 12; 71 -> 60 - 60 = 0; 90 -> 90 - 60 = 30
     assert BENCHMARK.takes(side, 200, scale) is takes
     assert BENCHMARK.takes(200, side, scale) is takes

@@ -1,4 +1,4 @@
-"""Rows and how they are written: JSON with exactly the promised keys, CSV, Markdown, a table."""
+"""Rows as JSON with exactly the documented keys, as CSV, as Markdown and as a table."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Archives: what comes out, and what is refused without leaving a trace."""
+"""Archives: what is unpacked, and what is refused without leaving anything behind."""
 
 import io
 import tarfile
@@ -34,7 +34,7 @@ def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_images_come_out_flat_and_the_rest_stays(tmp_path):
+def test_only_images_are_unpacked_without_folders(tmp_path):
     folder = special("Set_HR", tarfile.DIRTYPE)
     files = [("Set_HR/b.png", b"2"), ("Set_HR/a.PNG", b"1"), ("Set_HR/._a.png", b"fork"), ("Set_HR/read.me", b"text")]
     unpack_images(tar(tmp_path / "s.tar.gz", folder, *files), tmp_path / "deep" / "HR")
@@ -108,7 +108,7 @@ def test_an_archive_without_images(tmp_path):
         unpack_images(tar(tmp_path / "s.tar.gz", ("a.txt", b"1")), tmp_path / "HR")
 
 
-def test_who_comes_second_leaves_the_first_ones_images(tmp_path):
+def test_a_second_process_keeps_the_images_of_the_first(tmp_path):
     archive = tar(tmp_path / "s.tar.gz", ("a.png", b"1"))
     unpack_images(archive, tmp_path / "HR")
     unpack_images(archive, tmp_path / "HR")

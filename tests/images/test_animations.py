@@ -1,4 +1,4 @@
-"""Animations: all frames, their timing and loops, nothing of one frame in another; Pillow and libvips read what we write."""
+"""Animations: frames, timing and loops, without traces of one frame in another; outputs are read by Pillow and libvips."""
 
 import io
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_timing_loops_and_look_are_kept(tiny: SRModel, tmp_path: Path, form: str
 
 @pytest.mark.parametrize("name", ["out.webp", "out.png"])
 def test_neighbours_do_not_bleed(tiny: SRModel, tmp_path: Path, name: str) -> None:
-    """Each frame is the same, to the bit, as that frame upscaled on its own."""
+    """Each frame equals, bit for bit, that frame upscaled on its own."""
     path, _ = upscaled(tiny, tmp_path, animation("PNG"), name)
     together, _, _ = seen(path)
     for index, frame in enumerate(together):

@@ -1,4 +1,4 @@
-"""Colour profiles, depth and gray on their way through the tool; lcms through Pillow is the second reader."""
+"""Colour profiles, depth and grayscale from input to output; colours are checked with lcms through Pillow."""
 
 import io
 from pathlib import Path
@@ -187,7 +187,7 @@ class TestDepth:
         assert not notes
 
     @pytest.mark.parametrize(("name", "bits"), [("jpg", 8), ("webp", 8), ("avif", 12)])
-    def test_less_is_said(self, tmp_path: Path, name: str, bits: int) -> None:
+    def test_a_reduced_depth_is_reported(self, tmp_path: Path, name: str, bits: int) -> None:
         notes = write.write(tmp_path / f"out.{name}", DEEP)
         assert any(f"16 bits per sample became {bits}" in note for note in notes)
 
@@ -231,7 +231,7 @@ class TestGray:
             assert image.info["icc_profile"] == GRAY_LINEAR
             assert np.abs(np.asarray(image).astype(int) - RGB[..., 0]).max() <= 1
 
-    def test_elsewhere_it_becomes_srgb_and_that_is_said(self, tmp_path: Path) -> None:
+    def test_in_other_formats_it_becomes_srgb_with_a_note(self, tmp_path: Path) -> None:
         picture = read.read(saved(RGB[..., 0], "PNG", icc_profile=GRAY_LINEAR))
         options = SaveOptions(lossless=True)
         with open_writer(tmp_path / "a.webp", 24, 36, 1, picture.depth, picture.metadata, options) as writer:

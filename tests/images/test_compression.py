@@ -1,4 +1,4 @@
-"""The quality that a file was compressed at, from its own data."""
+"""The quality with which a file was compressed, estimated from its data."""
 
 import io
 
@@ -25,7 +25,7 @@ def quality_of(data: bytes) -> int | None:
 
 
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
-def test_a_jpeg_tells_its_quality(options: dict[str, object]) -> None:
+def test_the_quality_of_a_jpeg_is_detected(options: dict[str, object]) -> None:
     for quality in (1, 10, 30, 49, 50, 75, 90, 95, 100):
         assert quality_of(saved("JPEG", quality=quality, **options)) == quality
     assert quality_of(saved("JPEG", SCENE[..., 0], quality=62)) == 62
@@ -50,14 +50,14 @@ def test_a_table_of_16_bits() -> None:
 
 
 @pytest.mark.parametrize("quality", [20, 50, 75, 90, 100])
-def test_a_lossy_webp_tells_about_its_quality(quality: int) -> None:
+def test_the_quality_of_a_lossy_webp_is_estimated(quality: int) -> None:
     assert quality_of(saved("WEBP", quality=quality)) == pytest.approx(quality, abs=12)
     alpha = np.dstack([SCENE, X * 2]).clip(0, 255).astype(np.uint8)
     assert quality_of(saved("WEBP", alpha, quality=quality)) == pytest.approx(quality, abs=12)
 
 
 @pytest.mark.parametrize("quality", [20, 50, 75, 90])
-def test_an_avif_tells_about_its_quality(quality: int) -> None:
+def test_the_quality_of_an_avif_is_estimated(quality: int) -> None:
     assert quality_of(saved("AVIF", quality=quality)) == pytest.approx(quality, abs=9)
     alpha = np.dstack([SCENE, X * 2]).clip(0, 255).astype(np.uint8)
     first = quality_of(saved("AVIF", alpha, quality=quality, exif=b"Exif\0\0MM\0*\0\0\0\x08" + bytes(6)))
@@ -68,14 +68,14 @@ def test_a_wide_avif_has_tiles() -> None:
     assert quality_of(saved("AVIF", np.tile(SCENE, (1, 40, 1)), quality=60, speed=10)) == pytest.approx(60, abs=9)
 
 
-def test_a_cut_avif_has_no_quality() -> None:
+def test_a_truncated_avif_has_no_quality() -> None:
     data = saved("AVIF", quality=60)
     for length in range(0, len(data), 37):
         assert heif.read(io.BytesIO(data[:length])).quality in (None, heif.read(io.BytesIO(data)).quality)
     assert av1_quality(b"") is None and av1_quality(bytes(range(256))) is None
 
 
-def test_what_loses_nothing_has_no_quality() -> None:
+def test_a_lossless_file_has_no_quality() -> None:
     assert quality_of(saved("WEBP", lossless=True)) is None
     assert quality_of(saved("PNG")) is None
     assert quality_of(saved("AVIF", quality=100, subsampling="4:4:4")) is None

@@ -1,4 +1,4 @@
-"""Images degraded on purpose, by seeds that follow from their names."""
+"""Degradations of images, with seeds derived from their names."""
 
 import io
 
@@ -13,7 +13,7 @@ GRAY = np.full((64, 64, 3), 128, np.uint8)
 RAMP = np.dstack([np.add.outer(np.arange(40), np.arange(56) * 3)] * 3).astype(np.uint8)
 
 
-def test_the_same_name_gives_the_same_damage_and_another_gives_another() -> None:
+def test_the_seed_is_the_name() -> None:
     how = Degradation.parse("noise:4+jpeg:65")
     first, again, other = how.apply(GRAY, "a.png"), how.apply(GRAY, "a.png"), how.apply(GRAY, "b.png")
     np.testing.assert_array_equal(first, again)

@@ -1,4 +1,4 @@
-"""One battery for every file format: what its object says is what its files do."""
+"""Tests that run for every file format: its files have the properties that its `Format` states."""
 
 import sys
 from pathlib import Path

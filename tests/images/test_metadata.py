@@ -1,4 +1,4 @@
-"""What travels besides pixels: orientation, EXIF, XMP, IPTC, DPI, text, and what must not travel.
+"""Metadata that is preserved (orientation, EXIF, XMP, IPTC, DPI, text), and metadata that must be dropped.
 
 Files are made by Pillow or by hand; what we write is read by Pillow and by libvips (our own parsers read only inputs).
 """
@@ -75,7 +75,7 @@ def saved(form: str, **options: Any) -> bytes:
 
 
 def upscaled(tiny: SRModel, folder: Path, data: bytes, name: str, **options: Any) -> tuple[Path, tuple[str, ...]]:
-    """`data` through the whole tool to a file called `name` at twice the size, and the notes."""
+    """The file `name` with `data` upscaled ×2 by the whole tool, and the notes."""
     (folder / "input").write_bytes(data)
     upscaler = Upscaler(tiny, Options(precision="fp32", save=SaveOptions(**options)))
     [result] = upscaler.file(folder / "input", [(Scale.parse("2"), folder / name)])
@@ -105,7 +105,7 @@ class TestOrientation:
         expected = ImageOps.exif_transpose(Image.open(io.BytesIO(saved("PNG", exif=fields))))
         np.testing.assert_array_equal(read.read(saved("PNG", pnginfo=text)).pixels, np.asarray(expected))
 
-    def test_exif_has_the_last_word(self) -> None:
+    def test_exif_takes_precedence_over_xmp(self) -> None:
         fields = Image.Exif()
         fields[0x0112] = 3
         picture = read.read(saved("JPEG", exif=fields, xmp=PACKET, quality=100, subsampling=0))
@@ -225,7 +225,7 @@ def test_iptc_stays(tiny: SRModel, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["webp", "avif"])
-def test_iptc_without_a_place_is_named(tmp_path: Path, name: str) -> None:
+def test_iptc_that_is_dropped_is_named(tmp_path: Path, name: str) -> None:
     notes = write.write(tmp_path / f"out.{name}", RGB, Metadata(photoshop=from_iptc(IPTC)))
     assert any("IPTC" in note for note in notes)
 
@@ -239,7 +239,7 @@ def test_dots_per_inch_stay(tiny: SRModel, tmp_path: Path, source: str, name: st
 
 
 @pytest.mark.parametrize("name", ["webp", "avif"])
-def test_dots_per_inch_stay_in_exif_where_that_is_their_place(tiny: SRModel, tmp_path: Path, name: str) -> None:
+def test_dots_per_inch_stay_in_exif_if_the_format_has_no_other_place(tiny: SRModel, tmp_path: Path, name: str) -> None:
     path, _ = upscaled(tiny, tmp_path, saved("PNG", dpi=(300, 200)), f"out.{name}")
     with Image.open(path) as image:
         fields = image.getexif()

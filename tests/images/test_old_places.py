@@ -1,4 +1,4 @@
-"""What in a file counts, shows or points to the old pixels is corrected, or taken out with a note."""
+"""Metadata that measures, shows or points into the original image is corrected, or dropped with a note."""
 
 import contextlib
 import io
@@ -63,7 +63,7 @@ MPReg:PersonDisplayName="Ada"/></rdf:Bag></MPRI:Regions></MP:RegionInfo>"""
 def test_regions_of_faces_go_with_a_note_however_the_image_is_turned(
     tmp_path: Path, regions: str, orientation: int, suffix: str
 ) -> None:
-    """They count in the pixels as they were stored; upright, and of another size, they would mark other places."""
+    """They are in units of the stored pixels; in an upright image of another size they would mark other places."""
     fields = Image.Exif()
     fields[0x0112] = orientation
     packet = REGIONS.format(regions).encode()

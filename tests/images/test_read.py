@@ -1,4 +1,4 @@
-"""Images in: every kind that is promised, made by Pillow, libvips, tifffile-free bytes or ImageMagick, read by us."""
+"""Reading: every variant that is documented, written by Pillow, libvips, ImageMagick or by hand."""
 
 import io
 import shutil
@@ -139,7 +139,7 @@ class TestJPEG:
         black = images.read(saved(Image.new("CMYK", (8, 8), (255, 255, 255, 255)), "JPEG"))
         assert black.pixels.max() <= 30
 
-    def test_a_cut_file_is_refused(self) -> None:
+    def test_a_truncated_file_is_refused(self) -> None:
         data = saved(RGB.repeat(8, 0).repeat(8, 1), "JPEG", quality=95)
         with pytest.raises(InputError):
             images.read(data[: len(data) // 2])
@@ -255,7 +255,7 @@ class TestOthers:
         assert picture.channels == 1
         assert np.abs(picture.pixels[..., 0].astype(int) - GRAY).max() <= 1
 
-    def test_of_an_animated_avif_the_first_frame_is_read_and_that_said(self) -> None:
+    def test_only_the_first_frame_of_an_animated_avif_is_read_with_a_note(self) -> None:
         others = [Image.new("RGB", (36, 24), "blue")]
         data = saved(RGB, "AVIF", save_all=True, append_images=others, quality=100, subsampling="4:4:4")
         picture = images.read(data)
@@ -264,7 +264,7 @@ class TestOthers:
 
 
 def test_pillows_own_limit_is_neither_applied_nor_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a global of the process, which other threads read too."""
+    """The limit is global to the process, and other threads read it, too."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Image.open applies the limit"))
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
@@ -288,7 +288,7 @@ class TestRefusals:
         [SVG, SVG[21:], b"%PDF-1.7\n", b"", b"\0" * 100, b"GIF", b"8BPS\0\1", b"P7\n", b"\x00\x00\x00\x0cftypmp42"],
         ids=["svg", "bare svg", "pdf", "empty", "zeros", "cut gif", "psd", "pam", "mp4"],
     )
-    def test_what_is_no_image_of_ours(self, data: bytes, tmp_path: Path) -> None:
+    def test_files_that_are_not_supported_images(self, data: bytes, tmp_path: Path) -> None:
         (tmp_path / "x.png").write_bytes(data)
         with pytest.raises(InputError, match=r"x\.png") as caught:
             images.read(tmp_path / "x.png")

@@ -1,4 +1,4 @@
-"""The streaming writer: rows in, a whole file or none; read back by Pillow and by libvips."""
+"""The streaming writer: from rows to a complete file or none; outputs are read by Pillow and libvips."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def written(folder: Path, name: str, pixels: np.ndarray = RGB, **options: Any) -
 
 @pytest.fixture(params=["memory", "disk", "disk by name"])
 def waits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows wait in memory, or on disk in strips of few rows, in files with names or without."""
+    """Rows are kept in memory, or on disk in strips of a few rows, in named or unnamed files."""
     monkeypatch.setattr(spool, "NAMELESS", spool.NAMELESS and request.param == "disk")
     if request.param != "memory":
         monkeypatch.setattr(spool, "IN_MEMORY", 0)
@@ -122,7 +122,7 @@ class TestFormats:
             ("a.webp", {"quality": 80, "lossless": True}),
         ],
     )  # fmt: skip
-    def test_options_that_make_no_sense(self, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    def test_invalid_options(self, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
         with pytest.raises(UsageError):
             written(tmp_path, name, **options)
 
@@ -337,7 +337,7 @@ def test_writers_of_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_every_strip_of_an_image_of_gigabytes_is_in_its_place(tmp_path: Path) -> None:
-    """libvips takes no offset beyond 1 GB in one file, and would give the first rows again without an error."""
+    """libvips accepts no offset beyond 1 GB in a file: it would repeat the first rows without an error."""
     height, width = 30_000, 15_000
     with open_writer(tmp_path / "a.jpg", height, width, 3, np.uint8) as writer:
         for top in range(0, height, 100):
@@ -369,7 +369,7 @@ def test_memory_is_flat_against_the_height(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "bmp"])
 @pytest.mark.parametrize("order", ["<", ">", None])
 def test_a_resolution_is_written_wherever_readers_look(tmp_path: Path, suffix: str, order: str | None) -> None:
-    """Also over the input's own, in an EXIF block of either byte order whose other tags stay."""
+    """It replaces the input's resolution in EXIF, in either byte order, and keeps the other tags."""
     exif = None
     if order is not None:
         tags = Image.Exif()

@@ -136,7 +136,7 @@ def test_every_row_has_a_preset() -> None:
         (("--model", "x.safetensors"), "'x.safetensors' names no model of a row"),
     ],
 )
-def test_what_makes_no_sense(liif: Run, desk: Path, options: tuple[object, ...], message: str) -> None:
+def test_invalid_requests(liif: Run, desk: Path, options: tuple[object, ...], message: str) -> None:
     ran = liif("reproduce", "table3", "-o", "out", *options)
     assert ran.code == 2 and message in ran.err[0]
     assert not Path("out").exists()

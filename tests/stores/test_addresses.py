@@ -1,4 +1,4 @@
-"""What an address is, what of it may be printed, and which names from a store are safe."""
+"""Addresses, their text without secrets, and safe names from a store."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from liif_cli.stores.addresses import Address, clean, is_address, is_safe, place
 
 
-def test_an_address_has_the_verbs_of_a_path() -> None:
+def test_an_address_has_the_interface_of_a_path() -> None:
     address = Address.parse("S3://bucket/in/a.b.JPG")
     assert (str(address), address.name, address.stem, address.suffix) == (
         "s3://bucket/in/a.b.JPG",

@@ -43,7 +43,7 @@ def test_a_run_is_made_and_continued_and_its_model_scored(photos: Path, tmp_path
     assert rows[2].psnr == pytest.approx(rows[3].psnr) and {row.scale for row in rows} == {2.0}
 
 
-def test_what_makes_no_sense(photos: Path, tmp_path: Path) -> None:
+def test_invalid_requests(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not contain a run"):
         liif_cli.train(tmp_path / "none")
     with pytest.raises(UsageError, match="not an architecture"):

@@ -1,4 +1,4 @@
-"""`upscale` for images in memory, axes that shrink, and what the options mean."""
+"""`upscale` for images in memory, axes that shrink, and the meaning of the options."""
 
 from pathlib import Path
 from typing import Any
@@ -113,13 +113,13 @@ def test_a_model_by_name_file_or_itself(tiny: SRModel, tmp_path: Path) -> None:
         ({"scale": 2, "cell": "2"}, UsageError),
     ],
 )
-def test_arguments_that_make_no_sense(tiny: SRModel, arguments: dict[str, Any], error: type[Exception]) -> None:
+def test_invalid_arguments(tiny: SRModel, arguments: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         liif_cli.upscale(PIXELS, model=tiny, **arguments)
 
 
 @pytest.mark.parametrize("image", [np.zeros((3, 4, 5)), np.zeros(4), np.zeros((0, 4)), np.zeros((4, 4), int)])
-def test_arrays_that_are_no_images(tiny: SRModel, image: Any) -> None:
+def test_arrays_that_are_not_images(tiny: SRModel, image: Any) -> None:
     with pytest.raises(UsageError):
         liif_cli.upscale(image, scale=2, model=tiny)
 

@@ -50,7 +50,7 @@ def size(path: str | Path) -> tuple[int, int]:
 
 
 def files(folder: Path | str = ".") -> list[str]:
-    """Every file below, hidden ones too."""
+    """Every file below a folder, including hidden ones."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
@@ -78,7 +78,7 @@ def test_a_folder_inside_the_input_is_not_read_again(up: Callable[..., Any]) -> 
         assert files() == ["a.png", "large/a_2x.png"]
 
 
-def test_running_twice_beside_the_inputs_makes_nothing_new(up: Callable[..., Any]) -> None:
+def test_running_twice_next_to_the_inputs_makes_nothing_new(up: Callable[..., Any]) -> None:
     sample("a.png")
     assert up(".", "-s", 2).code == 0
     ran = up("*.png", "-s", 2, "--skip-existing")
@@ -199,7 +199,7 @@ def test_json_has_a_line_for_each_input_that_failed(up: Callable[..., Any]) -> N
 
 @pytest.mark.parametrize("name", ["x.png", "{stem}_{width}_{scale}.png", "new/"])
 def test_everything_is_decided_once(up: Callable[..., Any], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one image and one output: one look at the header, one grid, one format; permission before the work and at the end."""
+    """One image and one output: the header, the grid and the format once; permissions before the work and at the end."""
     monkeypatch.setattr("liif_cli.upscaling.calibration.remember", lambda *_: None)  # a slow run writes its speed, too
     sample("a.png")
     counted = {f.__code__: f.__name__ for f in (images.probe, make_grid, format_of, check_target, check_pixels, find)}
@@ -231,7 +231,7 @@ def test_everything_is_decided_once(up: Callable[..., Any], name: str, monkeypat
     assert dict(calls) == expected
 
 
-def test_a_file_that_changes_while_it_waits_is_refused(desk: Path, tiny: SRModel) -> None:
+def test_a_file_that_has_changed_since_it_was_probed_is_refused(desk: Path, tiny: SRModel) -> None:
     sample("a.png"), sample("b.png")
     tasks = [task("a.png"), task("b.png")]
     sample("a.png", 9, 9)
@@ -326,7 +326,7 @@ def task(name: str) -> Task:
     return task_for(Source(Path(name)), [(X2, Path(f"{Path(name).stem}_2x.png"))], Options())
 
 
-def test_reading_and_writing_happen_beside_rendering(
+def test_reading_and_writing_happen_during_rendering(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each rendering waits for the next image to have been read, and each writing for the next rendering to have begun."""
@@ -415,10 +415,10 @@ def test_an_interrupt_leaves_whole_files_and_nothing_else(
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("liif-")]
 
 
-def test_a_signal_while_an_output_is_told_of_comes_after_it(
+def test_a_signal_is_delayed_until_an_output_is_reported(
     desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file that was made was told of, wherever in the telling, or in the handing over, the signal came."""
+    """Every file that was made is reported, wherever the signal comes while outputs are handed over or reported."""
     names = [sample(f"{index}.png").name for index in range(4)]
     for raiser in ("finished", "submit"):
         watcher = Notes()
@@ -457,7 +457,7 @@ def _then_a_signal(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_an_interrupt_stops_an_encoder(desk: Path, tiny: SRModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that would take long to write is given up, and no trace of it is left."""
+    """A file that takes long to write is abandoned, and no trace of it is left."""
     sample("a.png"), sample("b.png")
     encoding_now, real = threading.Event(), vips.interruptibly
 
@@ -513,7 +513,7 @@ def test_a_full_disk_costs_only_its_output(desk: Path, tiny: SRModel, monkeypatc
     assert isinstance(watcher.errors[0], OutputError) and files() == ["a.png", "b.png", "b_2x.png"]
 
 
-def test_waiting_passes_errors_on() -> None:
+def test_waiting_raises_the_error() -> None:
     future: Future[int] = Future()
     future.set_exception(InputError("no"))
     with pytest.raises(InputError):

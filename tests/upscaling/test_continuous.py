@@ -1,4 +1,4 @@
-"""`encode`: an image as an object, in every kind that users have, from several threads, within its memory."""
+"""`encode`: images of every type, several threads, and the memory budget."""
 
 import threading
 from collections.abc import Callable
@@ -114,7 +114,7 @@ def test_sizes_regions_and_cells(tiny: SRModel) -> None:
     assert image.render(0.5).shape == (10, 15, 3)  # the filter, as everywhere
 
 
-def test_a_second_region_or_scale_pays_for_decoding_only(
+def test_a_second_region_or_scale_costs_only_decoding(
     tiny: SRModel, counted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_tiles(monkeypatch, tiny)
@@ -183,7 +183,7 @@ def test_eight_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def flags() -> tuple[Any, ...]:
-    """What other users of the process would notice."""
+    """The settings of the process that rendering must not change."""
     return (
         torch.get_num_threads(),
         torch.backends.cuda.matmul.fp32_precision,  # type: ignore[attr-defined]
@@ -314,7 +314,7 @@ WRONG: list[tuple[type[LiifError], Callable[[SRModel], Any]]] = [
 
 
 @pytest.mark.parametrize(("error", "call"), WRONG)
-def test_errors_speak_of_arguments(
+def test_errors_name_arguments(
     tiny: SRModel, error: type[LiifError], call: Callable[[SRModel], Any], tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -323,7 +323,7 @@ def test_errors_speak_of_arguments(
     assert "--" not in str(caught.value) and "--" not in (caught.value.hint or "")
 
 
-def test_a_type_checker_knows_the_kinds(tiny: SRModel, tmp_path: Path) -> None:
+def test_a_type_checker_infers_the_types(tiny: SRModel, tmp_path: Path) -> None:
     """`mypy --strict` reads the file in CI; here its calls run."""
     Image.fromarray(PIXELS).save(tmp_path / "in.png")
     calls(tiny, tmp_path / "in.png")

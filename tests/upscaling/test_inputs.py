@@ -1,4 +1,4 @@
-"""Which images arguments stand for."""
+"""The input images given by a command's arguments."""
 
 import io
 import os
@@ -47,7 +47,7 @@ def test_a_folder_gives_its_images_and_with_r_all_below(tree: Path) -> None:
     assert names("pics", recursive=True, without=Path("pics/sub/deep"))[-1] == "pics/sub/c.tif"
 
 
-def test_what_was_found_knows_its_place_in_the_tree(tree: Path) -> None:
+def test_a_found_image_knows_its_folder_in_the_tree(tree: Path) -> None:
     sources, _ = expand(["pics", "z.png"], recursive=True)
     assert [(s.inside.as_posix(), s.found) for s in sources] == [
         (".", True),
@@ -70,7 +70,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tree: Path) -> None
     assert not is_many("pics/[b].png")
 
 
-def test_what_is_not_there_is_told_apart_and_stops_nothing(tree: Path) -> None:
+def test_missing_inputs_have_their_own_errors_and_stop_nothing(tree: Path) -> None:
     Path("empty/in").mkdir(parents=True)
     sources, failures = expand(["nothing.png", "z.png", "*.gif", "empty"])
     assert [source.name for source in sources] == ["z.png"]
@@ -122,7 +122,7 @@ def test_standard_input_once_and_only_when_named(desk: Path, monkeypatch: pytest
     assert named.path == Path("-")
 
 
-def test_a_terminal_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_not_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     stdin = io.TextIOWrapper(io.BytesIO())
     monkeypatch.setattr(stdin, "isatty", lambda: True)
     for closed_or_terminal in (stdin, None):

@@ -43,7 +43,7 @@ def rows(name: str = "m.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(name).read_text().splitlines()]
 
 
-def test_a_row_says_all_there_is_to_say(up: Run, tiny_file: Path) -> None:
+def test_a_row_records_everything_about_an_output(up: Run, tiny_file: Path) -> None:
     Path("in", "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     assert up("--manifest", "m.jsonl").code == ExitCode.SOME_FAILED
     table = {row["input"]: row for row in rows()}
@@ -124,7 +124,7 @@ def test_a_new_manifest_harms_no_existing_output(up: Run) -> None:
     assert Path("out", "a_2x.png").read_bytes() == b"mine" and len(rows()) == 2
 
 
-def test_what_is_no_manifest_is_left_as_it_is(up: Run) -> None:
+def test_a_file_that_is_not_a_manifest_is_left_unchanged(up: Run) -> None:
     for name, code in (("in/a.png", ExitCode.USAGE), ("notes.jsonl", ExitCode.OUTPUT)):
         Path("notes.jsonl").write_text("my notes\n")
         assert up("--manifest", name).code == code

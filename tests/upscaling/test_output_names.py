@@ -1,4 +1,4 @@
-"""Where outputs go."""
+"""The destinations of outputs."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -48,7 +48,7 @@ def named(
     return [path.as_posix() for path in paths]
 
 
-def test_beside_the_input_by_default() -> None:
+def test_next_to_the_input_by_default() -> None:
     assert named(None, X4, Scale.parse("2x3.5"), FULL, Size.parse("60x")) == [
         "a_4x.png",
         "a_2x3.5x.png",
@@ -103,7 +103,7 @@ def test_the_model_is_looked_for_only_where_its_name_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("template", ["{stme}.png", "{}.png", "{0}.png", "{stem.name}.png", "{stem", "a}{stem}"])
-def test_templates_that_make_no_sense(template: str) -> None:
+def test_invalid_templates(template: str) -> None:
     with pytest.raises(UsageError) as caught:
         named(template)
     assert caught.value.hint
@@ -195,7 +195,7 @@ def test_all_of_an_output_is_decided() -> None:
     refused = resolved(
         Naming.parse("{stem}.jpg", True), Source(Path("b.gif")), Source(Path("a.jpg")), save=SaveOptions(overwrite=True)
     )
-    assert [str(error) for _, error in refused.failures] == ["JPEG holds one image, and the animation has 2 frames"]
+    assert [str(error) for _, error in refused.failures] == ["JPEG holds one image, but the animation has 2 frames"]
 
 
 def test_nothing_is_read_of_an_image_that_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`--restore`: what is taken for which image, and what is said about it."""
+"""`--restore`: the strength for each image, and the notes on it."""
 
 import json
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_an_array_is_restored_when_asked_for(pair: Path, tiny: SRModel) -> None:
         liif_cli.upscale(PIXELS, scale=2, model=file, restore=1.5)
 
 
-def test_a_pil_image_tells_of_its_jpeg(pair: Path, desk: Path) -> None:
+def test_the_quality_of_a_pil_images_jpeg_is_detected(pair: Path, desk: Path) -> None:
     Image.fromarray(PIXELS).save("in.jpg", quality=80)
     file = pair / f"{DEFAULT}.safetensors"
     with Image.open("in.jpg") as image:
@@ -89,7 +89,7 @@ class TestCommand:
     def test_each_format_has_its_own_curve(self, liif: Callable[..., Any]) -> None:
         Image.fromarray(PIXELS).save("in.webp", quality=50)
         (said,) = map(json.loads, liif("upscale", "in.webp", "-s", 2, "--json", "-o", "webp.png").out)
-        assert said["restore"] == 0.25 and said["restore_reason"].startswith("WebP of quality ")
+        assert said["restore"] == 0.25 and said["restore_reason"].startswith("WebP quality ")
 
     def test_with_a_model_it_is_off_unless_asked_for(self, liif: Callable[..., Any]) -> None:
         ran = liif("upscale", "q40.jpg", "-s", 2, "-m", DEFAULT, "--json")

@@ -1,4 +1,4 @@
-"""What is remembered of how fast a model is, and what `--dry-run` makes of it."""
+"""The cache of models' speeds, and `--dry-run`."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def test_a_speed_is_of_a_file_a_version_threads_and_a_precision(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": {"device": 3}}'])
-def test_a_cache_of_another_kind_is_none(tiny_file: Path, cache: Path, content: str) -> None:
+def test_a_cache_of_another_version_is_ignored(tiny_file: Path, cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
     assert recall(find(tiny_file), Options(), 8) is None
@@ -132,7 +132,7 @@ def test_a_limit_counts_the_program_with_its_model() -> None:
 
 
 def test_the_plan_without_torch_is_the_renderers(tiny: Any) -> None:
-    """The same tiles and the same memory, with a model and with what is remembered of it."""
+    """The tiles and the memory are the same with a model and with its cached speed."""
     upscaler = Upscaler(tiny, Options(memory=2**33))
     task = task_for(Source(Path("a.png")), [(Scale.parse("3"), Path("b.png"))], upscaler.options)
     renderer = upscaler.renderer(8)
@@ -144,7 +144,7 @@ def test_the_plan_without_torch_is_the_renderers(tiny: Any) -> None:
     assert (found.tiles, found.tile, found.peak_memory) == (plan.count, plan.side, plan.peak + 288 + 36 * 24 * 3)
 
 
-def test_a_run_teaches(liif: Callable[..., Any], tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_updates_the_speed(liif: Callable[..., Any], tiny_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speeds, "ENOUGH", 0.0)
     assert liif("upscale", "a.png", "-s", 4, "-m", tiny_file, "--device", "cpu").code == 0
     speed = recall(find(tiny_file), Options(device="cpu"), 8)
@@ -153,7 +153,7 @@ def test_a_run_teaches(liif: Callable[..., Any], tiny_file: Path, monkeypatch: p
     assert not any("measuring" in line for line in ran.err) and ran.out[0].endswith(" s")
 
 
-def test_what_was_measured_for_too_short_teaches_nothing() -> None:
+def test_short_measurements_are_ignored() -> None:
     tally: Any = SimpleNamespace(encode=0.1, encoded=10**5, decode=0.001, decoded=10**5)
     measured = Measured()
     measured.add(tally)

@@ -150,7 +150,7 @@ def test_where_nothing_can_be_written(up: Run, store: Any, image: bytes) -> None
     store.pipe("/b/a.png", image)
     for output, said in (
         ("https://ann:pw@example.org/a.png", "web addresses are read-only"),
-        ("ftp://h/a.png", "half written"),
+        ("ftp://h/a.png", "not written atomically"),
     ):
         ran = up("memory://b/a.png", "-o", output)
         assert ran.code == ExitCode.USAGE and said in ran.err[0] and "pw" not in "".join(ran.err)
@@ -183,7 +183,7 @@ def test_a_missing_library_is_named(
     assert up("s3x://b/a.png", "-o", "out.png").code == ExitCode.USAGE
 
 
-def test_what_passes_is_tried_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_failures_are_retried(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     store.pipe("/b/a", b"abc")
     faults: list[Exception] = [OSError(5, "InternalError"), TimeoutError()]
     monkeypatch.setattr(MemoryFileSystem, "cat_file", failing(MemoryFileSystem.cat_file, faults))
@@ -238,6 +238,6 @@ def test_large_objects_are_read_from_a_file(store: Any, image: bytes, monkeypatc
     assert not folder.exists()
 
 
-def test_a_bucket_is_no_object() -> None:
+def test_a_bucket_is_not_an_object() -> None:
     with pytest.raises(UsageError, match="it is a bucket"):
         objects.check_writable(Address.parse("memory://b"))

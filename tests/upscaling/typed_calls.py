@@ -1,4 +1,4 @@
-"""What a type checker knows of the public functions: mypy reads this file, and a test runs it."""
+"""The types of the public functions: mypy checks this file, and a test runs it."""
 
 from pathlib import Path
 from typing import Any, assert_type

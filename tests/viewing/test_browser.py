@@ -38,7 +38,7 @@ CANVAS = """() => liif.viewer.drawer.canvas.toDataURL("image/png")"""
 
 @dataclass
 class Browser:
-    """A page of the viewer: what it said on the console, and which hosts it asked."""
+    """A page of the viewer, with its console messages and the hosts that it requested."""
 
     page: Any
     address: str
@@ -216,7 +216,7 @@ def test_a_saved_view_is_the_file_of_the_command_that_is_shown(
 
 
 @pytest.mark.parametrize(("width", "height", "scheme"), [(360, 640, "dark"), (1400, 900, "light")])
-def test_nothing_sticks_out_of_the_window(browser: Any, served: Any, width: int, height: int, scheme: str) -> None:
+def test_everything_fits_into_the_window(browser: Any, served: Any, width: int, height: int, scheme: str) -> None:
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=True)
     page = context.new_page()
     shown = Browser(page, f"http://127.0.0.1:{served.port}/")

@@ -1,4 +1,4 @@
-"""Clients that are slow, or gone without a word, hold nothing."""
+"""Clients that are slow, or have disappeared, occupy no resources."""
 
 import contextlib
 import socket

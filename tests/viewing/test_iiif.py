@@ -1,4 +1,4 @@
-"""What a URL of the IIIF Image API 3.0 asks for, by the tables of its specification (sections 4 and 5)."""
+"""Parsing URLs of the IIIF Image API 3.0, by the tables of its specification (sections 4 and 5)."""
 
 import time
 
@@ -95,7 +95,7 @@ def test_rotations(rotation: str, mirrored: bool, turn: int) -> None:
     + [{"rotation": text} for text in ("", "45", "-90", "!", "!!90", "361", "nan", "9e1")]
     + [{"last": text} for text in ("", "default", "default.", ".png", "default.gif", "colour.png", "default.png/x")],
 )
-def test_what_is_no_request_is_refused_before_any_work(parts: dict[str, str]) -> None:
+def test_an_invalid_request_is_refused_before_any_work(parts: dict[str, str]) -> None:
     began = time.perf_counter()
     with pytest.raises(Refused) as error:
         ask(**parts)

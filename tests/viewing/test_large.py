@@ -1,4 +1,4 @@
-"""A tiled TIFF that does not fit into the memory looks as if it did."""
+"""A tiled TIFF that does not fit into memory looks as if it did."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The server, over real connections: what it answers, what it refuses, and what it holds on to."""
+"""The server, over real connections: its responses, refusals and resources."""
 
 import io
 import json
@@ -121,9 +121,9 @@ def test_a_known_version_is_neither_sent_nor_rendered(served: Any) -> None:
     path = f"{IMAGE}/1,1,7,7/^77,77/0/default.png"
     first = served.get(path)
     assert "max-age" in first.headers["cache-control"] and "canonical" in first.headers["link"]
-    made = served.service.workshop.made
+    made = served.service.queue.made
     again = served.get(path, If_None_Match=first.headers["etag"])
-    assert again.status == 304 and not again.body and served.service.workshop.made == made
+    assert again.status == 304 and not again.body and served.service.queue.made == made
     others = {served.get(f"{path}?{query}").headers["etag"] for query in ("cell=clip", "method=bicubic", "cell=1/2")}
     assert len(others | {first.headers["etag"]}) == 4
 
@@ -141,11 +141,11 @@ def test_a_changed_file_is_another_version(served: Any) -> None:
 
 
 def test_a_file_asked_for_by_many_is_made_once(served: Any) -> None:
-    made, path = served.service.workshop.made, f"{IMAGE}/0,0,9,9/^599,599/0/default.png"
+    made, path = served.service.queue.made, f"{IMAGE}/0,0,9,9/^599,599/0/default.png"
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: served.get(path), range(8)))
     assert {answer.status for answer in answers} == {200} and len({answer.body for answer in answers}) == 1
-    assert served.service.workshop.made == made + 1
+    assert served.service.queue.made == made + 1
 
 
 def test_what_clients_gave_up_is_not_rendered(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,13 +163,13 @@ def test_what_clients_gave_up_is_not_rendered(served: Any, monkeypatch: pytest.M
         client = socket.create_connection(("127.0.0.1", served.port))
         client.sendall(f"GET {IMAGE}/full/^{100 + number},/0/default.png HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         sockets.append(client)
-    wait_for(lambda: len(service.workshop._jobs) == 12)
+    wait_for(lambda: len(service.queue._jobs) == 12)
     running = len(rendered)
     for client in sockets:
         client.close()
-    wait_for(lambda: len(service.workshop._jobs) == running)
+    wait_for(lambda: len(service.queue._jobs) == running)
     may_go.set()
-    wait_for(lambda: not service.workshop._jobs)
+    wait_for(lambda: not service.queue._jobs)
     assert 0 < running < 12 and len(rendered) == running
 
 
@@ -226,14 +226,14 @@ NAMED = [
 
 
 @pytest.mark.parametrize(("path", "status"), NAMED)
-def test_what_is_not_there_and_what_makes_no_sense(served: Any, path: str, status: int) -> None:
+def test_missing_images_and_invalid_requests(served: Any, path: str, status: int) -> None:
     answer = served.get(path)
     assert (answer.status, json.loads(answer.body)["status"]) == (status, status)
     assert str(served.folder.parent).encode() not in answer.body
 
 
 def hostile(seed: int) -> list[str]:
-    """Addresses that somebody with bad intentions, or a broken client, may send."""
+    """Addresses that an attacker or a broken client might send."""
     chosen = random.Random(seed)
     names = ["rgb.png", "link.png", "..", ".", "", "out", "secret.png", "etc", "passwd", "con", "a b", "\0", "%", "~"]
     numbers = ["0", "-1", "9" * 12, "9" * 60, "1e309", "nan", "inf", "0x10", "½", "1.5", "", " ", "3", "29"]
@@ -299,7 +299,7 @@ def test_the_command_says_its_address_first_and_ends_on_ctrl_c(served: Any, tiny
 
 
 def test_a_busy_server_says_so(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served.service.workshop, "_queue", 0)
+    monkeypatch.setattr(served.service.queue, "_queue", 0)
     answer = served.get(f"{IMAGE}/full/^333,/0/default.png")
     assert answer.status == 503 and answer.headers["retry-after"] == "1"
 

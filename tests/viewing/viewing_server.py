@@ -62,5 +62,5 @@ def serving(folder: Path, model: Path, limits: Limits, memory: int = 2**27) -> I
     yield Served(service, folder, listener.getsockname()[1], server)
     server.should_exit = True
     thread.join(10)
-    service.workshop.close()
+    service.queue.close()
     listener.close()

@@ -1,4 +1,4 @@
-// The page of `liif view`: OpenSeadragon over tiles of the IIIF Image API, two ways of enlarging beside a divider.
+// The page of `liif view`: OpenSeadragon with tiles of the IIIF Image API, and two methods on either side of a divider.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
@@ -9,7 +9,7 @@ const state = { id: null, left: "bicubic", right: "network", split: 0.5, model: 
 const times = [];
 let about, viewer, size, opening = 0, wanted = null;
 
-// What is shown -------------------------------------------------------------------------------------------------------
+// The image -----------------------------------------------------------------------------------------------------------
 
 function query(method) {
   const how = new URLSearchParams({ method });
@@ -87,9 +87,9 @@ function say(text) {
   $("message").hidden = !text;
 }
 
-// Where we are --------------------------------------------------------------------------------------------------------
+// The view ------------------------------------------------------------------------------------------------------------
 
-/** The part of the image in the window, in its own pixels. */
+/** The visible part of the image, in image pixels: [x, y, width, height]. */
 function bounds() {
   const item = viewer.world.getItemAt(0);
   if (!item) return null;
@@ -102,7 +102,7 @@ function rectangle(part) {
   return viewer.world.getItemAt(0).imageToViewportRectangle(x, y, w, h);
 }
 
-/** Show a part of the viewport's plane, at once. OpenSeadragon's fitBounds would zoom out by half a percent. */
+/** Show a rectangle in viewport coordinates, without animation. OpenSeadragon's fitBounds would zoom out by half a percent. */
 function look(part) {
   const { viewport } = viewer;
   viewport.zoomTo(1 / Math.max(part.width, part.height * viewport.getAspectRatio()), null, true);
@@ -141,7 +141,7 @@ function remember() {
   history.replaceState(null, "", link());
 }
 
-/** Take the state from the address; what makes no sense there is left out. */
+/** Restore the state from the address. Invalid values are ignored. */
 function recall() {
   const given = new URLSearchParams(location.hash.slice(1)), pick = (name, values) => values.includes(given.get(name)) && given.get(name);
   state.id = pick("id", about.images.map((each) => each.id)) || state.id;
@@ -231,7 +231,7 @@ function press(event) {
   else if (key === "s") saving();
   else if (key === "l") copyLink();
   else if (key === "?") $("keys").showModal();
-  else if (event.target.closest("#viewer")) return; // OpenSeadragon listens there
+  else if (event.target.closest("#viewer")) return; // handled by OpenSeadragon
   else if (key === "+" || key === "=") zoom(2);
   else if (key === "-") zoom(0.5);
   else if (key === "0") viewer.viewport.goHome();
@@ -261,7 +261,7 @@ async function copy(text, button, label) {
 
 // Saving --------------------------------------------------------------------------------------------------------------
 
-/** The whole pixels of the image in the window: [x, y, width, height]. */
+/** The visible part of the image in whole pixels: [x, y, width, height]. */
 function region() {
   const [x, y, w, h] = bounds(), clamp = (value, most) => Math.min(Math.max(value, 0), most);
   const [left, top] = [clamp(Math.floor(x + 0.01), size.width - 1), clamp(Math.floor(y + 0.01), size.height - 1)];
@@ -283,7 +283,7 @@ function quoted(text) {
   return /^[\w./,:@%+=-]+$/.test(text) && !text.startsWith("-") ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** The file and the command line for what the dialog says. */
+/** Update the download and the command line to the settings of the dialog. */
 function offer() {
   const part = region(), width = parseInt($("width").value, 10) || 0, height = Math.max(1, Math.round((width * part[3]) / part[2]));
   const method = $("shown").value, fits = width > 0 && Math.max(width, height) <= about.maxWidth && width * height <= about.maxArea;
@@ -302,7 +302,7 @@ function offer() {
     : `liif compare ${quoted(state.id)} --region ${part.join(",")} --size ${width}x${height}`;
 }
 
-// Beginning -----------------------------------------------------------------------------------------------------------
+// Start -----------------------------------------------------------------------------------------------------------
 
 function listen() {
   for (const name of ["left", "right", "model", "cell"]) $(name).addEventListener("change", (event) => change({ [name]: event.target.value }));
@@ -321,7 +321,7 @@ function listen() {
   for (const name of ["animation", "viewport-change", "resize"]) viewer.addHandler(name, () => { split(); readout(); });
   viewer.addHandler("animation-finish", remember);
   viewer.addHandler("canvas-key", (event) => {
-    if (/^[rfdnps?\[\]l123]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true; // ours, or of no use here
+    if (/^[rfdnps?\[\]l123]$/i.test(event.originalEvent.key)) event.preventDefaultAction = true; // used by this page, or useless here
   });
   viewer.addHandler("tile-load-failed", () => say("A tile could not be loaded; is the server still running?"));
   viewer.addHandler("tile-loaded", () => say(""));
@@ -349,7 +349,7 @@ async function begin() {
     visibilityRatio: 0.5, animationTime: 0.4, zoomPerClick: 2, imageLoaderLimit: 6, timeout: 60000,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
   });
-  window.liif = { viewer, state, look, rectangle }; // for people who look into the page, and for tests
+  window.liif = { viewer, state, look, rectangle }; // for debugging and for tests
   listen();
   dragging();
   reflect();

@@ -1,4 +1,4 @@
-"""Files that are made in worker threads: each once, however many wait for it, and not at all once nobody does."""
+"""Makes files in worker threads: each once, even if several clients wait for it, and not at all if none waits any more."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,16 +12,17 @@ from liif_cli.viewing.iiif import Refused
 
 @dataclass
 class Job:
-    """A file that is being made, and how many wait for it."""
+    """A file that is being made, or is to be made, and the number of clients that wait for it."""
 
     future: "Future[bytes]"
     waiting: int = 0
 
 
-class Workshop:
-    """Makes files by their keys, `workers` at a time, and keeps the latest within `kept` bytes.
+class RenderQueue:
+    """Makes files by key, `workers` at a time, and caches the most recently used, up to `kept` bytes.
 
-    At most `queue` files wait or are being made; beyond that, requests are refused. To be used in one event loop.
+    At most `queue` files are waiting or being made; further requests are refused. For use in a single event loop. made: the
+    number of files that were started.
     """
 
     def __init__(self, workers: int, queue: int, kept: int) -> None:
@@ -32,7 +33,11 @@ class Workshop:
         self.made = 0
 
     async def get(self, key: str, make: Callable[[], bytes], gone: Callable[[], Awaitable[None]]) -> bytes | None:
-        """The file; None if `gone` returned first, which it does when the client has gone. Raises `Refused`, and as `make`."""
+        """The file with this key; None if the client disconnected first.
+
+        make: makes the file, in a worker thread. gone: returns when the client has disconnected. Raises `Refused` (503) if the
+        queue is full, and the exceptions of `make`.
+        """
         if key in self._files:
             self._files.move_to_end(key)
             return self._files[key]
@@ -53,14 +58,14 @@ class Workshop:
                 self._keep(key, result.result())
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more files, and discard those that are waiting."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _job(self, key: str, make: Callable[[], bytes]) -> Job:
         if key in self._jobs:
             return self._jobs[key]
         if len(self._jobs) >= self._queue:
-            raise Refused(503, "the server is busy; ask again")
+            raise Refused(503, "the server is busy; try again")
         self.made += 1
         job = self._jobs[key] = Job(self._pool.submit(make))
         loop = asyncio.get_running_loop()
@@ -68,7 +73,7 @@ class Workshop:
         return job
 
     def _drop(self, key: str, job: Job) -> None:
-        """Nobody is waiting: a job that has not started is dropped."""
+        """Discard a job that nobody waits for, unless it has started."""
         if job.future.cancel():
             self._forget(key, job)
 
