@@ -20,7 +20,7 @@ def test_boxes_as_users_write_them():
     for text in ("1,2,3", "1,2,0,4", "a,b,c,d", "-1,2,3,4", ""):
         with pytest.raises(UsageError, match="is not a crop"):
             Box.parse(text)
-    with pytest.raises(UsageError, match="beyond the image of 10x9"):
+    with pytest.raises(UsageError, match="beyond the 10x9 image"):
         Box(5, 5, 6, 4).check(9, 10)
     Box(5, 5, 5, 4).check(9, 10)
 
@@ -54,7 +54,7 @@ def test_every_method_shows_its_own_crop():
 
 def test_panels_must_agree_in_size():
     small, large = colours(0, height=20)[0], colours(0)[0]
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="differ in size"):
         draw_figure(Panel("truth", large), [Panel("mine", small)], Box(0, 0, 5, 5))
 
 

@@ -50,7 +50,7 @@ def test_table_3_from_end_to_end(liif: Run, photos: Path) -> None:
     Path("t3/scores.json").write_text(json.dumps(scores))
     assert liif(*up, "-o", "t3").out == ran.out
     other = liif(*up, "--set", "batch=2", "-o", "t3")
-    assert other.code == 2 and "t3 holds another reproduction" in other.err[0]
+    assert other.code == 2 and "t3 contains a reproduction with other settings" in other.err[0]
     # With given checkpoints it only scores.
     given = [f"--model={name}=t3/runs/{name}/{name}.safetensors" for name in ("edsr-baseline-liif-c",)]
     only = liif("reproduce", "table3", *given, "--dataset", one, "-s", "2,4", "-o", "given")
@@ -130,10 +130,10 @@ def test_every_row_has_a_preset() -> None:
     ("options", "message"),
     [
         (("--budget", 0.1), "no training data given"),
-        (("--data", "photos"), "either a budget or hours are needed"),
-        (("--data", "photos", "--budget", 0.1, "--hours", 1), "either a budget or hours are needed"),
-        (("--model", "light=x.safetensors"), "light is no row of table3"),
-        (("--model", "x.safetensors"), "'x.safetensors' names no model of a row"),
+        (("--data", "photos"), "give either a budget or hours"),
+        (("--data", "photos", "--budget", 0.1, "--hours", 1), "give either a budget or hours"),
+        (("--model", "light=x.safetensors"), "light is not a row of table3"),
+        (("--model", "x.safetensors"), "'x.safetensors' is not a model of a row"),
     ],
 )
 def test_invalid_requests(liif: Run, desk: Path, options: tuple[object, ...], message: str) -> None:
