@@ -4,6 +4,7 @@ Rendering, planning and training use only these interfaces, never a concrete cla
 one file, with its config, and one line in `registry`; `tests/models/test_battery.py` covers all of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -78,6 +79,13 @@ class Encoder(Part):
     alignment: int = 1
     live_channels: int
     safe_dtypes: frozenset[torch.dtype] = frozenset()
+
+    def completed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of such a network, or of a shallower one, as a state of this one that computes the same.
+
+        An encoder that cannot be deepened returns it unchanged.
+        """
+        return dict(tensors)
 
     def shallow(self, image: Tensor) -> Tensor:
         """The layers that are always computed in float32; default: none."""

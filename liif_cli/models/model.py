@@ -148,7 +148,7 @@ class SRModel(nn.Module):
         colours = self.decoder.render(field, rows, columns, chunk)
         lines = colours.flatten(2)  # torch is slow if a line has only as many values as there are colours
         std, mean = (values.repeat(len(columns)) for values in (self.std, self.mean))
-        return torch.addcmul(mean, lines, std).view(colours.shape)
+        return torch.addcmul(mean, lines, std, out=lines).view(colours.shape)
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.
@@ -163,6 +163,17 @@ class SRModel(nn.Module):
         """Parameters by the authors' names: `encoder.*` (without this prefix if the decoder is an up-sampling module), and the
         decoder's without `decoder.` (`imnet.*`)."""
         return {self._exported(name): tensor for name, tensor in self.state_dict().items()}
+
+    def completed(self, other: "SRModel") -> dict[str, Tensor]:
+        """The parameters of `other` by the authors' names, with which this model computes what `other` does.
+
+        `other` is like this model, or has fewer blocks if the encoder can be deepened; otherwise `load` refuses the result.
+        """
+        parts = {
+            "encoder": self.encoder.completed(other.encoder.state_dict()),
+            "decoder": other.decoder.state_dict(),
+        }
+        return {self._exported(f"{part}.{name}"): each for part, state in parts.items() for name, each in state.items()}
 
     def _exported(self, name: str) -> str:
         """The authors' name of our parameter `name`."""

@@ -2,10 +2,12 @@
 
 NAME-photo, next to NAME, was fine-tuned from NAME on images with compression artefacts and noise. Models that share a start lie
 in one basin of the loss, so the weights between them are models too (Wortsman et al., "Robust fine-tuning of zero-shot models",
-CVPR 2022), and a single number interpolates between the two.
+CVPR 2022), and a single number interpolates between the two. NAME-photo may have more blocks: NAME then counts as a network of
+that depth whose further blocks pass their input on.
 """
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from liif_cli.errors import CheckpointError, UsageError
 from liif_cli.models.checkpoints import Checkpoint, read_header
@@ -61,9 +63,18 @@ def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
     if not path.is_file():
         return None
     header = read_header(path)
-    if header.model != checkpoint.header.model:
+    if not extends(header.model, checkpoint.header.model):
         raise CheckpointError(f"cannot mix {path.name} with {checkpoint.path.name}: their architectures differ")
     return Checkpoint(path.stem, path, header)
+
+
+def extends(deep: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
+    """Whether a config, as in a header, is that of another model with as many blocks in the encoder, or more."""
+    encoder, other = deep.get("encoder"), model.get("encoder")
+    if not (isinstance(encoder, dict) and isinstance(other, dict)):
+        return deep == model
+    alike = {**encoder, "blocks": 0} == {**other, "blocks": 0} and {**deep, "encoder": 0} == {**model, "encoder": 0}
+    return alike and encoder.get("blocks", 0) >= other.get("blocks", 0)
 
 
 def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
@@ -79,13 +90,13 @@ def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
 
 
 def between(plain: "SRModel", photo: "SRModel", strength: float) -> "SRModel":
-    """The model at `strength` in [0, 1] of the way from `plain` to `photo`, on the device of `plain`, in evaluation mode.
+    """The model at `strength` in [0, 1] of the way from `plain` to `photo`, on their device, in evaluation mode.
 
-    Both must have the same architecture. At 0 and 1, the result is one of them, not a copy.
+    Both must have the same architecture, but `photo` may have more blocks. At 0 and 1, the result is one of them, not a copy.
     """
     if strength in (0, 1):
         return photo if strength else plain
-    far = photo.export()
-    tensors = {name: tensor.lerp(far[name], strength) for name, tensor in plain.export().items()}
-    device = next(plain.parameters()).device
-    return type(plain).from_tensors(plain.config, tensors).to(device).eval()
+    near = photo.completed(plain)
+    tensors = {name: near[name].lerp(tensor, strength) for name, tensor in photo.export().items()}
+    device = next(photo.parameters()).device
+    return type(plain).from_tensors(photo.config, tensors).to(device).eval()

@@ -138,7 +138,9 @@ def restore(trainer: Trainer, run: Run, state: dict[str, Any]) -> str:
 
 
 def load_weights(model: SRModel, reference: str | Path) -> None:
-    """Load the weights of a checkpoint of this architecture: a name, a file (with or without liif's header), a Hub reference.
+    """Load the weights of a checkpoint of this architecture, or of one with fewer blocks if the encoder can be deepened.
+
+    reference: a name, a file (with or without liif's header), or a place on the Hub.
 
     Raises `ModelNotFound`, `CheckpointError` if the weights do not fit, `UsageError` if the normalisation differs.
     """
@@ -151,7 +153,7 @@ def load_weights(model: SRModel, reference: str | Path) -> None:
         raise UsageError(
             f"cannot start from {reference}: its normalisation differs ({other.config.mean}, {other.config.std})"
         )
-    model.load(other.export())
+    model.load(model.completed(other))
 
 
 def _bare(path: Path) -> dict[str, torch.Tensor]:

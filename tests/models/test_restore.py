@@ -1,15 +1,20 @@
 """One knob between a model and its counterpart for damaged images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import golden_model, tiny_config
 
+from liif_cli.coords import Axis
 from liif_cli.errors import CheckpointError, UsageError
 from liif_cli.models import restore
 from liif_cli.models.checkpoints import save_model
+from liif_cli.models.decoders.fourier import FourierConfig
+from liif_cli.models.encoders.gated import GatedConfig
 from liif_cli.models.model import SRModel
+from liif_cli.models.registry import ModelConfig
 from liif_cli.models.restore import between, counterpart, needed_counterpart, parse_restore, strength_for
 from liif_cli.models.store import find
 
@@ -32,6 +37,22 @@ def test_weights_lie_on_the_line_between_both(tiny: SRModel) -> None:
     assert between(tiny, photo, 0) is tiny and between(tiny, photo, 1) is photo and not mixed.training
 
 
+def test_a_deeper_counterpart_starts_where_its_model_is() -> None:
+    torch.manual_seed(4)
+    configs = [ModelConfig(GatedConfig(features=4, blocks=blocks), FourierConfig()) for blocks in (2, 4)]
+    plain, deep = (SRModel(config).eval() for config in configs)
+    for parameter in (*plain.parameters(), *deep.parameters()):
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    image, axis = torch.rand(1, 3, 6, 6), Axis.whole(6, 13)
+    results = [
+        model.render(model.encode(image), axis, axis)
+        for model in (plain, *(between(plain, deep, s) for s in (1e-9, 1)))
+    ]
+    torch.testing.assert_close(results[1], results[0])
+    assert not torch.allclose(results[2], results[0])
+    assert between(plain, deep, 0.5).config == deep.config
+
+
 def test_the_counterpart_lies_beside_its_model(tiny: SRModel, tmp_path: Path) -> None:
     found = find(saved(tiny, tmp_path / "mine.safetensors"))
     assert counterpart(found) is None
@@ -42,6 +63,13 @@ def test_the_counterpart_lies_beside_its_model(tiny: SRModel, tmp_path: Path) ->
     saved(golden_model(tiny_config(hidden=(16, 8))), tmp_path / "mine-photo.safetensors")
     with pytest.raises(CheckpointError, match="their architectures differ"):
         counterpart(found)
+    deeper = replace(tiny.config, encoder=replace(tiny.config.encoder, blocks=3))
+    saved(golden_model(deeper), tmp_path / "mine-photo.safetensors")
+    assert needed_counterpart(found).name == "mine-photo"
+    shallower = find(saved(golden_model(deeper), tmp_path / "other.safetensors"))
+    saved(tiny, tmp_path / "other-photo.safetensors")
+    with pytest.raises(CheckpointError, match="their architectures differ"):
+        counterpart(shallower)
     with pytest.raises(UsageError, match="a loaded model"):
         needed_counterpart(None)
 

@@ -22,10 +22,13 @@ from tiny_models import tiny_config
 from torch import nn
 
 from liif_cli.cli.app import run as cli
-from liif_cli.errors import InputError, LiifError, OutputError, UsageError
+from liif_cli.errors import CheckpointError, InputError, LiifError, OutputError, UsageError
 from liif_cli.machine.processes import World
 from liif_cli.models.checkpoints import read_header, save_model
+from liif_cli.models.decoders.fourier import FourierConfig
+from liif_cli.models.encoders.gated import GatedConfig
 from liif_cli.models.model import SRModel
+from liif_cli.models.registry import ModelConfig
 from liif_cli.models.schema import to_dict
 from liif_cli.models.store import load_model
 from liif_cli.training.device_pairs import DevicePairs
@@ -45,7 +48,7 @@ from liif_cli.training.recipe import (
 from liif_cli.training.report import verdict
 from liif_cli.training.run_folder import Run
 from liif_cli.training.sources import ImageFolders
-from liif_cli.training.train import train
+from liif_cli.training.train import load_weights, train
 from liif_cli.training.trainer import Objective, Trainer, make_ema, settle
 
 
@@ -313,6 +316,19 @@ def stopper(iteration):
             signal.raise_signal(signal.SIGTERM)
 
     return watch
+
+
+def test_a_deeper_network_starts_as_the_shallower_one(tmp_path):
+    shallow, deep, wide = (
+        SRModel(ModelConfig(GatedConfig(features=features, blocks=blocks), FourierConfig())).eval()
+        for features, blocks in ((4, 2), (4, 3), (6, 3))
+    )
+    save_model(shallow, tmp_path / "start.safetensors", licence="x", provenance={})
+    load_weights(deep, tmp_path / "start.safetensors")
+    image = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(deep.encoder(image), shallow.encoder(image))
+    with pytest.raises(CheckpointError, match="has the shape"):
+        load_weights(wide, tmp_path / "start.safetensors")
 
 
 def test_max_time_ends_a_run_cleanly(config, tmp_path):

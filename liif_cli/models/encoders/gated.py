@@ -8,6 +8,7 @@ photograph has, such as a halftone or a checkerboard of single pixels, would gro
 everything else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -91,6 +92,19 @@ class GatedResNet(Encoder):
             last = block(last)
         features = torch.cat([shallow, early, last], 1)
         return features if self.training else trusted(features, last)
+
+    def completed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Encoder`: blocks beyond those in `tensors` pass their input on, because f is 0 and the gate of 0 is 1."""
+        own, present = self.state_dict(), {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+        beyond = (name for name in own if name.startswith("blocks.") and name.split(".")[1] not in present)
+        return {**{name: passing(name, own[name]) for name in beyond}, **tensors}
+
+
+def passing(name: str, tensor: Tensor) -> Tensor:
+    """A parameter of a `GatedBlock` as it is in a block that passes its input on; most do not matter there."""
+    if ".third." in name:
+        return torch.zeros_like(tensor)
+    return torch.ones_like(tensor) if name.endswith(".gate.bias") else tensor
 
 
 def trusted(features: Tensor, last: Tensor) -> Tensor:
