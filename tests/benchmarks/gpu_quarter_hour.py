@@ -29,6 +29,7 @@ from liif_cli.training.run_folder import Run
 # name: (architecture, where it starts from, overrides)
 LARGE_PATCHES = {"data": {"patch": 96}, "batch": 16, "schedule": {"name": "cosine", "warmup": 0}}
 PHOTO = {"name": "light-photo", "data": {"degrade": "photo"}, "frozen": [], "fourier": 0.05}
+DEEP = {"model": {"encoder": {"blocks": 16}}}
 STAGES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "light": (
         "light",
@@ -60,23 +61,24 @@ STAGES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "fork light-large",
         {"name": "light-large", **LARGE_PATCHES, "optimiser": {"lr": 4.5e-4}},
     ),
-    "light-large-photo": (
-        "light-large",
-        "init light-large-end",
+    # more blocks behind those of `light-photo`, which begin by passing their input on
+    "light-photo-deep": (
+        "light",
+        "init light-photo-end",
         {
             **PHOTO,
-            "name": "light-large-photo",
+            **DEEP,
             "optimiser": {"lr": 8e-4},
             "schedule": {"name": "cosine", "warmup": 200, "floor": 0.3},
         },
     ),
-    "light-large-photo-end": (
-        "light-large",
-        "fork light-large-photo",
+    "light-photo-deep-end": (
+        "light",
+        "fork light-photo-deep",
         {
             **PHOTO,
+            **DEEP,
             **LARGE_PATCHES,
-            "name": "light-large-photo",
             "data": {"degrade": "photo", "patch": 96},
             "optimiser": {"lr": 2.4e-4},
         },
@@ -137,7 +139,8 @@ def start(runs: Path, stage: str) -> Path:
 
 
 def _name(stage: str) -> str:
-    return stage.removesuffix("-end")
+    """The name of a stage's checkpoint."""
+    return stage.removesuffix("-end").removesuffix("-deep")
 
 
 def main() -> None:
