@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from liif_cli.cli.progress import Display
-from liif_cli.cli.speeds import expectations, output_bits
+from liif_cli.cli.speeds import expectations, kind_of
 from liif_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def on_this_machine(work: "Work", found: "Callable[[], Checkpoint]", options: "O
         display.expect(seconds)
     doing = Batch(upscaler, display, make_folders=work.make_folders)
     doing.run(work.tasks)
-    if near and len(depths := {output_bits(task) for task in known}) == 1:
-        learn(upscaler, depths.pop(), doing.measured)
+    kinds = [kind_of(task, found(), options) for task in known]
+    if near and all(kind == kinds[0] for kind in kinds):
+        learn(upscaler, *kinds[0], doing.measured)
 
 
 def on_cluster(

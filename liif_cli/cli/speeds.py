@@ -1,6 +1,7 @@
 """The speeds of a call's tasks: those that are remembered, otherwise measured once. Loads torch only to measure."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from liif_cli.cli.streams import say_unless
@@ -22,23 +23,24 @@ class Speeds:
         self, checkpoint: "Checkpoint", options: "Options", upscaler: "Callable[[], Upscaler]", quiet: bool
     ) -> None:
         self._checkpoint, self._options, self._upscaler, self._quiet = checkpoint, options, upscaler, quiet
-        self._known: dict[int, Speed | None] = {}
+        self._known: dict[tuple[Path, int], Speed | None] = {}
 
     def known(self, task: "Task") -> "Speed | None":
         """A task's speed, if it is known."""
         from liif_cli.upscaling.speeds import recall
 
-        bits = output_bits(task)
-        if bits not in self._known:
-            self._known[bits] = recall(self._checkpoint, self._options, bits)
-        speed, formats = self._known[bits], {output.format.name for output in task.outputs}
+        network, bits = kind_of(task, self._checkpoint, self._options)
+        if (network.path, bits) not in self._known:
+            self._known[network.path, bits] = recall(network, self._options, bits)
+        speed, formats = self._known[network.path, bits], {output.format.name for output in task.outputs}
         return speed if speed and formats <= set(speed.file) else None
 
     def of(self, task: "Task") -> "Speed":
         """A task's speed. Raises what loading the model raises."""
         speed = self.known(task)
         for form in () if speed else {output.format.name: output.format for output in task.outputs}.values():
-            speed = self._known[output_bits(task)] = self._measure(task, form)
+            network, bits = kind_of(task, self._checkpoint, self._options)
+            speed = self._known[network.path, bits] = self._measure(network, bits, form)
         assert speed is not None
         return speed
 
@@ -52,11 +54,11 @@ class Speeds:
 
         return free_memory(torch.device(speed.device))
 
-    def _measure(self, task: "Task", form: "Format") -> "Speed":
+    def _measure(self, network: "Checkpoint", bits: int, form: "Format") -> "Speed":
         from liif_cli.upscaling.calibration import measured_speed
 
-        say_unless(self._quiet, f"measuring once how fast {self._checkpoint.name} is on this machine")
-        return measured_speed(self._upscaler(), output_bits(task), form)
+        say_unless(self._quiet, f"measuring once how fast {network.name} is on this machine")
+        return measured_speed(self._upscaler(), network, bits, form)
 
 
 def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[float, float]]:
@@ -71,6 +73,8 @@ def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[fl
         return []
 
 
-def output_bits(task: "Task") -> int:
-    """Bits per sample of a task's outputs as they are rendered."""
-    return 16 if task.header.bits > 8 else 8
+def kind_of(task: "Task", checkpoint: "Checkpoint", options: "Options") -> "tuple[Checkpoint, int]":
+    """What a task's speed depends on: the checkpoint with the network that renders it, and bits per rendered sample."""
+    from liif_cli.upscaling.restoration import network_for
+
+    return network_for(options.restore, checkpoint, task.header), 16 if task.header.bits > 8 else 8

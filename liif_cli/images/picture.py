@@ -141,7 +141,7 @@ class Header:
     """The header of an image file.
 
     format: its name. width, height: in pixels, after orientation. channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. bits: per
-    sample. frames: of an animation. pages: of a TIFF. dpi: dots per inch, (x, y).
+    sample. frames: of an animation. pages: of a TIFF. dpi: dots per inch, (x, y). quality: see `Metadata`.
     """
 
     format: str
@@ -152,3 +152,4 @@ class Header:
     frames: int = 1
     pages: int = 1
     dpi: tuple[float, float] | None = None
+    quality: int | None = None

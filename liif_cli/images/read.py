@@ -30,7 +30,9 @@ def probe(source: Path | bytes | Source, *, page: int | None = None, frame: int 
     about = loaded.metadata
     dpi = about.dpi or exif.dpi_of(about.exif)
     dpi = dpi[::-1] if dpi and turned else dpi
-    return Header(form.name, width, height, loaded.channels, about.bits, loaded.frames, loaded.pages, dpi)
+    return Header(
+        form.name, width, height, loaded.channels, about.bits, loaded.frames, loaded.pages, dpi, about.quality
+    )
 
 
 def read(

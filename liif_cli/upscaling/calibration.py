@@ -17,6 +17,7 @@ from liif_cli.images.formats.base import Format
 from liif_cli.images.resize import resample
 from liif_cli.images.write import Writer
 from liif_cli.machine.memory import resident
+from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.rendering.encoded import Encoding
 from liif_cli.rendering.renderer import Renderer
 from liif_cli.rendering.tiles import Tile
@@ -29,41 +30,45 @@ PATIENCE, TIMES = 0.3, 4  # seconds for one measurement, and how often it is rep
 SCALE = 4  # for models of arbitrary scale
 
 
-def calibrate(upscaler: Upscaler, bits: int, form: Format) -> Speed:
+def calibrate(upscaler: Upscaler, bits: int, form: Format, strength: float = 0.0) -> Speed:
     """Measure the speed of a model for outputs with `bits` bits per sample in a file format.
 
     Raises `DeviceError` and the exceptions of loading the model.
     """
-    renderer = upscaler.renderer(bits)
+    renderer = upscaler.renderer(bits, strength)
     start, program = process_age(), resident()
     Encoding(renderer, smooth(SMALLEST), Tile(0, SMALLEST, 0, SMALLEST))  # the first call is slow: it is a warm-up
     encode, encoding = _encode(renderer)
     return described(renderer, start, program, encode, _decode(encoding), {form.name: _file(form, bits)})
 
 
-def measured_speed(upscaler: Upscaler, bits: int, form: Format) -> Speed:
+def measured_speed(upscaler: Upscaler, network: Checkpoint, bits: int, form: Format) -> Speed:
     """As `calibrate`, and store the speed in the cache."""
-    speed = calibrate(upscaler, bits, form)
-    before = recall(upscaler.checkpoint, upscaler.options, bits) if upscaler.checkpoint else None
+    speed = calibrate(upscaler, bits, form, _strength(upscaler, network))
+    before = recall(network, upscaler.options, bits)
     speed = replace(speed, file=(before.file if before else {}) | speed.file)
-    _remember(upscaler, bits, speed)
+    _remember(upscaler, network, bits, speed)
     return speed
 
 
-def learn(upscaler: Upscaler, bits: int, measured: Measured) -> None:
+def learn(upscaler: Upscaler, network: Checkpoint, bits: int, measured: Measured) -> None:
     """Store the speed that a run measured in the cache, if it ran long enough to be meaningful."""
-    assert upscaler.checkpoint is not None
-    speed = recall(upscaler.checkpoint, upscaler.options, bits)
+    speed = recall(network, upscaler.options, bits)
     if speed is None and measured.enough:
-        speed = described(upscaler.renderer(bits), *measured.loaded, 0.0, 0.0, {})
+        speed = described(upscaler.renderer(bits, _strength(upscaler, network)), *measured.loaded, 0.0, 0.0, {})
     if speed is not None and speed != (learned := measured.onto(speed)):
-        _remember(upscaler, bits, learned)
+        _remember(upscaler, network, bits, learned)
 
 
-def _remember(upscaler: Upscaler, bits: int, speed: Speed) -> None:
+def _strength(upscaler: Upscaler, network: Checkpoint) -> float:
+    """The strength at which an upscaler renders with this network."""
+    return float(network != upscaler.checkpoint)
+
+
+def _remember(upscaler: Upscaler, network: Checkpoint, bits: int, speed: Speed) -> None:
     """Store a speed, except of a fixed-scale model: a `Speed` cannot tell which grids such a model refuses."""
-    if upscaler.checkpoint is not None and upscaler.checkpoint.only_scale is None:
-        remember(upscaler.checkpoint, upscaler.options, bits, speed)
+    if network.only_scale is None:
+        remember(network, upscaler.options, bits, speed)
 
 
 def described(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from liif_cli.errors import Note
 from liif_cli.images.formats.table import FORMATS
+from liif_cli.images.picture import Header
 from liif_cli.models import restore
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.models.restore import Restore
@@ -37,3 +38,12 @@ def decide(wanted: Restore, checkpoint: Checkpoint | None, quality: int | None, 
         return Restoration(strength, what, (note,))
     note = Note.on(f"compression artefacts will be visible ({what}); a strength of {strength:g} suits it", "restore")
     return Restoration(0.0, f"{what}; automatic restoration is off", (note,) * (strength >= restore.STRONG))
+
+
+def network_for(wanted: Restore, checkpoint: Checkpoint, image: Header) -> Checkpoint:
+    """The checkpoint with the network that renders an image: above strength 0 the counterpart's, which may be deeper.
+
+    Raises as `restore.needed_counterpart`.
+    """
+    strength = decide(wanted, checkpoint, image.quality, image.format).strength
+    return restore.needed_counterpart(checkpoint) if strength else checkpoint

@@ -15,6 +15,11 @@ import pytest
 from PIL import Image
 
 from liif_cli.errors import OutOfMemory
+from liif_cli.models.checkpoints import save_model
+from liif_cli.models.decoders.fourier import FourierConfig
+from liif_cli.models.encoders.gated import GatedConfig
+from liif_cli.models.model import SRModel
+from liif_cli.models.registry import ModelConfig
 from liif_cli.models.store import find
 from liif_cli.rendering.sizes import Scale
 from liif_cli.rendering.timing import Tally
@@ -62,6 +67,20 @@ def test_a_dry_run_measures_once_and_then_loads_no_torch(
     assert set(next(iter(json.loads(cache.read_text()).values()))["file"]) == {"png", "webp"}
     os.utime(model, ns=(1, 1))
     assert "measuring" in liif(*call).err[0]
+
+
+def test_a_restored_image_has_the_speed_of_the_counterpart(liif: Callable[..., Any], tmp_path: Path) -> None:
+    for name, blocks in (("mine", 2), ("mine-photo", 3)):
+        model = SRModel(ModelConfig(GatedConfig(features=4, blocks=blocks), FourierConfig()))
+        save_model(model, tmp_path / f"{name}.safetensors", licence="CC0-1.0", provenance={})
+    call = ("upscale", "a.png", "-s", "3", "-m", tmp_path / "mine.safetensors", "--dry-run", "--device", "cpu")
+    assert liif(*call).err[0] == "Note: measuring once how fast mine is on this machine"
+    assert liif(*call, "--restore", "0.5").err[0] == "Note: measuring once how fast mine-photo is on this machine"
+    plain, photo = (
+        recall(find(tmp_path / f"{name}.safetensors"), Options(device="cpu"), 8) for name in ("mine", "mine-photo")
+    )
+    assert plain is not None and photo is not None and (plain.halo, photo.halo) == (8, 11)
+    assert "measuring" not in liif(*call, "--restore", "1").err[0]
 
 
 def test_a_speed_is_of_a_file_a_version_threads_and_a_precision(
