@@ -60,19 +60,21 @@ class PatchObjective(Objective):
 
     def forward(self, lr: Tensor, hr: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """lr (B, 3, L, L) uint8, hr (B, N, N, 3) uint8, side (B,) int64; see `Patches`. Returns the same as `Objective`."""
-        model, largest = self.model, hr.shape[1]
+        wanted, share = (hr.float() / 255 - self.model.mean) / self.model.std, shares(side, hr.shape[1])
+        return self.compare(self.render(self.model, lr, side, hr.shape[1]), wanted, side, share)
+
+    def render(self, model: SRModel, lr: Tensor, side: Tensor, largest: int) -> Tensor:
+        """The patches (B, largest, largest, 3) float32 that a model renders, normalised."""
         image = (lr.float() / 255).contiguous(memory_format=torch.channels_last)
-        wanted = (hr.float() / 255 - model.mean) / model.std
         with torch.autocast(lr.device.type, self.precision, enabled=self.precision != torch.float32):
-            predicted = model.decoder.patches(model.encode(image), side, largest)
-        inside = torch.arange(largest, device=side.device) < side[:, None]
-        share = (inside[:, :, None] & inside[:, None, :]) / (3.0 * len(side) * side.double().square()).float()[
-            :, None, None
-        ]
-        difference = predicted.float() - wanted
+            return model.decoder.patches(model.encode(image), side, largest).float()
+
+    def compare(self, predicted: Tensor, wanted: Tensor, side: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and squared error of normalised patches (B, N, N, 3). share: see `shares`."""
+        largest, difference = predicted.shape[1], predicted - wanted
         with torch.no_grad():
-            error = ((difference * model.std).square().sum(-1) * share).sum()
-        loss = (self.loss(difference).sum(-1) * share).sum()
+            error = ((difference * self.model.std).square().mean(-1) * share).sum()
+        loss = (self.loss(difference).mean(-1) * share).sum()
         if self.fourier:
             spectrum = torch.fft.rfft2((difference * (share > 0).unsqueeze(-1)).permute(0, 3, 1, 2), norm="ortho")
             weight = (largest / side.float()).view(-1, 1, 1, 1)  # compensates for the zeros beyond the side
@@ -80,3 +82,9 @@ class PatchObjective(Objective):
                 loss + self.fourier * ((spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt() * weight).mean()
             )
         return loss, error
+
+
+def shares(side: Tensor, largest: int) -> Tensor:
+    """(B, largest, largest): each pixel's weight in the mean over each patch's pixels, then over the patches of `side` (B,)."""
+    inside = torch.arange(largest, device=side.device) < side[:, None]
+    return (inside[:, :, None] & inside[:, None, :]) / (len(side) * side.double().square()).float()[:, None, None]

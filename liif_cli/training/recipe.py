@@ -116,6 +116,26 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class AdversarialConfig:
+    """Training against a discriminator, for patches that look real rather than have the highest PSNR; for whole patches only.
+
+    weight: of the discriminator's verdict in the loss; 0: no discriminator, and none of the rest. pixels: factor of the usual
+    loss. structure, consistency, artefacts: weights of the losses in `perceptual`. features: of the discriminator, at the
+    patch's resolution. lr: the peak of its learning rate, which follows the schedule.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+
+    weight: float = 0.0
+    pixels: float = 0.1
+    structure: float = 0.5
+    consistency: float = 1.0
+    artefacts: float = 1.0
+    features: int = 32
+    lr: float = 1e-4
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run. name: the checkpoint's. iterations: optimiser steps. batch: patches per step, over all processes.
 
@@ -123,7 +143,7 @@ class TrainConfig:
     fast; weights stay float32. workers: threads that prepare batches. threads: torch's threads on the CPU; 0: its default.
     checkpoint_minutes: minutes between checkpoints. compile: use torch.compile. fourier: weight of the spectrum's loss, for
     whole patches. frozen: parameters that are not trained, by the beginnings of their names. cuda_graph: replay one captured
-    step on CUDA devices.
+    step on CUDA devices, except in adversarial training.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -134,6 +154,7 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     iterations: int = 1_000_000
     batch: int = 16

@@ -96,6 +96,8 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
     scale = f"x{data.scale[0]:g}" + (f" to x{data.scale[1]:g}, uniform" if data.scale[1] != data.scale[0] else "")
     scale += f", {data.identity:.0%} at x1" if data.identity else ""
     crops = f", the most detailed of {data.candidates} crops" if data.candidates > 1 else ""
+    weight = config.adversarial.weight
+    against = f", structure, colours, and a discriminator (weight {weight:g})" if weight else ""
     lines = [
         f"# {config.name}",
         "",
@@ -116,7 +118,7 @@ def card(config: TrainConfig, made: Mapping[str, Any], parameters: int) -> str:
         f"| iterations | {made['iterations']:,} of batch {config.batch} |",
         f"| data | {made['pictures']:,} images from {', '.join(made['recipe']['data']['folders'])} |",
         f"| patches | {data.patch}x{data.patch} LR, {scale}{crops}, {data.degrade}; {data.queries:,} queries each |",
-        f"| loss | {config.loss}, in {config.precision} |",
+        f"| loss | {config.loss}{against}, in {config.precision} |",
         f"| optimiser | {optimiser.name}, peak rate {optimiser.lr:g}, betas {optimiser.betas}, clip {optimiser.clip:g} |",
         f"| schedule | {schedule.name}, {schedule.warmup} iterations of warm-up, {config.iterations:,} in total |",
         f"| published | {averaged} |",

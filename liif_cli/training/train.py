@@ -57,6 +57,8 @@ def _train(
     with joined(device) as world, listening() as stop:
         if device.type == "cuda" and world.size > 1:
             device = torch.device("cuda", world.local)
+        if config.adversarial.weight and world.size > 1:
+            raise UsageError("cannot train adversarially in several processes")
         if config.batch % world.size:
             raise UsageError(f"cannot divide a batch of {config.batch} among {world.size} processes")
         config, notes = fitted(settle(config, device))
@@ -93,6 +95,11 @@ def check(config: TrainConfig) -> None:
         raise UsageError("data.identity must be from 0 to 1, and data.candidates at least 1")
     if config.batch < 1 or config.iterations < 1:
         raise UsageError("batch and iterations must be at least 1")
+    if config.adversarial.weight and (data.queries or config.compile):
+        raise UsageError(
+            "cannot train adversarially with sampled queries or torch.compile",
+            hint="set data.queries = 0, for a decoder that renders whole patches, and compile = false",
+        )
 
 
 def _check_only_scale(config: TrainConfig) -> None:

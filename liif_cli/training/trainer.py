@@ -13,6 +13,8 @@ from liif_cli.errors import UsageError
 from liif_cli.machine.devices import DTYPES
 from liif_cli.machine.precision import fast_bf16_cpu
 from liif_cli.models.model import SRModel
+from liif_cli.training.adversarial import AdversarialObjective
+from liif_cli.training.discriminator import Discriminator
 from liif_cli.training.objective import Objective, PatchObjective
 from liif_cli.training.optimisers import factor, make_optimiser, set_rate
 from liif_cli.training.pairs import Batch, Patches
@@ -29,11 +31,12 @@ class Trainer:
         self.model = model.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(config.frozen) if config.frozen else True)
-        self.objective = make_objective(self.model, config)
+        self.ema = make_ema(self.model, config.ema)
+        self.discriminator = make_discriminator(config, device)
+        self.objective = make_objective(self.model, config, self.discriminator, self.ema)
         self.forward: nn.Module = torch.compile(self.objective) if config.compile else self.objective  # type: ignore[assignment]
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(config.optimiser, self.trained)
-        self.ema = make_ema(self.model, config.ema)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.iteration = 0
         self.steps_before = 0
@@ -43,7 +46,8 @@ class Trainer:
             torch.backends.cudnn.benchmark = True  # all patches have the same shape
         self.make: Callable[[Tensor], Batch | Patches] | None = None  # makes batches from tables on the device
         self.captured: CapturedStep | None = None
-        self.eager = EAGER_STEPS if device.type == "cuda" and config.cuda_graph and not self.scaler.is_enabled() else -1
+        capture = config.cuda_graph and not self.scaler.is_enabled() and self.discriminator is None
+        self.eager = EAGER_STEPS if device.type == "cuda" and capture else -1
 
     def distribute(self, world: int) -> None:
         """Average gradients over `world` processes, which must all hold the same weights already."""
@@ -85,6 +89,8 @@ class Trainer:
         self.scaler.update()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
+        if isinstance(self.objective, AdversarialObjective):
+            self.objective.learn()
         return loss.detach(), error
 
     def _set_rate(self) -> None:
@@ -92,6 +98,8 @@ class Trainer:
         config = self.config
         self.rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
         set_rate(self.optimiser, self.rate)
+        if self.discriminator is not None:
+            set_rate(self.discriminator.optimiser, self.rate / config.optimiser.lr * config.adversarial.lr)
         if self.ema is not None:
             self.ema.next()
 
@@ -116,6 +124,7 @@ class Trainer:
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "discriminator": self.discriminator.state() if self.discriminator is not None else None,
             "rng": torch.get_rng_state(),
         }
 
@@ -134,6 +143,8 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.discriminator is not None and state.get("discriminator") is not None:
+            self.discriminator.restore(state["discriminator"])
         torch.set_rng_state(state["rng"])
         return self.source
 
@@ -210,12 +221,30 @@ def on_side_stream(function: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tenso
     return results
 
 
-def make_objective(model: SRModel, config: TrainConfig) -> nn.Module:
-    """The loss that the config names: over sampled queries, or over whole patches if `queries` is 0."""
+def make_objective(
+    model: SRModel, config: TrainConfig, discriminator: Discriminator | None = None, ema: MovingAverage | None = None
+) -> nn.Module:
+    """The loss that the config names: over sampled queries, or over whole patches if `queries` is 0.
+
+    discriminator: for adversarial training; the moving average then takes part as well.
+    """
     precision = DTYPES[config.precision]
     if config.data.queries:
         return Objective(model, config.loss, precision)
-    return PatchObjective(model, config.loss, precision, config.fourier)
+    if discriminator is None:
+        return PatchObjective(model, config.loss, precision, config.fourier)
+    average: Any = None if ema is None else lambda: ema.module
+    return AdversarialObjective(
+        model, config.loss, precision, config.fourier, config.adversarial, discriminator, average
+    )
+
+
+def make_discriminator(config: TrainConfig, device: torch.device) -> Discriminator | None:
+    """The discriminator of adversarial training, or None if its weight is 0."""
+    if not config.adversarial.weight:
+        return None
+    precision = torch.float32 if config.precision == "fp16" else DTYPES[config.precision]
+    return Discriminator(config.adversarial, device, precision)
 
 
 def make_ema(model: SRModel, config: EMAConfig) -> MovingAverage | None:
