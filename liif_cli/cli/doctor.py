@@ -19,7 +19,7 @@ def doctor(
     ray: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|local|ADDRESS", help="Describe a Ray cluster too: nodes, memory, versions, actors that fit."
+            metavar="auto|local|ADDRESS", help="Also describe a Ray cluster: nodes, memory, versions, actors that fit."
         ),
     ] = None,
 ) -> None:
@@ -122,7 +122,7 @@ def cuda_reason(torch: Any) -> str:
     """Why CUDA (or ROCm, which torch also calls cuda) is or is not used."""
     build = torch.version.cuda or torch.version.hip
     if build is None:
-        return "not used: this PyTorch is built without CUDA; see pytorch.org for a build that has it"
+        return "not used: this PyTorch is built without CUDA; see pytorch.org for a build with it"
     kind = "CUDA" if torch.version.cuda else "ROCm"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

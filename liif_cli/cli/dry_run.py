@@ -27,7 +27,7 @@ def show_plan(
     raise_first(work.failures, as_json)
     if work.tasks:
         speeds = Speeds(found(), options, lazily(found, options), quiet)
-        tasks = [replace(each.ready(), source=each.source) for each in work.tasks]  # what was fetched for it is let go
+        tasks = [replace(each.ready(), source=each.source) for each in work.tasks]  # drops downloaded objects
         if any(speeds.known(task) is None for task in tasks):
             check_scales(found(), scales)
         plans = [plan for task in tasks for plan in plans_of(task, speeds, options)]
@@ -35,12 +35,12 @@ def show_plan(
             result(json.dumps(each.as_dict()) if as_json else describe(each))
         start = max(speeds.of(task).start for task in tasks)
         total = start + sum(each.seconds for each in plans)
-        say_unless(quiet, f"in all about {duration(total)}, of which the start takes {duration(start)}")
+        say_unless(quiet, f"about {duration(total)} in total, including {duration(start)} to start")
     return ExitCode.OK
 
 
 def raise_first(failures: Sequence[tuple[str, Exception]], as_json: bool) -> None:
-    """Raises the first of the failures, if there are any. as_json: prints all of them before that."""
+    """Raises the first failure, if there is one. as_json: print all failures before."""
     for name, error in failures if as_json else ():
         result(failure(name, error))
     for _, error in failures:
@@ -48,7 +48,7 @@ def raise_first(failures: Sequence[tuple[str, Exception]], as_json: bool) -> Non
 
 
 def plans_of(task: "Task", speeds: Speeds, options: "Options") -> "list[Estimate]":
-    """The plan of each of a task's outputs. Raises what loading the model raises, if the speed is not known."""
+    """The plan of each of a task's outputs. Raises the exceptions of loading the model if its speed is not known."""
     from liif_cli.upscaling.estimate import estimate
 
     speed = speeds.of(task)
@@ -56,7 +56,7 @@ def plans_of(task: "Task", speeds: Speeds, options: "Options") -> "list[Estimate
 
 
 def lazily(found: "Callable[[], Checkpoint]", options: "Options") -> "Callable[[], Upscaler]":
-    """Makes an upscaler when it is called, and loads torch only then."""
+    """A function that returns an upscaler, which is made, and loads torch, on the first call."""
 
     @cache
     def make() -> "Upscaler":
@@ -80,7 +80,7 @@ def describe(plan: "Estimate") -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: `0.4 s`, `12 s`, `3 min`, `1 h 20 min`."""
+    """Seconds as text for users: `0.4 s`, `12 s`, `3 min`, `1 h 20 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -1,4 +1,4 @@
-"""The scale of a model for one scale, in place of `--scale` and held against it."""
+"""The scale of a fixed-scale model: the default for `--scale`, and a check of it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def own_scale(found: "Callable[[], Checkpoint]") -> list[str]:
-    """The scale of a model for one scale, as for `--scale`; empty for other models."""
+    """The scale of a fixed-scale model, as a value of `--scale`; empty for other models."""
     only = found().only_scale
     return [] if only is None else [f"{only:g}"]
 
 
 def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
-    """Raises `UsageError` once, not for every image, if a model for one scale is asked for another."""
+    """Raises `UsageError` if another scale is requested of a fixed-scale model: once, not for every image."""
     from liif_cli.rendering.sizes import Scale
 
     only = checkpoint.only_scale
@@ -24,5 +24,5 @@ def check_scales(checkpoint: "Checkpoint", scales: list[str]) -> None:
         if only is not None and {float(each.x), float(each.y)} != {only}:
             raise UsageError(
                 f"{checkpoint.name} renders only ×{only:g}, not ×{each.text}",
-                hint=f"--scale {only:g}, or another model",
+                hint=f"use --scale {only:g}, or another model",
             )

@@ -1,4 +1,4 @@
-"""What the commands' options share: parsing of values, exclusions and shell completion."""
+"""Options shared by several commands: parsing of values, exclusions and shell completion."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,7 +67,7 @@ def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
 
 
 def parse_strip(text: str | None) -> str:
-    """What `--strip` removes: "all", "location" or "none". Raises `UsageError`."""
+    """Parse the value of `--strip` to "all", "location" or "none". Raises `UsageError`."""
     meant = {
         "1": "all",
         "true": "all",
@@ -104,17 +104,17 @@ def words(*choices: str) -> Callable[[str], list[str]]:
 
 
 def several_models(default: str) -> Any:
-    """`--model` of a command that takes several. default: the end of its help."""
+    """The option `--model` of a command that accepts several. default: the end of its help."""
     about = f"A shipped name, a file, or hf://owner/repo. Repeatable{default}"
     return typer.Option("--model", "-m", metavar="MODEL", help=about, autocompletion=models)
 
 
 def most_pixels(what: str) -> Any:
-    """`--max-pixels` of a server. what: what may have no more."""
+    """The option `--max-pixels` of a server. what: the kind of image that it limits."""
     return typer.Option(metavar="N", min=65536, help=f"Maximum number of pixels of {what}.")
 
 
-# Options that several commands have.
+# Options of several commands.
 
 DeviceOption = Annotated[
     str,
@@ -140,5 +140,5 @@ HostOption = Annotated[str, typer.Option(metavar="HOST", help="Address to listen
 PortOption = Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")]
 CacheMemoryOption = Annotated[
     str | None,
-    typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of what is free."),
+    typer.Option(metavar="AMOUNT", help="Memory for images and tiles, e.g. 2GiB. Default: half of the free memory."),
 ]

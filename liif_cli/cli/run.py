@@ -1,4 +1,4 @@
-"""The work of a call: done here or on a cluster, shown meanwhile, and summed up in the exit code."""
+"""Runs the tasks of a call, on this machine or on a cluster, and returns the exit code."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ def on_this_machine(work: "Work", found: "Callable[[], Checkpoint]", options: "O
 
     upscaler = Upscaler(found(), options)
     known = [task for task in work.tasks if isinstance(task, Task)]
-    near = len(known) == len(work.tasks)  # of images in stores nothing is known yet
+    near = len(known) == len(work.tasks)  # the headers of images in stores have not been read yet
     if display.watched and near and (seconds := expectations(known, upscaler)):
         display.expect(seconds)
     doing = Batch(upscaler, display, make_folders=work.make_folders)
@@ -53,7 +53,7 @@ def on_cluster(
     asked: tuple[str, int | None, float | None],
     display: Display,
 ) -> None:
-    """Process all tasks on a Ray cluster. asked: its address, the actors and the GPUs of each, as for `Fleet`."""
+    """Process all tasks on a Ray cluster. asked: its address, the number of actors and the GPUs per actor, as for `Fleet`."""
     from liif_cli.upscaling.fleet import run as run_fleet
     from liif_cli.upscaling.shares import Fleet
 

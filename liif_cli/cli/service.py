@@ -28,7 +28,10 @@ def serve_images(
     memory: str | None,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve until Ctrl-C. memory: as typed. ready: takes the address. Raises `UsageError` and what `run.serve` raises."""
+    """Serve until Ctrl-C. memory: the text of `--memory`. ready: called with the URL.
+
+    Raises `UsageError` and the exceptions of `run.serve`.
+    """
     from liif_cli.machine.memory import parse_bytes
     from liif_cli.viewing import run
     from liif_cli.viewing.iiif import Limits

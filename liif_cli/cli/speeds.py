@@ -1,4 +1,4 @@
-"""The speeds of a call's tasks: those that are remembered, otherwise measured once. Loads torch only to measure."""
+"""The speeds for the tasks of a call: from the cache, or otherwise measured once. Loads torch only to measure."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Speeds:
-    """The speeds of a call's tasks: those that are known, otherwise measured once. upscaler: makes one; it loads torch."""
+    """The speeds for the tasks of a call. upscaler: returns an upscaler; called only to measure, because it loads torch."""
 
     def __init__(
         self, checkpoint: "Checkpoint", options: "Options", upscaler: "Callable[[], Upscaler]", quiet: bool
@@ -26,7 +26,7 @@ class Speeds:
         self._known: dict[tuple[Path, int], Speed | None] = {}
 
     def known(self, task: "Task") -> "Speed | None":
-        """A task's speed, if it is known."""
+        """The speed for a task from the cache, or None."""
         from liif_cli.upscaling.speeds import recall
 
         network, bits = kind_of(task, self._checkpoint, self._options)
@@ -36,7 +36,7 @@ class Speeds:
         return speed if speed and formats <= set(speed.file) else None
 
     def of(self, task: "Task") -> "Speed":
-        """A task's speed. Raises what loading the model raises."""
+        """The speed for a task, measured if it is not known. Raises the exceptions of loading the model."""
         speed = self.known(task)
         for form in () if speed else {output.format.name: output.format for output in task.outputs}.values():
             network, bits = kind_of(task, self._checkpoint, self._options)
@@ -45,7 +45,7 @@ class Speeds:
         return speed
 
     def free(self, speed: "Speed") -> int | None:
-        """Bytes that are free on a speed's device, which torch must be asked for; None: what is free on this machine."""
+        """The free bytes on a speed's device, as reported by torch; None for the CPU."""
         if speed.device == "cpu":
             return None
         import torch
@@ -57,12 +57,12 @@ class Speeds:
     def _measure(self, network: "Checkpoint", bits: int, form: "Format") -> "Speed":
         from liif_cli.upscaling.calibration import measured_speed
 
-        say_unless(self._quiet, f"measuring once how fast {network.name} is on this machine")
+        say_unless(self._quiet, f"measuring the speed of {network.name} on this machine, once")
         return measured_speed(self._upscaler(), network, bits, form)
 
 
 def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[float, float]]:
-    """Seconds to encode each image and for the rest; nothing if that cannot be told, which the run will say better."""
+    """(encoding, everything else) in seconds for each image; empty if there is an error, which the run will report."""
     from liif_cli.upscaling.estimate import seconds_of
 
     assert upscaler.checkpoint is not None
@@ -74,7 +74,7 @@ def expectations(tasks: "Sequence[Task]", upscaler: "Upscaler") -> list[tuple[fl
 
 
 def kind_of(task: "Task", checkpoint: "Checkpoint", options: "Options") -> "tuple[Checkpoint, int]":
-    """What a task's speed depends on: the checkpoint with the network that renders it, and bits per rendered sample."""
+    """What a task's speed depends on: the checkpoint of the network that renders it, and the bits per rendered sample."""
     from liif_cli.upscaling.restoration import network_for
 
     return network_for(options.restore, checkpoint, task.header), 16 if task.header.bits > 8 else 8

@@ -1,4 +1,4 @@
-"""Standard output and standard error: results go to the one, everything else to the other."""
+"""Standard output, which is for results, and standard error, for everything else."""
 
 import codecs
 import contextlib
@@ -115,7 +115,7 @@ def complain(message: str, hint: str | None = None) -> None:
 
 
 def show_traceback(error: Exception) -> None:
-    """Where an error happened, for `LIIF_DEBUG=1`, without the secrets that a library's addresses and messages may hold."""
+    """Print an error's traceback, for `LIIF_DEBUG=1`, without secrets in a library's addresses and messages."""
     import traceback
 
     from liif_cli.stores.addresses import clean

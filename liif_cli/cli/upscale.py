@@ -58,14 +58,14 @@ def upscale(
         list[str] | None,
         typer.Option(
             metavar="WxH",
-            help="Exact size: 1920x1080, or on paper 30x20cm; 1920x or x1080 keep the aspect. Repeatable.",
+            help="Exact size: 1920x1080, or 30x20cm on paper; 1920x or x1080 keep the aspect ratio. Repeatable.",
         ),
     ] = None,
     fit: Annotated[
         str,
         typer.Option(
             metavar="FIT",
-            help="How --size is met: exact, or keeping the aspect: contain, cover, or crop, which cuts off the excess.",
+            help="exact gives exactly --size; contain, cover and crop keep the aspect ratio. crop cuts off the excess.",
             autocompletion=words("exact", "contain", "cover", "crop"),
         ),
     ] = "exact",
@@ -84,7 +84,7 @@ def upscale(
             metavar="N",
             min=1,
             max=65535,
-            help="Resolution to write, and for sizes on paper. Default: the input's.",
+            help="Resolution to write, also used for sizes on paper. Default: the input's.",
         ),
     ] = None,
     output: Annotated[
@@ -155,9 +155,9 @@ def upscale(
         ),
     ] = None,
     quality: Annotated[
-        int | None, typer.Option(metavar="Q", min=1, max=100, help=f"Quality of lossy coding. Default: {qualities()}.")
+        int | None, typer.Option(metavar="Q", min=1, max=100, help=f"Quality, 1 to 100. Default: {qualities()}.")
     ] = None,
-    lossless: Annotated[bool, typer.Option("--lossless", help=f"{on_request()} without loss.")] = False,
+    lossless: Annotated[bool, typer.Option("--lossless", help=f"Lossless {on_request()}.")] = False,
     strip: Annotated[
         str | None,
         typer.Option(
@@ -169,7 +169,7 @@ def upscale(
     ] = None,
     background: Annotated[
         str,
-        typer.Option(metavar="COLOUR", help="Background for formats without transparency: #rrggbb, or a name."),
+        typer.Option(metavar="COLOUR", help="Background for formats without transparency: #rrggbb or a name."),
     ] = "white",
     to_srgb: Annotated[bool, typer.Option("--to-srgb", help="Convert the output to sRGB.")] = False,
     page: Annotated[int | None, typer.Option(metavar="N", min=1, help="Page of a TIFF, from 1.")] = None,
@@ -193,16 +193,16 @@ def upscale(
         str | None,
         typer.Option(
             metavar="auto|local|ADDRESS",
-            help="Work on a Ray cluster: auto takes a running one, otherwise this machine.",
+            help="Run on a Ray cluster: auto uses a running one, otherwise this machine.",
             autocompletion=words("auto", "local"),
         ),
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Actors on the cluster, a model each. Default: as many as fit."),
+        typer.Option(metavar="N", min=1, help="Actors on the cluster, each with a model. Default: as many as fit."),
     ] = None,
     gpus_per_actor: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="GPUs of each actor. Default: 1 if the cluster has any.")
+        float | None, typer.Option(metavar="N", min=0, help="GPUs per actor. Default: 1 if the cluster has any.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per output and per failed input.")
@@ -306,13 +306,11 @@ def upscale(
 def check_no_streams(naming: "Naming", sources: "Sequence[Source]") -> None:
     """Raises `UsageError` if a cluster would have to read standard input or write standard output."""
     if naming.kind == "stream" or any(source.path is None for source in sources):
-        raise UsageError(
-            "a cluster reads no standard input and writes no standard output", hint="name files or objects"
-        )
+        raise UsageError("a cluster cannot read standard input or write standard output", hint="name files or objects")
 
 
 def skipped(earlier: "Sequence[Source]") -> list[str]:
-    """A note on inputs that are an earlier run's outputs; none if there are none."""
+    """A list with a note on inputs that are outputs of an earlier run; empty if there are none."""
     if not earlier:
         return []
     named = f"{earlier[0].name}{f' and {len(earlier) - 1} more' if len(earlier) > 1 else ''}"
@@ -342,7 +340,7 @@ def restoration(context: typer.Context, text: str | None) -> "Restore":
 def manifest_of(
     file: str, options: "Options", targets: "list[Target]", found: "Callable[[], Checkpoint]"
 ) -> "Manifest":
-    """The manifest of an earlier run, or a new one. Raises what `Manifest` raises."""
+    """The manifest of an earlier run, or a new one. Raises the exceptions of `Manifest`."""
     from pathlib import Path
 
     from liif_cli.upscaling.manifest import Manifest, settings

@@ -1,4 +1,4 @@
-"""`liif view`: images in the browser, enlarged beyond their pixels."""
+"""`liif view`: images in the browser, at any zoom."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,13 +62,13 @@ def view(
 
 
 def collection_of(images: list[Path]) -> "Collection":
-    """One folder's images, or files. Raises `UsageError` if both are given, and what `probe` raises of a file."""
+    """The images of one folder, or a list of files. Raises `UsageError` if both are given, and the exceptions of `probe`."""
     from liif_cli.images.read import probe
     from liif_cli.viewing.collection import Files, Folder
 
     if any(path.is_dir() for path in images):
         if len(images) > 1:
-            raise UsageError("cannot combine a folder with other arguments", hint="liif view FOLDER, or only files")
+            raise UsageError("cannot combine a folder with other arguments", hint="give one folder, or only files")
         return Folder(images[0])
     for path in images:
         probe(path)

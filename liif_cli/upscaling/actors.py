@@ -61,13 +61,13 @@ class Worker:
         from liif_cli.upscaling.batch import Batch
 
         tasks = [unpack(pickle.loads(each), self.settings) for each in batch["task"]]
-        notebook = Notebook(self.upscaler, tasks)
+        recorder = Recorder(self.upscaler, tasks)
         with self._stoppable():
             try:
-                Batch(self.upscaler, notebook, make_folders=self.settings.make_folders).run([task for _, task in tasks])
+                Batch(self.upscaler, recorder, make_folders=self.settings.make_folders).run([task for _, task in tasks])
             except LiifError as error:  # raised by loading the model, so it affects all images
                 return {"row": [json.dumps({"fatal": from_error(error)})]}
-        return {"row": [json.dumps(row) for row in notebook.told()]}
+        return {"row": [json.dumps(row) for row in recorder.rows()]}
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -104,7 +104,7 @@ def _with_file(checkpoint: Checkpoint, weights: bytes) -> Checkpoint:
     return replace(checkpoint, path=folder / checkpoint.path.name)
 
 
-class Notebook:
+class Recorder:
     """A `batch.Watcher` that records all results and errors as rows."""
 
     def __init__(self, upscaler: Any, tasks: Sequence[tuple[int, Deferred]]) -> None:
@@ -112,7 +112,7 @@ class Notebook:
         self._index = {name: index for index, task in tasks for name in task.names}
         self._rows: list[dict[str, Any]] = []
 
-    def told(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """A row for each output. `last` in a row says whether it is the last one of its image."""
         last = {row["index"]: number for number, row in enumerate(self._rows)}
         return [row | {"last": last[row["index"]] == number} for number, row in enumerate(self._rows)]

@@ -31,7 +31,7 @@ SCALE = 4  # for models of arbitrary scale
 
 
 def calibrate(upscaler: Upscaler, bits: int, form: Format, strength: float = 0.0) -> Speed:
-    """Measure the speed of a model for outputs with `bits` bits per sample in a file format.
+    """Measure the speed of a model for outputs with `bits` bits per sample in a file format. strength: of restoration.
 
     Raises `DeviceError` and the exceptions of loading the model.
     """
@@ -43,7 +43,7 @@ def calibrate(upscaler: Upscaler, bits: int, form: Format, strength: float = 0.0
 
 
 def measured_speed(upscaler: Upscaler, network: Checkpoint, bits: int, form: Format) -> Speed:
-    """As `calibrate`, and store the speed in the cache."""
+    """As `calibrate`, and store the speed in the cache. network: the checkpoint of the network to measure."""
     speed = calibrate(upscaler, bits, form, _strength(upscaler, network))
     before = recall(network, upscaler.options, bits)
     speed = replace(speed, file=(before.file if before else {}) | speed.file)

@@ -33,7 +33,7 @@ def connected(address: str) -> Iterator[Any]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     with own_streams():
         try:
-            with heard_again():
+            with keeping_sigterm():
                 _connect(ray, address, quiet)
             yield ray
         finally:
@@ -48,14 +48,14 @@ def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
             return
     local = address in ("auto", "local")
     try:
-        _knock(address)
+        _check_port(address)
         ray.init(address="local" if local else address, **quiet, **({"include_dashboard": False} if local else {}))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "start Ray on this machine" if local else f"reach a Ray cluster at {clean(address)}"
         raise DeviceError(f"cannot {where}: {first_line(error)}") from None
 
 
-def _knock(address: str) -> None:
+def _check_port(address: str) -> None:
     """Raises `OSError` if nothing listens at `HOST:PORT`. Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
@@ -102,7 +102,7 @@ class _MainThread:
 
 
 @contextmanager
-def heard_again() -> Iterator[None]:
+def keeping_sigterm() -> Iterator[None]:
     """Restore the handler of SIGTERM at the end of the block, because Ray replaces it when it starts."""
     import signal
 

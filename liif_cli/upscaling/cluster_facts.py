@@ -18,7 +18,7 @@ def examine(address: str) -> dict[str, dict[str, str]]:
 
     with connected(address) as ray:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        found = {"ray": {"version": ray.__version__, "nodes": str(len(nodes)), "share": _told_share(nodes)}}
+        found = {"ray": {"version": ray.__version__, "nodes": str(len(nodes)), "share": _share_of(nodes)}}
         ask = ray.remote(num_cpus=0)(versions)
         for number, node in enumerate(nodes, 1):
             has = node["Resources"]
@@ -33,7 +33,7 @@ def examine(address: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _told_share(nodes: Sequence[Mapping[str, Any]]) -> str:
+def _share_of(nodes: Sequence[Mapping[str, Any]]) -> str:
     from liif_cli.machine.memory import format_bytes
 
     try:

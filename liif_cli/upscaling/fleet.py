@@ -23,7 +23,7 @@ from liif_cli.rendering.sizes import Target
 from liif_cli.upscaling.actors import Stop, Worker
 from liif_cli.upscaling.cluster import connected, first_line
 from liif_cli.upscaling.jobs import Work
-from liif_cli.upscaling.messages import Settings, Times, Untold, as_error, as_result, pack
+from liif_cli.upscaling.messages import NoTally, Settings, Times, as_error, as_result, pack
 from liif_cli.upscaling.options import Options
 from liif_cli.upscaling.results import Result
 from liif_cli.upscaling.shares import Fleet, share
@@ -34,7 +34,7 @@ SHARES = 8
 """The minimum number of blocks per actor, if there are enough images, so that all actors finish at about the same time."""
 RETRIES = 2
 """How often a block whose worker died is repeated before its images are tried one by one."""
-GOODBYE = 10.0
+SHUTDOWN = 10.0
 """Seconds that actors have to remove unfinished outputs."""
 
 
@@ -72,7 +72,7 @@ def run(
                 if not left:
                     return
         except KeyboardInterrupt:
-            _farewell(ray, stop)
+            _wait_for_actors(ray, stop)
             raise
         except ray.exceptions.RayError as error:
             raise DeviceError(f"the cluster failed: {first_line(error)}") from error
@@ -82,7 +82,7 @@ def run(
 
 def _rows(ray: Any, tasks: Mapping[int, Any], settings: Settings, *, alone: bool) -> Iterator[dict[str, Any]]:
     """The row of each output, in any order. alone: make each image a block of its own."""
-    _hush(ray)
+    _silence(ray)
     options, found = settings.options, settings.share
     packed = [{"task": pickle.dumps(pack(index, task, settings.targets))} for index, task in tasks.items()]
     size = 1 if alone else max(1, min(MOST, len(packed) // (found.actors * SHARES)))
@@ -106,7 +106,7 @@ def _rows(ray: Any, tasks: Mapping[int, Any], settings: Settings, *, alone: bool
         yield json.loads(row["row"])
 
 
-def _hush(ray: Any) -> None:
+def _silence(ray: Any) -> None:
     """Switch off progress bars and hints, and make Ray continue after the error of a block."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -130,13 +130,13 @@ def _tell(row: dict[str, Any], left: dict[int, Any], watcher: Watcher) -> None:
         return
     result = as_result(row["result"])
     watcher.counted(result.width * result.height)
-    watcher.finished(result, Times(*row["timing"]), Untold())
+    watcher.finished(result, Times(*row["timing"]), NoTally())
 
 
-def _farewell(ray: Any, stop: Any) -> None:
+def _wait_for_actors(ray: Any, stop: Any) -> None:
     """Ask all actors to remove unfinished outputs, and wait for them."""
     with suppress(ray.exceptions.RayError):
-        ray.get(stop.stop.remote(), timeout=GOODBYE)
-        end = time.monotonic() + GOODBYE
-        while ray.get(stop.working.remote(), timeout=GOODBYE) and time.monotonic() < end:
+        ray.get(stop.stop.remote(), timeout=SHUTDOWN)
+        end = time.monotonic() + SHUTDOWN
+        while ray.get(stop.working.remote(), timeout=SHUTDOWN) and time.monotonic() < end:
             time.sleep(0.1)

@@ -68,7 +68,7 @@ class Task:
 
     @property
     def names(self) -> list[str]:
-        """What its outputs are called."""
+        """The names of its outputs in messages."""
         return [output.name for output in self.outputs]
 
     def ready(self) -> "Task":
@@ -92,7 +92,7 @@ class Deferred:
 
     @property
     def names(self) -> list[str]:
-        """What its outputs are called."""
+        """The names of its outputs in messages."""
         return [str(place) if isinstance(place, Place) else STREAM for _, place, _ in self.outputs]
 
     def ready(self) -> Task:

@@ -55,7 +55,7 @@ def unpack(packed: Packed, settings: Settings) -> tuple[int, Deferred]:
 
 
 @dataclass(frozen=True)
-class Untold:
+class NoTally:
     """A placeholder for a `rendering.timing.Tally`, which stays in the actor."""
 
     plans: tuple[Any, ...] = ()
@@ -73,21 +73,21 @@ class Times:
 
 def from_error(error: Exception) -> dict[str, Any]:
     """An exception as a dictionary that can be serialised as JSON, without secrets."""
-    told: dict[str, Any] = {"kind": type(error).__name__, "message": clean(str(error))}
+    values: dict[str, Any] = {"kind": type(error).__name__, "message": clean(str(error))}
     if isinstance(error, LiifError):
-        told |= {"hint": error.hint, "argument": error.argument, "remedy": error.remedy}
-    return told
+        values |= {"hint": error.hint, "argument": error.argument, "remedy": error.remedy}
+    return values
 
 
-def as_error(told: dict[str, Any]) -> Exception:
+def as_error(values: dict[str, Any]) -> Exception:
     """The inverse of `from_error`. A class that is neither liif's nor MemoryError becomes a new class of the same name."""
-    kind = getattr(errors, told["kind"], None)
+    kind = getattr(errors, values["kind"], None)
     if isinstance(kind, type) and issubclass(kind, LiifError):
-        return kind(told["message"], hint=told["hint"], argument=told["argument"], remedy=told["remedy"])
+        return kind(values["message"], hint=values["hint"], argument=values["argument"], remedy=values["remedy"])
     return (
-        MemoryError(told["message"])
-        if told["kind"] == "MemoryError"
-        else type(told["kind"], (Exception,), {})(told["message"])
+        MemoryError(values["message"])
+        if values["kind"] == "MemoryError"
+        else type(values["kind"], (Exception,), {})(values["message"])
     )
 
 
@@ -96,12 +96,12 @@ def from_result(result: Result) -> dict[str, Any]:
     return result.as_dict() | {"notes": [(str(note), getattr(note, "remedy", None)) for note in result.notes]}
 
 
-def as_result(told: dict[str, Any]) -> Result:
+def as_result(values: dict[str, Any]) -> Result:
     """The inverse of `from_result`."""
-    return Result(**{**told, "scale": tuple(told["scale"]), "notes": tuple(map(as_note, told["notes"]))})
+    return Result(**{**values, "scale": tuple(values["scale"]), "notes": tuple(map(as_note, values["notes"]))})
 
 
-def as_note(told: Sequence[Any]) -> str:
+def as_note(values: Sequence[Any]) -> str:
     """A note from its text and its remedy."""
-    text, remedy = told
+    text, remedy = values
     return errors.Note.on(text, remedy) if remedy else text

@@ -41,7 +41,7 @@ def decide(wanted: Restore, checkpoint: Checkpoint | None, quality: int | None, 
 
 
 def network_for(wanted: Restore, checkpoint: Checkpoint, image: Header) -> Checkpoint:
-    """The checkpoint with the network that renders an image: above strength 0 the counterpart's, which may be deeper.
+    """The checkpoint of the network that renders an image: if it is restored, the counterpart's, which may be deeper.
 
     Raises as `restore.needed_counterpart`.
     """

@@ -40,7 +40,7 @@ def test_another_scale_is_one_error(liif: Run, twice: Path) -> None:
     ran = liif("upscale", "in.png", "b.png", "-m", twice, "-s", 3, "-o", "out")
     assert ran.code == 2 and ran.err == [
         "Error: twice renders only ×2, not ×3",
-        "Hint: --scale 2, or another model",
+        "Hint: use --scale 2, or another model",
     ]
     assert not Path("out").exists()
     assert liif("upscale", "in.png", "-m", twice, "-s", "2x3", "--dry-run").code == 2

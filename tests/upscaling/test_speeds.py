@@ -57,9 +57,9 @@ def test_a_dry_run_measures_once_and_then_loads_no_torch(
     model.write_bytes(tiny_file.read_bytes())
     call = ("upscale", "a.png", "-s", "3", "-m", model, "--dry-run", "--json", "--device", "cpu")
     first = liif(*call)
-    assert first.err[0] == "Note: measuring once how fast tiny is on this machine"
+    assert first.err[0] == "Note: measuring the speed of tiny on this machine, once"
     again = liif(*call)
-    assert len(again.err) == 1 and again.err[0].startswith("Note: in all about ")
+    assert len(again.err) == 1 and again.err[0].startswith("Note: about ")
     assert json.loads(first.out[0]) == json.loads(again.out[0]) and json.loads(again.out[0])["seconds"] > 0
     assert not loads_torch(*call)
     other = liif(*call, "-o", "a.webp")  # another format: how long that takes to write is not known
@@ -74,8 +74,8 @@ def test_a_restored_image_has_the_speed_of_the_counterpart(liif: Callable[..., A
         model = SRModel(ModelConfig(GatedConfig(features=4, blocks=blocks), FourierConfig()))
         save_model(model, tmp_path / f"{name}.safetensors", licence="CC0-1.0", provenance={})
     call = ("upscale", "a.png", "-s", "3", "-m", tmp_path / "mine.safetensors", "--dry-run", "--device", "cpu")
-    assert liif(*call).err[0] == "Note: measuring once how fast mine is on this machine"
-    assert liif(*call, "--restore", "0.5").err[0] == "Note: measuring once how fast mine-photo is on this machine"
+    assert liif(*call).err[0] == "Note: measuring the speed of mine on this machine, once"
+    assert liif(*call, "--restore", "0.5").err[0] == "Note: measuring the speed of mine-photo on this machine, once"
     plain, photo = (
         recall(find(tmp_path / f"{name}.safetensors"), Options(device="cpu"), 8) for name in ("mine", "mine-photo")
     )
