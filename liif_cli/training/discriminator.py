@@ -21,9 +21,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [features << level for level in range(4)]
         self.stem = nn.Conv2d(3, features, 3, padding=1)
-        self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths)
-        )
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 4, 2, 1, bias=False)) for a, b in pairwise(widths))
         self.up = nn.ModuleList(
             spectral_norm(nn.Conv2d(b, a, 3, padding=1, bias=False))
             for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
