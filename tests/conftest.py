@@ -1,8 +1,10 @@
 """Fixtures for all tests: the shared material, a tiny model, an empty desk and the command line."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,12 @@ SHARED = Path(
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for one another
+app.command = cache(app.command)  # a process builds it once, and the tests call it a thousand times
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests are loaded: no collection of garbage has to look through them again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
     "torch",
+    "torch._dynamo",  # loaded by an optimiser's first step
     "torch.optim.swa_utils",
     "torch.nn.parallel",
     "safetensors.torch",
@@ -27,7 +30,16 @@ LIBRARIES = (
     "PIL.Image",
     "pyvips",
 )
-MODULES = ("cli.app", "cli.progress", "upscaling.batch", "upscaling.upscaler", "training.train", "training.run_folder")
+MODULES = (
+    "cli.app",
+    "cli.progress",
+    "upscaling.batch",
+    "upscaling.upscaler",
+    "training.train",
+    "training.run_folder",
+    "evaluation.evaluate",
+    "evaluation.artifacts",
+)
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent has gone become children of this one
 HERE = Path(__file__).parent
 
@@ -67,7 +79,11 @@ parent: Parent | None = None
 
 
 class Forked(subprocess.Popen[Any]):
-    """`Popen` of `liif` with some arguments, forked."""
+    """`Popen` of `liif` with some arguments, forked. limits: of the system, `resource.RLIMIT_*` -> value."""
+
+    def __init__(self, arguments: list[str], limits: dict[int, int] | None = None, **options: Any) -> None:
+        self.limits = limits or {}
+        super().__init__(arguments, **options)
 
     def _execute_child(self, args: list[str], *rest: Any) -> None:
         global parent
@@ -75,18 +91,28 @@ class Forked(subprocess.Popen[Any]):
         cwd, env, pipes = rest[4], rest[5], rest[9:15]
         request = {"arguments": args, "folder": os.fspath(cwd or Path.cwd()), "environment": dict(env or os.environ)}
         request["ignored"] = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
+        request["limits"] = list(self.limits.items())
         streams = [given if given != -1 else own for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         self.pid = parent.fork(request, streams)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
-def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
-    """`python -m liif_cli ARGUMENTS`, with options of `Popen`."""
+def limit(limits: Iterable[tuple[int, int]]) -> None:
+    """Give this process limits of the system."""
+    import resource  # Windows has none
+
+    for what, value in limits:
+        resource.setrlimit(what, (value, value))
+
+
+def start(*arguments: Any, limits: dict[int, int] | None = None, **options: Any) -> subprocess.Popen[Any]:
+    """`python -m liif_cli ARGUMENTS`, with limits of the system (`resource.RLIMIT_*` -> value) and options of `Popen`."""
     words = list(map(str, arguments))
     if sys.platform == "linux":
-        return Forked(words, **options)
-    return subprocess.Popen([sys.executable, "-m", "liif_cli", *words], **options)
+        return Forked(words, limits, **options)
+    prepare = partial(limit, list(limits.items())) if limits else None
+    return subprocess.Popen([sys.executable, "-m", "liif_cli", *words], preexec_fn=prepare, **options)
 
 
 def main(own: socket.socket) -> None:
@@ -121,6 +147,7 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
     for each in request["ignored"]:
         signal.signal(each, signal.SIG_IGN)
+    limit(request["limits"])
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

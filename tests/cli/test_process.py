@@ -51,29 +51,29 @@ def python(code: str) -> str:
 HEAVY = "sorted({'torch', 'numpy', 'PIL', 'pyvips', 'rich', 'pydantic', 'safetensors', 'huggingface_hub'} & set(sys.modules))"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["upscale", "--help"]])
-def test_nothing_heavy_is_loaded_to_help(arguments: list[str]) -> None:
-    assert heavy(arguments) == set()
+def heavy(*calls: list[str]) -> list[set[str]]:
+    """Which large libraries are loaded after each of the calls, made one after another in one interpreter."""
+    code = f"""
+import sys
+from liif_cli.cli.app import run
+from liif_cli.cli.options import models
+for call in {calls}:
+    models("") if call == ["completion"] else run(call)
+    print("loaded:", {HEAVY})
+"""
+    return [set(eval(line[7:])) for line in python(code).splitlines() if line.startswith("loaded:")]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["upscale"],
-        ["config"],
-        ["models"],
-        ["upscale", "gone.png", "-s", "2"],
-        ["upscale", "a.png", "-s", "2", "-o", "b.png"],
-    ],
-)
-def test_what_is_wrong_is_said_before_torch_is_loaded(arguments: list[str]) -> None:
-    assert "torch" not in heavy(arguments)
+def test_nothing_heavy_is_loaded_to_help() -> None:
+    *help, completion = heavy(["--version"], ["--help"], ["upscale", "--help"], ["completion"])
+    assert help == [set()] * 3
+    assert not {"torch", "numpy", "pyvips"} & completion
 
 
-def heavy(arguments: list[str]) -> set[str]:
-    """Which large libraries a call loads."""
-    said = python(f"import sys; from liif_cli.cli.app import run; run({arguments}); print({HEAVY})")
-    return set(eval(said.splitlines()[-1]))
+def test_what_is_wrong_is_said_before_torch_is_loaded() -> None:
+    absent, existing = ["upscale", "gone.png", "-s", "2"], ["upscale", "a.png", "-s", "2", "-o", "b.png"]
+    loaded = heavy(["upscale"], ["config"], ["models"], absent, existing)
+    assert len(loaded) == 5 and not any("torch" in each for each in loaded)
 
 
 def test_an_architecture_loads_nothing_of_torchs_compiler() -> None:
@@ -88,11 +88,6 @@ with torch.device("meta"):
 print("torch._dynamo" in sys.modules)
 """
     assert python(code) == "False\n"
-
-
-def test_completion_of_models_loads_no_torch() -> None:
-    said = python(f"import sys; from liif_cli.cli.options import models; models(''); print({HEAVY})")
-    assert not {"torch", "numpy", "pyvips"} & set(eval(said))
 
 
 @posix
@@ -116,9 +111,9 @@ def test_a_terminal_gets_no_image_and_gives_none() -> None:
 
     leader, follower = pty.openpty()
     try:
-        with start("upscale", "a.png", "-s", 2, "-o", "-", stdout=follower) as process:
+        with fork("upscale", "a.png", "-s", 2, "-o", "-", stdout=follower) as process:
             assert process.wait(60) == 2 and b"cannot write an image to a terminal" in process.communicate()[1]
-        with start("upscale", "-", "-s", 2, "-o", "x.png", stdin=follower) as process:
+        with fork("upscale", "-", "-s", 2, "-o", "x.png", stdin=follower) as process:
             assert process.wait(60) == 2 and b"standard input is not an image" in process.communicate()[1]
     finally:
         os.close(leader), os.close(follower)
@@ -167,7 +162,7 @@ def test_a_reader_that_goes_away_ends_the_work_quietly() -> None:
     for arguments in (["models"], ["upscale", "--help"]):
         reader, writer = os.pipe()
         os.close(reader)
-        with start(*arguments, stdout=writer) as process:
+        with fork(*arguments, stdout=writer) as process:
             os.close(writer)
             err = process.communicate(timeout=60)[1]
         assert (process.returncode, err) == (4, b""), arguments
@@ -188,15 +183,18 @@ def test_closed_standard_streams() -> None:
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
 def test_names_that_the_terminal_cannot_show(encoding: str) -> None:
     """As an error's and, through --dry-run's way, as a result's text."""
-    with start("upscale", "ä→猫.png", "-s", 2, env=environment(PYTHONIOENCODING=encoding)) as process:
-        err = process.communicate()[1]
-    expected = "Error: ä→猫.png does not exist".encode(encoding, errors="backslashreplace")
-    assert process.returncode == 3 and err.split(b"\n")[0].strip() == expected
-    said = "from liif_cli.cli.streams import prepare_streams, result; prepare_streams(); result('ä→猫.png')"
-    done = subprocess.run(
-        [sys.executable, "-c", said], env=environment(PYTHONIOENCODING=encoding), capture_output=True, check=True
-    )
-    assert done.stdout.strip() == "ä→猫.png".encode(encoding, errors="backslashreplace")
+    code = """
+from liif_cli.cli.app import run
+from liif_cli.cli.streams import result
+code = run(["upscale", "ä→猫.png", "-s", "2"])
+result("ä→猫.png")
+raise SystemExit(code)
+"""
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, env=environment(PYTHONIOENCODING=encoding), capture_output=True)
+    name = "ä→猫.png".encode(encoding, errors="backslashreplace")
+    assert done.returncode == 3 and done.stderr.splitlines()[0] == b"Error: " + name + b" does not exist"
+    assert done.stdout.strip() == name
 
 
 def test_the_module_is_the_program() -> None:

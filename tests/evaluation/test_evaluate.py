@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -384,8 +385,8 @@ def test_two_processes_share_the_images_and_print_one_table(capsys, photos, chec
         port = probe.getsockname()[1]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "liif_cli", "eval", *options, "--save-images", str(tmp_path / "images")],
+        forked.start(
+            *("eval", *options, "--save-images", tmp_path / "images"),
             env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,

@@ -165,7 +165,7 @@ def assert_same(ours: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype, wh
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("options", [{}, {"local_ensemble": False}], ids=str)
-@pytest.mark.parametrize("count", [(40, 57), (45, 33)], ids=["any", "x5 by x3"])
+@pytest.mark.parametrize("count", [(22, 31), (45, 33)], ids=["any", "x5 by x3"])
 def test_any_cutting_gives_the_same_bits(
     dtype: torch.dtype, options: dict[str, object], count: tuple[int, int]
 ) -> None:
@@ -174,7 +174,7 @@ def test_any_cutting_gives_the_same_bits(
     field, (rows, columns) = whole(model, batch=2), axes((9, 11), count)
     field = replace(field, codes=field.codes.to(dtype))
     colours = model.render(field, rows, columns)
-    for queries in (5, 13, 64, 100_000):
+    for queries in (13, 64, 100_000):
         assert_same(model.render(field, rows, columns, queries), colours, dtype, queries)
     assert_same(model.render(field, rows.part(3, 20), columns.part(17, 18)), colours[:, 3:20, 17:18], dtype)
     tile = replace(field, codes=field.codes[1:, 2:8, 3:9].contiguous(), origin=(2, 3))

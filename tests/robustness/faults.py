@@ -37,20 +37,37 @@ class Ran:
     err: list[str]
 
 
+Launch = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def interpreted(*arguments: object, limits: dict[int, int] | None = None, **options: Any) -> "subprocess.Popen[bytes]":
+    """The command in a new interpreter, with limits of the system and options of `Popen`."""
+
+    def prepare() -> None:
+        for what, value in (limits or {}).items():
+            resource.setrlimit(what, (value, value))
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+    command = [sys.executable, "-m", "liif_cli", *map(str, arguments)]
+    return subprocess.Popen(command, preexec_fn=prepare, **options)
+
+
 @dataclass(frozen=True)
 class Desk:
-    """A folder with an image `in.png` (48 x 32) and a tiny model."""
+    """A folder with an image `in.png` (48 x 32) and a tiny model. launch: what starts a command, see `start`."""
 
     folder: Path
+    launch: Launch
 
     @classmethod
     @contextmanager
-    def new(cls) -> Iterator["Desk"]:
+    def new(cls, launch: Launch | None = None) -> Iterator["Desk"]:
         """One that is removed behind the block."""
         from .checkpoints import seeds
 
         with tempfile.TemporaryDirectory(prefix="liif-faults-") as name:
-            desk = cls(Path(name))
+            desk = cls(Path(name), launch or interpreted)
             desk.image("in.png")
             desk.path("tiny.safetensors").write_bytes(dict(seeds())["edsr-liif"])
             yield desk
@@ -69,13 +86,6 @@ class Desk:
         self, *arguments: object, limits: dict[int, int] | None = None, **options: Any
     ) -> "subprocess.Popen[bytes]":
         """The command, with limits of the system (`resource.RLIMIT_*` -> value)."""
-
-        def prepare() -> None:
-            for what, value in (limits or {}).items():
-                resource.setrlimit(what, (value, value))
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LIIF_")}
         environment |= {
             "PYTHONPATH": str(ROOT),
@@ -84,10 +94,7 @@ class Desk:
             "HF_HUB_OFFLINE": "1",
         }
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        command = [sys.executable, "-m", "liif_cli", *map(str, arguments)]
-        return subprocess.Popen(
-            command, env=environment, cwd=self.folder, preexec_fn=prepare, **(pipes | options)
-        )  # fmt: skip
+        return self.launch(*arguments, limits=limits, env=environment, cwd=self.folder, **(pipes | options))
 
     def upscale(self, source: str = "in.png", out: str = "out.png", *more: object) -> list[object]:
         """Arguments of a call that takes no second on an idle machine."""
