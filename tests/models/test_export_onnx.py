@@ -25,6 +25,7 @@ from liif_cli.models.registry import DECODERS, ModelConfig
 from liif_cli.models.store import load_model
 
 Run = Callable[..., Any]
+slow = pytest.mark.slow  # an export takes seconds; CI runs these, too
 CONFIGS = {
     "liif": ModelConfig(EDSRConfig(features=8, blocks=1), LIIFConfig(hidden=(16, 16))),
     "fourier": ModelConfig(GatedConfig(features=8, blocks=2), FourierConfig(), (0.4, 0.5, 0.6), (0.5, 0.6, 0.7)),
@@ -86,6 +87,7 @@ def image(height: int, width: int) -> torch.Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height * width))
 
 
+@slow
 @pytest.mark.parametrize(("height", "width", "queries"), [(9, 7, 40), (1, 1, 1), (3, 20, 5)])
 def test_the_two_graphs_give_what_pytorch_gives(exported: Path, height: int, width: int, queries: int) -> None:
     model, picture = load_model(exported / "model.safetensors"), image(height, width)
@@ -105,6 +107,7 @@ def test_the_two_graphs_give_what_pytorch_gives(exported: Path, height: int, wid
     np.testing.assert_allclose(rgb, expected, atol=1e-4, rtol=1e-4)
 
 
+@slow
 @pytest.mark.parametrize("size", [(9, 7), (1, 1)])
 def test_one_graph_for_one_scale_is_the_whole_renderer(exported: Path, size: tuple[int, int]) -> None:
     if not (exported / "graphs" / "x3.onnx").exists():
@@ -117,6 +120,7 @@ def test_one_graph_for_one_scale_is_the_whole_renderer(exported: Path, size: tup
     np.testing.assert_allclose(output, expected, atol=1e-4, rtol=1e-4)
 
 
+@slow
 def test_the_graphs_say_what_they_are(exported: Path) -> None:
     about = session(exported, "decoder").get_modelmeta().custom_metadata_map
     header = json.loads(about["liif"])
@@ -129,6 +133,7 @@ def test_the_graphs_say_what_they_are(exported: Path) -> None:
     ] == [18]
 
 
+@slow
 def test_the_example_of_the_documents_renders(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The Python block in docs/weights.md, as it stands there, against the renderer."""
     text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
