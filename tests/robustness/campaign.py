@@ -3,10 +3,12 @@
 import multiprocessing
 import multiprocessing.connection
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ class Kind:
     mutated: Callable[[int, list[tuple[str, bytes]]], tuple[str, bytes]]
     judged: Callable[[bytes], str]
     memory: int
+
+
+@cache
+def scratch(kind: str) -> Path:
+    """Where files of one kind lie while they are judged, until this process ends: in memory if the system has such a place."""
+    memory = Path("/dev/shm")
+    folder = tempfile.TemporaryDirectory(prefix="liif-robustness-", dir=memory if memory.is_dir() else None)
+    _kept[kind] = folder
+    return Path(folder.name)
+
+
+_kept: dict[str, Any] = {}
 
 
 @dataclass

@@ -7,7 +7,6 @@ import json
 import pickle
 import random
 import struct
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from liif_cli.models.publish import prepare
 from liif_cli.models.registry import DECODERS, ENCODERS, ModelConfig
 from liif_cli.models.schema import parse, to_dict
 
-from .campaign import Kind
+from .campaign import Kind, scratch
 from .mutate import BLIND, Mutator, apply, bits, number, splice
 
 
@@ -298,24 +297,12 @@ def mutated(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, bytes]:
     return apply(seed, files, MUTATORS, shares=(1, 1, 1, 2))
 
 
-@cache
-def _folder() -> Path:
-    """Where the files lie: in memory where the system has such a place."""
-    memory = Path("/dev/shm")
-    folder = tempfile.TemporaryDirectory(prefix="liif-robustness-", dir=memory if memory.is_dir() else None)
-    _kept.append(folder)
-    return Path(folder.name)
-
-
-_kept: list[Any] = []
-
-
 def judged(data: bytes) -> str:
     """What each door says of a file: listed, described as text and JSON, loaded and used, converted. `made` if it was loaded or
     converted. Raises what is none of liif's errors."""
-    path = _folder() / "model.safetensors"
+    path = scratch("checkpoints") / "model.safetensors"
     path.write_bytes(data)
-    (_folder() / "out.safetensors").unlink(missing_ok=True)
+    (scratch("checkpoints") / "out.safetensors").unlink(missing_ok=True)
     is_ours(path)
     list(_aligned([_row(store._entry("model", path, "cached"))]))
     doors: tuple[Callable[[Path], None], ...] = (_load, _convert, _describe, _publish)
@@ -351,7 +338,7 @@ def _load(path: Path) -> None:
 
 def _convert(path: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
-        converted = convert(path, _folder() / "out.safetensors")
+        converted = convert(path, scratch("checkpoints") / "out.safetensors")
     assert converted.notes() and json.dumps(converted.as_dict())
     store.load_model(converted.path)
 

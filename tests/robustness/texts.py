@@ -5,11 +5,8 @@ import io
 import json
 import random
 import tarfile
-import tempfile
 import zipfile
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,7 +18,7 @@ from liif_cli.models.schema import to_dict
 from liif_cli.training import recipe
 from liif_cli.training.run_folder import Run
 
-from .campaign import Kind
+from .campaign import Kind, scratch
 from .mutate import BLIND, Mutator, apply
 
 SETTINGS = b"""device = "cpu"
@@ -63,17 +60,6 @@ def text_mutated(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, bytes]
     return apply(seed, files, TEXT)
 
 
-@cache
-def _folder() -> Path:
-    memory = Path("/dev/shm")
-    folder = tempfile.TemporaryDirectory(prefix="liif-robustness-", dir=memory if memory.is_dir() else None)
-    _kept.append(folder)
-    return Path(folder.name)
-
-
-_kept: list[Any] = []
-
-
 # Settings and recipes
 
 
@@ -84,7 +70,7 @@ def configs() -> list[tuple[str, bytes]]:
 
 def config_judged(data: bytes) -> str:
     """`made`, or `refused: ` and the error's class. Raises what is none of liif's errors."""
-    path = _folder() / "liif.toml"
+    path = scratch("texts") / "liif.toml"
     path.write_bytes(data[1:])
     try:
         if data[:1] == b"s":
@@ -134,9 +120,9 @@ def archive_mutated(seed: int, files: list[tuple[str, bytes]]) -> tuple[str, byt
 
 def archive_judged(data: bytes) -> str:
     """`made`, or `refused: ` and the error's class. Raises what is none of liif's errors, or if something else was written."""
-    path, out = _folder() / "archive", _folder() / "images"
+    path, out = scratch("texts") / "archive", scratch("texts") / "images"
     path.write_bytes(data)
-    for name in _folder().glob("images/*"):
+    for name in scratch("texts").glob("images/*"):
         name.unlink()
     if out.exists():
         out.rmdir()
@@ -146,7 +132,7 @@ def archive_judged(data: bytes) -> str:
     except LiifError as error:
         assert not out.exists()
         verdict = f"refused: {type(error).__name__}"
-    assert {each.name for each in _folder().iterdir()} <= {"archive", "images", "liif.toml", "run"}
+    assert {each.name for each in scratch("texts").iterdir()} <= {"archive", "images", "liif.toml", "run"}
     return verdict
 
 
@@ -178,7 +164,7 @@ def run_files() -> list[tuple[str, bytes]]:
 
 def run_judged(data: bytes) -> str:
     """`made`, or `refused: ` and the error's class. Raises what is none of liif's errors."""
-    folder = _folder() / "run"
+    folder = scratch("texts") / "run"
     folder.mkdir(exist_ok=True)
     for key, content in run_files():
         (folder / key).write_bytes(content[1:])
