@@ -106,11 +106,12 @@ def bind_variables(commands: Mapping[str, Any]) -> None:
 
 def unknown_variables(commands: Mapping[str, Any]) -> list[tuple[str, str]]:
     """`LIIF_*` variables that set no option of `commands`, each with the one that may have been meant."""
+    if not (present := {name for name in os.environ if name.startswith("LIIF_")} - OTHERS):
+        return []
     known = {
         name for command, own in flat(commands).items() for long, _ in options(own) for name in variables(command, long)
     }
-    unknown = sorted(name for name in os.environ if name.startswith("LIIF_") and name not in known | OTHERS)
-    return [(name, _meant(name, known)) for name in unknown]
+    return [(name, _meant(name, known)) for name in sorted(present - known)]
 
 
 def _meant(name: str, known: set[str]) -> str:
@@ -128,7 +129,8 @@ def options(command: Any) -> Iterator[tuple[str, Any]]:
 
 def _read(file: Path, commands: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """(command, parameter, value) of each setting in a file, those at its top first."""
-    data = _parse(file)
+    if not (data := _parse(file)):
+        return
     known = {name: dict(options(command)) for name, command in commands.items()}
     everywhere = {long for names in known.values() for long in names}
     for key, value in data.items():
