@@ -78,9 +78,9 @@ app.command(cls=Command)(config)
 app.command(cls=Command)(doctor)
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""What the system says of a disk that takes no more: the help text's, or a temporary folder's."""
+"""Errors of a disk that cannot be written to: that of the redirected help text, or of a temporary folder."""
 NO_ROOM = re.compile("failed to map segment|annot allocate memory|annot apply additional memory")
-"""What the system says where there is no memory for a library's code."""
+"""Messages of the system if there is too little memory to load a library."""
 STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
 
 
@@ -112,8 +112,10 @@ def _options(
 
 
 def _tell_of_folder(context: typer.Context, commands: Any, command: str) -> None:
-    """Warn of what the current folder's file may not set, since it may have come with a downloaded folder, and leave a note on
-    what it sets to the command, which knows whether it is to be quiet."""
+    """Warn of options that the current folder's file cannot set, because it may have come with a downloaded folder.
+
+    The note on options that it sets is stored in the context for the command, which knows whether to be quiet.
+    """
     if command == "config":
         return
     taken, refused = settings.of_folder(commands, command)
@@ -162,7 +164,7 @@ def command() -> Any:
     built: Any = get_command(app)
     help_option = built.get_help_option(typer.Context(built, **built.context_settings))
     for parameter in (*built.params, help_option):
-        if parameter.default is None:  # otherwise Typer loads pydantic, which takes a tenth of a second
+        if parameter.default is None:  # otherwise Typer loads pydantic, which takes 0.1 s
             parameter.default = False
     return built
 

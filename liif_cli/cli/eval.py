@@ -14,6 +14,7 @@ from liif_cli.cli.options import (
     OneJsonOption,
     SelfEnsembleOption,
     one_of,
+    parse_scales,
     without_effect,
 )
 from liif_cli.cli.progress import images_bar
@@ -181,18 +182,6 @@ def eval_(
             for note in () if quiet else [note for found in sets for note in found.notes]:
                 streams.say(f"Note: {note}")
             _print(rows, form, per_image, _caption(models, rows, cell, self_ensemble, precision))
-
-
-def parse_scales(texts: list[str]) -> tuple[float, ...]:
-    """`--scale 2,3 --scale 4` -> (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 up."""
-    parts = [part.strip().lower().strip("x×") for text in texts for part in text.split(",")]
-    try:
-        scales = [float(part) for part in parts]
-    except ValueError:
-        scales = [0.0]
-    if not all(1 <= scale <= 1000 for scale in scales):
-        raise UsageError(f"--scale {','.join(texts)!r} is not a list of scales", hint="numbers from 1 up, as in 2,3,4")
-    return tuple(dict.fromkeys(scales))
 
 
 def _format(as_json: bool, as_csv: bool, as_markdown: bool) -> str:

@@ -200,7 +200,7 @@ def convert(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Convert a checkpoint of the LIIF authors, of MMEditing, or of your own training with their code.
+    """Convert a checkpoint of the LIIF authors, MMEditing or the EDSR release, or of your own training with their code.
 
     Nothing in the file is executed: a pickle that contains more than tensors and plain values is refused, and so is an
     unknown layout. Published files are recognised by their hash.
@@ -352,7 +352,7 @@ def export(
 ) -> None:
     """Export a model as ONNX: encoder and decoder as two graphs with dynamic sizes (needs liif[onnx]).
 
-    Each graph contains the model's config in its metadata. docs/weights.md renders with them in NumPy and onnxruntime.
+    Each graph contains the model's config in its metadata. docs/weights.md shows how to render with NumPy and onnxruntime.
 
     Examples:
 

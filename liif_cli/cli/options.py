@@ -58,6 +58,18 @@ def parse_target(scale: str | None, size: str | None) -> "Scale | Size":
     return Scale.parse(scale)
 
 
+def parse_scales(texts: list[str]) -> tuple[float, ...]:
+    """`--scale 2,3 --scale 4` -> (2.0, 3.0, 4.0). Raises `UsageError` unless all are numbers from 1 to 1000."""
+    parts = [part.strip().lower().strip("x×") for text in texts for part in text.split(",")]
+    try:
+        scales = [float(part) for part in parts]
+    except ValueError:
+        scales = [0.0]
+    if not all(1 <= scale <= 1000 for scale in scales):
+        raise UsageError(f"--scale {','.join(texts)!r} is not a list of scales", hint="use numbers from 1, as in 2,3,4")
+    return tuple(dict.fromkeys(scales))
+
+
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
     """`value` if it is among `choices`. Raises `UsageError` otherwise."""
     if value not in choices:

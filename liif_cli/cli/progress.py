@@ -50,7 +50,7 @@ class Display:
         self.as_json, self.verbose, self.quiet, self.results = as_json, verbose, quiet, results
         self.written, self.errors, self._begun = 0, list[Exception](), time.perf_counter()
         self._tasks, self._expected = work.tasks, dict[int, tuple[float, float]]()
-        self._encode = self._rest = self._behind = 0.0  # of the image: what to encode, and all else; of those before it
+        self._encode = self._rest = self._behind = 0.0  # the current image's encoding and rest; the images before it
         self._total, self._pixels, self._done = sum(task.pixels for task in work.tasks), 1, 0
         self._files: TaskID | None = None
         self._current: TaskID | None = None
@@ -79,11 +79,11 @@ class Display:
 
     @property
     def watched(self) -> bool:
-        """Whether there are bars to watch."""
+        """Whether progress bars are shown."""
         return self._bar is not None
 
     def expect(self, seconds: Sequence[tuple[float, float]]) -> None:
-        """Have the bars count the seconds that each image is expected to take, to encode and for the rest; not pixels."""
+        """Make the bars count expected seconds instead of pixels. seconds: (encoding, everything else) of each image."""
         self._expected = {id(task): parts for task, parts in zip(self._tasks, seconds, strict=True)}
         if self._bar is not None and self._files is not None:
             self._bar.update(self._files, total=sum(map(sum, seconds)))
@@ -96,7 +96,7 @@ class Display:
         if before is not None:
             self._bar.remove_task(before)
         name = "stdin" if task.source.path is None else task.source.path.name
-        self._behind += self._encode + self._rest  # all of it, also what a failed image has left
+        self._behind += self._encode + self._rest  # in full, even if the image failed
         self._encode, self._rest = self._expected.get(id(task), (0.0, task.pixels))
         self._pixels, self._done = max(1, task.pixels), 0
         self._guess_total(task.pixels)
@@ -115,12 +115,12 @@ class Display:
         self._move()
 
     def _move(self) -> None:
-        """Put the bars where the work is; of a tile that is being encoded, where it is expected to be."""
+        """Update the bars. While a tile is being encoded, they advance as expected."""
         bar, current, tally = self._bar, self._current, self._tally
         if bar is None or current is None or tally is None:
             return
         place = self._encode * encoded_share(tally, self._encode) + self._rest * self._done / self._pixels
-        with suppress(KeyError):  # the thread that draws may come when this bar has just been removed
+        with suppress(KeyError):  # the drawing thread may call this after the bar has been removed
             bar.update(current, completed=place)
             if self._files is not None:
                 bar.update(self._files, completed=self._behind + place)
@@ -174,7 +174,7 @@ class Display:
             self._bar.update(self._files, detail=f"{done}/{self.total}")
 
     def _guess_total(self, pixels: int) -> None:
-        """What images in stores come to is known once they are read; those to come are taken to be like those that came."""
+        """Update the total for images in stores, whose sizes are unknown until they are read: extrapolate from those so far."""
         if not self._unknown or self._bar is None or self._files is None:
             return
         self._met = [self._met[0] + 1, self._met[1] + pixels]
@@ -210,8 +210,10 @@ def code_of(error: Exception) -> int:
 
 
 def encoded_share(tally: "Tally", seconds: float) -> float:
-    """The share of an image that is encoded, if all of it takes `seconds`. A tile that takes longer than expected does not
-    count as done."""
+    """The fraction of an image that has been encoded, estimated while a tile is being encoded. seconds: for the whole image.
+
+    A tile that takes longer than expected never counts as finished.
+    """
     tiles = max(1, tally.planned, tally.tiles)
     running = 0.0 if tally.begun is None or not seconds else (time.perf_counter() - tally.begun) * tiles / seconds
     return min(1.0, (tally.tiles + min(0.95, running)) / tiles)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from liif_cli.cli.options import DeviceOption, one_of, words
+from liif_cli.cli.options import DeviceOption, one_of, parse_scales, words
 from liif_cli.cli.streams import result, say
 
 NAMES = ("table1", "table2", "table3", "table4", "table5", "figure5", "figure7")
@@ -19,7 +19,7 @@ def reproduce(
         typer.Option("--data", metavar="FOLDER", help="Folder of training images, searched recursively. Repeatable."),
     ] = None,
     budget: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the paper's iterations for every row, e.g. 0.001.")
+        float, typer.Option(metavar="SHARE", help="Fraction of the paper's iterations for every row, e.g. 0.001.")
     ] = 0.0,
     hours: Annotated[
         float, typer.Option(metavar="H", help="Hours of training for all rows together, instead of --budget.")
@@ -27,14 +27,14 @@ def reproduce(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ROW=FILE", help="A checkpoint for a row, named by its preset; the row is not trained. Repeatable."
+            metavar="ROW=FILE", help="Checkpoint of a row, named by its preset. Nothing is trained then. Repeatable."
         ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option("--dataset", "-d", metavar="SET|DIR", help="Score on these. Default: the paper's. Repeatable."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the sets are, as for liif eval.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the sets, as for liif eval.")] = None,
     scale: Annotated[str | None, typer.Option("--scale", "-s", metavar="S,S...", help="Default: the table's.")] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The input image of a figure, e.g. of 48x48 pixels.")
@@ -46,7 +46,7 @@ def reproduce(
     device: DeviceOption = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.")] = False,
 ) -> None:
-    """Reproduce a table or a figure of the LIIF paper: train every row equally, and print scores next to the published ones.
+    """Reproduce a table or a figure of the LIIF paper: train its rows with equal budgets, and compare scores.
 
     Examples:
 
@@ -66,7 +66,7 @@ def reproduce(
         TABLES[chosen],
         tuple(data or ()),
         tuple(dataset or ()),
-        tuple(float(part) for part in scale.split(",")) if scale else (),
+        parse_scales([scale]) if scale else (),
         budget,
         hours,
         parse_models(model or []),

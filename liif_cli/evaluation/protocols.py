@@ -71,7 +71,7 @@ class Protocol:
 
         low_from: overrides how the protocol makes the LR image. With "files", the file's pixels are given as `low`, (h, w, 3)
         uint8, and the HR image is cropped to its size times the scale, from the top left corner. Raises InputError if the HR
-        image is too small.
+        image is too small, and ValueError if `low` is missing.
         """
         source = low_from or self.low_from(scale)
         if source != "files":

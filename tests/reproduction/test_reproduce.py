@@ -132,6 +132,7 @@ def test_every_row_has_a_preset() -> None:
         (("--budget", 0.1), "no training data given"),
         (("--data", "photos"), "give either a budget or hours"),
         (("--data", "photos", "--budget", 0.1, "--hours", 1), "give either a budget or hours"),
+        (("--data", "photos", "--budget", 0.1, "--scale", "abc"), "--scale 'abc' is not a list of scales"),
         (("--model", "light=x.safetensors"), "light is not a row of table3"),
         (("--model", "x.safetensors"), "'x.safetensors' is not a model of a row"),
     ],

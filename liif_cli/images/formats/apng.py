@@ -113,7 +113,10 @@ def _from_rgba(pixels: NDArray[Any], gray: bool) -> NDArray[Any]:
 
 
 def save_apng(image: Any, path: Path, coding: Coding, metadata: Metadata) -> tuple[str, ...]:
-    """Write an APNG of frames stacked vertically in one image; returns notes on metadata that it cannot store."""
+    """Write an APNG of frames stacked vertically in one image; returns notes on metadata that it cannot store.
+
+    Raises OutputError if it is cancelled.
+    """
     import numpy as np
 
     assert coding.timing is not None

@@ -231,7 +231,7 @@ def _with_bands(pixels: NDArray[Any], bands: int) -> NDArray[Any]:
 
 
 def pillow_image(name: str, file: BinaryIO) -> Any:
-    """A file opened by the Pillow plugin `name` (in capitals). Raises the exceptions of `Image.open`.
+    """A file opened by the Pillow plugin `name` (in capitals). Raises UnidentifiedImageError and OSError, as `Image.open`.
 
     `Image.open` itself would apply Pillow's pixel limit, which is global to the process; liif checks its own limits against
     the header.
