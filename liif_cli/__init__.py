@@ -5,9 +5,10 @@
 Importing this module is cheap: torch is loaded only when a function is used.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # without `typing`: the less is loaded here, the sooner `liif` answers Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from liif_cli.errors import LiifError
     from liif_cli.evaluation.api import evaluate
     from liif_cli.evaluation.metrics import psnr, ssim
@@ -43,7 +44,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name when it is first asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

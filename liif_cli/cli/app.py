@@ -43,7 +43,7 @@ from liif_cli.cli.upscale import upscale
 from liif_cli.cli.view import view
 from liif_cli.errors import ClosedPipe, ExitCode, LiifError
 from liif_cli.images.formats.table import SUFFIXES
-from liif_cli.machine.signals import heard
+from liif_cli.machine import signals
 
 HELP = """Upscale any image to any size with a single model, a Local Implicit Image Function (LIIF).
 
@@ -129,13 +129,17 @@ def _tell_of_folder(context: typer.Context, commands: Any, command: str) -> None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`."""
+    """Run the command line and exit with a code of `ExitCode`. Errors are two lines on stderr; see `errors`.
+
+    For a process of its own: signals that come after the work end it at once, with the code of the work.
+    """
     if os.environ.get("LIIF_DEBUG") != "1":  # libraries' warnings about one another are not for users
         os.environ.setdefault("VIPS_WARNING", "0")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
     code = run(sys.argv[1:] if arguments is None else arguments)
     finish_streams()
+    signals.end_with(code)
     sys.exit(code)
 
 
@@ -145,18 +149,26 @@ def run(arguments: Sequence[str]) -> int:
     show_warnings()
     if not sys.stderr.isatty():
         hide_downloads()
-    with heard():
-        try:
-            code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
-            return int(code or ExitCode.OK)
-        except ClosedPipe as error:
-            return error.exit_code
-        except (KeyboardInterrupt, typer.Abort):
-            return ExitCode.INTERRUPTED
-        except SystemExit as error:  # from Typer, if standard output is closed while it prints the help
-            return ExitCode.OUTPUT if error.code else ExitCode.OK
-        except Exception as error:
-            return _explain(error, arguments)
+    try:
+        with signals.heard():
+            return _called(arguments)
+    except KeyboardInterrupt:  # while an error was explained, or an earlier interrupt answered
+        return ExitCode.INTERRUPTED
+
+
+def _called(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; Ctrl-C is heard."""
+    try:
+        code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
+        return int(code or ExitCode.OK)
+    except ClosedPipe as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
+    except SystemExit as error:  # from Typer, if standard output is closed while it prints the help
+        return ExitCode.OUTPUT if error.code else ExitCode.OK
+    except Exception as error:
+        return ExitCode.INTERRUPTED if signals.came() else _explain(error, arguments)
 
 
 def command() -> Any:

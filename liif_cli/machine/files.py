@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from liif_cli.errors import OutputError
+from liif_cli.machine.signals import held
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -87,24 +88,36 @@ class OutputFile:
 
     def __enter__(self) -> Path:
         try:
-            mode = stat.S_IMODE(self.path.stat().st_mode) if self.overwrite and self.path.exists() else 0o666
-            # not mkstemp: only the owner may read its files; the owner must write whatever the old file's mode
-            self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200)
-            if not _locked(self._lock):
-                self._unlock()
+            with held():  # otherwise an interrupt might leave a file that nobody knows of
+                self._create()
             remove_leftovers(self.path.parent)
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
+        except BaseException as error:
+            self._remove()
+            if isinstance(error, OSError):
+                raise OutputError(f"cannot write to {self.path.parent}: {error.strerror}") from error
+            raise
         return self.temporary
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._put_in_place()
-        finally:
+        with held():
+            try:
+                if kind is None:
+                    self._put_in_place()
+            finally:
+                self._remove()
+
+    def _create(self) -> None:
+        mode = stat.S_IMODE(self.path.stat().st_mode) if self.overwrite and self.path.exists() else 0o666
+        # not mkstemp: only the owner may read its files; the owner must write whatever the old file's mode
+        self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200)
+        if not _locked(self._lock):
             self._unlock()
-            with contextlib.suppress(OSError):
-                self.temporary.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        """Remove the temporary file, if there still is one."""
+        self._unlock()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
 
     def _unlock(self) -> None:
         if self._lock is not None:

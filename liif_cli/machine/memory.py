@@ -79,43 +79,89 @@ def _machine(root: Path) -> int:
 
 def _cgroup(root: Path) -> int | None:
     """Bytes that the control groups leave (v1 or v2), the least of the group and its parents; None without a limit."""
-    if not (root / "proc/self/cgroup").is_file():
-        return None
-    rooms = []
-    for line in (root / "proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            rooms += _walk(root / "sys/fs/cgroup", path, "memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            rooms += _walk(root / "sys/fs/cgroup/memory", path, *names)
+    rooms = [room for version, mount, group in own_groups(root) for room in _walk(version, mount, group)]
     return min(rooms, default=None)
 
 
-def _walk(mount: Path, path: str, limit: str, usage: str, cache: str) -> list[int]:
-    """The bytes left in the group at `path` and in its parents. In a container only the root may be visible."""
-    group = mount / path.lstrip("/")
-    groups = [group, *group.parents] if group.is_dir() else [mount]
-    return [
-        room
-        for group in groups
-        if group.is_relative_to(mount) and (room := _room(group, limit, usage, cache)) is not None
-    ]
-
-
-def _room(group: Path, limit: str, usage: str, cache: str) -> int | None:
+def own_groups(root: Path = Path("/")) -> list[tuple[int, Path, Path]]:
+    """The control groups of this process that may limit memory: version (1 or 2), the topmost folder that is visible, and the
+    group's own, which in a container may be the same."""
     try:
-        most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            version = 1 if controllers else 2
+            found += [(version, mount, _place(mount, top, path)) for mount, top in _mounts(root, version)]
+    return found
+
+
+def _mounts(root: Path, version: int) -> list[tuple[Path, str]]:
+    """Where the hierarchy is visible, and the path of the group at its top: in a container often the container's. The usual
+    places if the system does not tell."""
+    try:
+        lines = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return [(root / "sys/fs/cgroup" / ("" if version == 2 else "memory"), "/")]
+    found = []
+    for line in lines:
+        own, _, system = line.partition(" - ")  # proc(5): fields, optional ones, a dash, then the file system's
+        kind, _, options = system.split(" ", 2)
+        if kind == "cgroup2" if version == 2 else kind == "cgroup" and "memory" in options.split(","):
+            top, place = own.split(" ")[3:5]
+            found.append((root / place.lstrip("/"), top))
+    return found
+
+
+def _place(mount: Path, top: str, path: str) -> Path:
+    """The folder of the group at `path`, if it is visible under `mount`, where the group `top` is; otherwise `mount`."""
+    inside = path.removeprefix(top) if top == "/" or path == top or path.startswith(f"{top}/") else ""
+    group = mount / inside.lstrip("/")
+    return group if group.is_dir() else mount
+
+
+def _walk(version: int, mount: Path, group: Path) -> list[int]:
+    """The bytes left in a group and in its visible parents."""
+    limits, usage, cache = (
+        (("memory.max", "memory.high"), "memory.current", "inactive_file")
+        if version == 2
+        else (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
+    )
+    groups = [each for each in (group, *group.parents) if each.is_relative_to(mount)]
+    return [room for each in groups for room in _rooms(each, limits, usage, cache)]
+
+
+def _rooms(group: Path, limits: tuple[str, ...], usage: str, cache: str) -> list[int]:
+    """The bytes that each limit of a group leaves."""
+    used, stat = _number(group / usage), _statistics(group / "memory.stat")
+    if used is None:
+        return []
+    found = [_number(group / name) for name in limits] + [
+        stat.get("hierarchical_memory_limit")
+    ]  # v1: of hidden parents
+    room = stat.get(cache, 0) - used
+    return [
+        most + room for most in found if most is not None and most < 2**60
+    ]  # v1 writes a huge number for "no limit"
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None if there is none, as for `max`."""
+    try:
+        return int(path.read_text())
     except (OSError, ValueError):
         return None
-    if most == "max" or int(most) >= 2**60:  # v1 writes a huge number for "no limit"
-        return None
-    reclaimable = 0
-    stat = group / "memory.stat"
-    if stat.is_file():
-        found = re.search(rf"^{cache} (\d+)$", stat.read_text(), re.MULTILINE)
-        reclaimable = int(found[1]) if found else 0
-    return int(most) - used + reclaimable
+
+
+def _statistics(path: Path) -> dict[str, int]:
+    """The numbers in lines of a name and a number."""
+    try:
+        return {name: int(value) for name, value in map(str.split, path.read_text().splitlines())}
+    except (OSError, ValueError):
+        return {}
 
 
 def _address_space(root: Path) -> int | None:

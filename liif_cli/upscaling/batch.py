@@ -81,6 +81,7 @@ class Batch:
     def __init__(self, upscaler: Upscaler, watcher: Watcher, *, make_folders: bool = False) -> None:
         self.upscaler, self.watcher, self.make_folders = upscaler, watcher, make_folders
         self.measured = Measured()
+        self._made: set[Path] = set()
         self._saving: deque[_Saving] = deque()
         self._savers = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "liif-save")
 
@@ -124,7 +125,7 @@ class Batch:
         """The task, made ready, and its image, or None if that is large."""
         task = waiting.ready()
         if self.make_folders:
-            make_folders(task)
+            make_folders(task, self._made)
         header = task.header
         small = header.width * header.height * header.channels * header.bits <= 8 * self._limit(LARGE)
         return task, self.upscaler.read(task.source) if small else None
@@ -206,13 +207,15 @@ def _save(draft: Draft) -> tuple[Result, float]:
     return result, time.perf_counter() - started
 
 
-def make_folders(task: Task) -> None:
-    """Create the folders of a task's outputs. Raises `OutputError`."""
-    for folder in {output.place.parent for output in task.outputs if isinstance(output.place, Path)}:
+def make_folders(task: Task, made: set[Path]) -> None:
+    """Create the folders of a task's outputs, except for those in `made`, and add them: a folder that someone removes meanwhile
+    is not created again, since it would lack the outputs before. Raises `OutputError`."""
+    for folder in {output.place.parent for output in task.outputs if isinstance(output.place, Path)} - made:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot create the folder {folder}: {error.strerror}") from error
+        made.add(folder)
 
 
 def result_of(future: Future[T]) -> T:

@@ -60,11 +60,60 @@ class TestContainers:
         put(tmp_path, "sys/fs/cgroup/memory/memory.usage_in_bytes", "5")
         assert memory.available(tmp_path) == 3 * GIB
 
+    def test_version_2_counts_what_it_is_throttled_at(self, tmp_path: Path) -> None:
+        put(tmp_path, "proc/self/cgroup", "0::/box\n")
+        for name, text in (("max", "max"), ("high", str(2 * GIB)), ("current", str(GIB))):
+            put(tmp_path, f"sys/fs/cgroup/box/memory.{name}", text)
+        assert memory.available(tmp_path) == GIB
+
+    def test_version_1_where_the_top_is_the_containers(self, tmp_path: Path) -> None:
+        """As Docker mounts it: the path is the host's, and groups nested in the container count."""
+        put(tmp_path, "proc/self/cgroup", "7:memory:/docker/7f/inner\n")
+        line = "35 32 0:32 /docker/7f /sys/fs/cgroup/memory ro,nosuid master:11 - cgroup cgroup rw,memory\n"
+        put(tmp_path, "proc/self/mountinfo", "34 32 0:31 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n" + line)
+        for group, limit in (("", 8 * GIB), ("inner/", 4 * GIB)):
+            put(tmp_path, f"sys/fs/cgroup/memory/{group}memory.limit_in_bytes", str(limit))
+            put(tmp_path, f"sys/fs/cgroup/memory/{group}memory.usage_in_bytes", str(GIB))
+        assert memory.available(tmp_path) == 3 * GIB
+
+    def test_version_1_where_a_hidden_parent_is_tighter(self, tmp_path: Path) -> None:
+        put(tmp_path, "proc/self/cgroup", "7:memory:/pod/box\n")
+        put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", str(2**63 - 4096))
+        put(tmp_path, "sys/fs/cgroup/memory/memory.usage_in_bytes", str(GIB))
+        put(tmp_path, "sys/fs/cgroup/memory/memory.stat", f"cache 7\nhierarchical_memory_limit {3 * GIB}\n")
+        assert memory.available(tmp_path) == 2 * GIB
+
+    def test_both_versions_at_once(self, tmp_path: Path) -> None:
+        """The memory controller in one, version 2 beside it without."""
+        put(tmp_path, "proc/self/cgroup", "4:memory:/box\n0::/\n")
+        lines = (
+            "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+            "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
+        )
+        put(tmp_path, "proc/self/mountinfo", lines)
+        put(tmp_path, "sys/fs/cgroup/unified/cgroup.controllers", "hugetlb\n")
+        put(tmp_path, "sys/fs/cgroup/memory/box/memory.limit_in_bytes", str(4 * GIB))
+        put(tmp_path, "sys/fs/cgroup/memory/box/memory.usage_in_bytes", str(GIB))
+        assert memory.available(tmp_path) == 3 * GIB
+
     def test_a_group_that_is_full(self, tmp_path: Path) -> None:
         put(tmp_path, "proc/self/cgroup", "0::/box\n")
         put(tmp_path, "sys/fs/cgroup/box/memory.max", "100")
         put(tmp_path, "sys/fs/cgroup/box/memory.current", "200")
         assert memory.available(tmp_path) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_a_real_group_counts() -> None:
+    from robustness import faults
+
+    code = "from liif_cli.machine.memory import available; print(available())"
+    try:
+        with faults.memory_group(2**28) as group:
+            done = subprocess.run(faults.in_group(group, ["-c", code]), capture_output=True, text=True, check=True)
+    except faults.Skipped as reason:
+        pytest.skip(str(reason))
+    assert 2**26 < int(done.stdout) < 2**28
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_AS is Unix's")

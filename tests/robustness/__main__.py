@@ -79,7 +79,7 @@ def main() -> int:
     """0 if nothing strayed and nothing was slow."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness", description=__doc__)
     parser.add_argument("kind", nargs="?", choices=[*KINDS, "faults"], default="images")
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, help="files (300), or rounds of the faults with chance in them (5)")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--corpus", type=Path)
@@ -89,8 +89,8 @@ def main() -> int:
     if given.kind == "faults":
         from .faults import run
 
-        return int(bool(run(given.count, given.first, lambda line: print(line, flush=True))))
-    return mutated_files(given.kind, given.count, given.first, given.keep)
+        return int(bool(run(given.count or 5, given.first, lambda line: print(line, flush=True))))
+    return mutated_files(given.kind, given.count or 300, given.first, given.keep)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,28 @@
 """Faults of the machine, as scripts: full disks, signals, too little memory, too few descriptors, races.
 
 Each runs the real command in a process of its own, and asserts what is promised: the documented exit code, two lines, an
-existing output whole, nothing half-written left behind.
+existing output whole, nothing half-written left behind. Where a fault is to come at a certain point of the work, the command
+is made to wait there.
 """
 
 import contextlib
+import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,10 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORMATS = ("png", "jpg", "webp", "tif", "gif", "avif")
+
+
+class Skipped(Exception):
+    """What a script needs is not here; says what."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,13 @@ class Ran:
 Launch = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def interpreted(*arguments: object, limits: dict[int, int] | None = None, **options: Any) -> "subprocess.Popen[bytes]":
-    """The command in a new interpreter, with limits of the system and options of `Popen`."""
+def interpreted(*arguments: object, **options: Any) -> "subprocess.Popen[bytes]":
+    """liif in a new interpreter, with limits of the system and options of `Popen`."""
+    return new_process([sys.executable, "-m", "liif_cli", *map(str, arguments)], **options)
+
+
+def new_process(command: list[str], limits: dict[int, int] | None = None, **options: Any) -> "subprocess.Popen[bytes]":
+    """A command, with limits of the system and options of `Popen`."""
 
     def prepare() -> None:
         for what, value in (limits or {}).items():
@@ -49,28 +64,34 @@ def interpreted(*arguments: object, limits: dict[int, int] | None = None, **opti
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 
-    command = [sys.executable, "-m", "liif_cli", *map(str, arguments)]
     return subprocess.Popen(command, preexec_fn=prepare, **options)
 
 
 @dataclass(frozen=True)
 class Desk:
-    """A folder with an image `in.png` (48 x 32) and a tiny model. launch: what starts a command, see `start`."""
+    """A folder with an image `in.png` (48 x 32) and a tiny model. launch: what starts liif, see `start`. started: the commands that
+    were started here."""
 
     folder: Path
     launch: Launch
+    started: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @classmethod
     @contextmanager
     def new(cls, launch: Launch | None = None) -> Iterator["Desk"]:
-        """One that is removed behind the block."""
+        """One that is removed behind the block, as are commands that still run."""
         from .checkpoints import seeds
 
         with tempfile.TemporaryDirectory(prefix="liif-faults-") as name:
             desk = cls(Path(name), launch or interpreted)
             desk.image("in.png")
             desk.path("tiny.safetensors").write_bytes(dict(seeds())["edsr-liif"])
-            yield desk
+            try:
+                yield desk
+            finally:
+                for process in desk.started:
+                    with process:  # closes its streams, too
+                        process.kill()
 
     def path(self, name: str) -> Path:
         """A file here."""
@@ -83,9 +104,9 @@ class Desk:
         return self.path(name)
 
     def start(
-        self, *arguments: object, limits: dict[int, int] | None = None, **options: Any
+        self, *arguments: object, limits: dict[int, int] | None = None, command: list[str] | None = None, **options: Any
     ) -> "subprocess.Popen[bytes]":
-        """The command, with limits of the system (`resource.RLIMIT_*` -> value)."""
+        """liif, or another command in a new process, with limits of the system (`resource.RLIMIT_*` -> value)."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LIIF_")}
         environment |= {
             "PYTHONPATH": str(ROOT),
@@ -94,7 +115,10 @@ class Desk:
             "HF_HUB_OFFLINE": "1",
         }
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return self.launch(*arguments, limits=limits, env=environment, cwd=self.folder, **(pipes | options))
+        options = {"limits": limits, "env": environment, "cwd": self.folder, **pipes, **options}
+        begun = new_process(command, **options) if command else self.launch(*arguments, **options)
+        self.started.append(begun)
+        return begun
 
     def upscale(self, source: str = "in.png", out: str = "out.png", *more: object) -> list[object]:
         """Arguments of a call that takes no second on an idle machine."""
@@ -183,8 +207,7 @@ def small_disk_is_full(desk: Desk) -> None:
     stays. Needs the right to mount."""
     with small_disk(desk, "64k") as folder:
         if folder is None:
-            print("skipped: mounting is not allowed here")
-            return
+            raise Skipped("mounting is not allowed here")
         (folder / "out.png").write_bytes(b"old" * 10_000)
         ran = desk.call("upscale", "in.png", "-s", 8, "-m", "tiny.safetensors", "-o", "small/out.png", "--overwrite")
         said(ran, (4,), "disk space")
@@ -194,22 +217,64 @@ def small_disk_is_full(desk: Desk) -> None:
 # Signals
 
 
+def begun(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether liif itself answers signals by now: it has set the handler of SIGTERM, which the interpreter leaves alone. Before
+    that, a signal ends the interpreter, which is not ours. Linux; elsewhere False."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigIgn:"))]
+    return any(mask >> (signal.SIGTERM - 1) & 1 for mask in masks)
+
+
 def interrupted(desk: Desk, seed: int = 0) -> None:
-    """A signal at any moment: code 130 (the signal's own before the program has begun, 0 behind its end), and the output is the
-    old one or a whole one."""
+    """A signal at any moment: code 130, or 0 if the work was done; before liif has begun, the signal's own. No traceback, and
+    the output is the old one or a whole one."""
     dice = random.Random(seed)
     number, suffix = dice.choice(SIGNALS), dice.choice(FORMATS)
     out = desk.path(f"out.{suffix}")
     out.write_bytes(b"old")
     process = desk.start(*desk.upscale(out=out.name), "--overwrite")
     time.sleep(dice.uniform(0, 1.2 * LENGTH.get("upscale", 4.0)))
+    ours = begun(process)
     process.send_signal(number)
-    ran = ended(process)
-    # Within `exec`, as dataclasses are made, CPython remembers an interrupt that was caught: it ends by SIGINT, a shell's 130.
-    assert ran.code in (130, 0, -number, -signal.SIGINT), (ran.code, ran.err)
-    assert not any("Traceback" in line for line in ran.err) or ran.code == -number, ran.err
-    assert out.read_bytes() == b"old" if ran.code < 0 else out.read_bytes() == b"old" or whole(out)
-    assert not desk.hidden(), desk.hidden()
+    judge_interrupt(desk, out, ended(process), None if ours else number)
+
+
+def judge_interrupt(desk: Desk, out: Path, ran: Ran, early: signal.Signals | None) -> None:
+    """Raises if an interrupted call kept something else than what is promised. early: the signal, if it may have come before
+    liif had begun."""
+    codes = (130, 0) if early is None else (130, 0, -early)
+    assert ran.code in codes, f"code {ran.code} of {codes}: {ran.err}"
+    assert ran.code < 0 or not any("Traceback" in line for line in ran.err), ran.err
+    old = out.read_bytes() == b"old"
+    assert old or (ran.code >= 0 and whole(out)), f"code {ran.code}, and the output is not the old one"
+    assert ran.code or not old, "code 0, but no new output"
+    assert not desk.hidden(), f"left behind: {desk.hidden()}"
+
+
+def interrupted_anywhere(desk: Desk, seed: int = 0) -> None:
+    """A signal at `MOMENTS` moments between the first of liif's own code and the work, in forks of one call: code 130, silent,
+    and the old output. Linux."""
+    if sys.platform != "linux":
+        raise Skipped("the threads of a process are counted in /proc")
+    for told in anywhere(desk, MOMENTS, seed, EVENTS, *desk.upscale(), "--overwrite"):
+        assert told["code"] == 130 and not told["said"].strip(), told
+    assert not desk.hidden(), f"left behind: {desk.hidden()}"
+
+
+MOMENTS = 20
+EVENTS = 1_400_000
+"""Calls of functions, about, until a small image is read."""
+
+
+def anywhere(desk: Desk, count: int, seed: int, last: int, *arguments: object) -> list[dict[str, Any]]:
+    """What `anywhere.py` tells of `count` forks of a call."""
+    command = [sys.executable, "-m", "tests.robustness.anywhere", str(count), str(seed), str(last)]
+    ran = ended(desk.start(command=[*command, *map(str, arguments)]))
+    assert ran.code == 0, ran.err
+    return [json.loads(line) for line in ran.out.decode().splitlines() if line.startswith("{")]
 
 
 LENGTH: dict[str, float] = {}
@@ -266,6 +331,60 @@ def few_descriptors(desk: Desk, seed: int = 0) -> None:
     assert not desk.hidden()
 
 
+@contextmanager
+def memory_group(most: int) -> Iterator[Path]:
+    """A control group whose processes may hold `most` bytes, in the one of this process."""
+    from liif_cli.machine.memory import own_groups
+
+    for version, _, parent in own_groups():
+        group = parent / f"liif-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            try:
+                (group / ("memory.max" if version == 2 else "memory.limit_in_bytes")).write_text(str(most))
+            except OSError:
+                continue
+            yield group
+            return
+        finally:
+            while own := (group / "cgroup.procs").read_text().split():  # none, unless a script failed
+                for each in own:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(each), signal.SIGKILL)
+            group.rmdir()
+    raise Skipped("no control group of memory can be made here")
+
+
+def small_group(desk: Desk) -> None:
+    """In a control group of 512 MiB, an image is made in tiles that fit, or refused with code 7; the system kills nothing."""
+    desk.image("large.png", (200, 300))
+    with memory_group(2**29) as group:
+        ran = ended(desk.start(command=in_group(group, ["-m", "liif_cli", *desk.upscale("large.png")])))
+    said(ran, (0, 7), "memory")
+    assert ran.code or whole(desk.path("out.png"), (600, 400))
+    assert not desk.hidden()
+
+
+def far_too_small_group(desk: Desk) -> None:
+    """In a control group that has room for the libraries and little more: code 7, and the old output stays."""
+    out = desk.path("out.png")
+    out.write_bytes(b"old")
+    with memory_group(400 * 2**20) as group:
+        ran = ended(desk.start(command=in_group(group, ["-m", "liif_cli", *desk.upscale(), "--overwrite"])))
+    said(ran, (0, 7), "memory")
+    assert whole(out) if ran.code == 0 else out.read_bytes() == b"old"
+    assert not desk.hidden()
+
+
+def in_group(group: Path, arguments: list[object]) -> list[str]:
+    """The command line that enters a control group and becomes Python with some arguments."""
+    enter = f'echo $$ > {shlex.quote(str(group / "cgroup.procs"))} && exec "$@"'
+    return ["/bin/sh", "-c", enter, "sh", sys.executable, *map(str, arguments)]
+
+
 # Races
 
 
@@ -280,15 +399,40 @@ def two_for_one_output(desk: Desk) -> None:
 
 
 def _in_a_batch(desk: Desk, change: Callable[[list[Path]], None], *, out: str = "made") -> Ran:
-    """Upscale 24 small images; when the first is done, `change` what is still to come."""
+    """Upscale 24 small images; when the first is done, `change` what is still to come: the command waits meanwhile, since
+    nobody reads what it prints of that first one."""
     for name in ("photos", out):
         shutil.rmtree(desk.path(name), ignore_errors=True)
         desk.path(name).mkdir()
     files = [desk.image(f"photos/{index:02}.png", (40, 50), index) for index in range(24)]
-    process = desk.start("upscale", "photos", "-s", 2, "-m", "tiny.safetensors", "-o", out)
-    assert process.stdout is not None and process.stdout.readline()
+    reader, writer = full_pipe()
+    process = desk.start("upscale", "photos", "-s", 2, "-m", "tiny.safetensors", "-o", out, stdout=writer)
+    os.close(writer)
+    wait_for(lambda: any(desk.path(out).glob("*.png")) or process.poll() is not None, "the first image")
     change(files)
+    with os.fdopen(reader, "rb") as pipe:
+        pipe.read()
     return ended(process)
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes no more until it is read: its ends to read and to write."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    for size in (4096, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(size))
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+def wait_for(there: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    """Wait until something is there."""
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.002)
 
 
 def input_truncated(desk: Desk) -> None:
@@ -325,11 +469,36 @@ def input_replaced(desk: Desk) -> None:
 
 
 def folder_removed(desk: Desk) -> None:
-    """The output folder goes away: code 4 or 1, and no other folder takes its place."""
-    ran = _in_a_batch(desk, lambda _: shutil.rmtree(desk.path("made"), ignore_errors=True))
-    said(ran, (1, 4))
-    assert not any("this is a bug" in line for line in ran.err), ran.err
-    assert not desk.hidden()
+    """The output folder goes away when the first image of a batch is in it: the others fail, and no new folder takes its
+    place, in which the first would be missing."""
+    ran = _in_a_batch(desk, lambda _: gone(desk.path("made")))
+    said(ran, (1,))
+    assert any("made" in line for line in ran.err), ran.err
+    assert not desk.path("made").exists(), "a new folder took its place"
+
+
+REMOVE_FIRST = """
+import shutil
+from liif_cli.__main__ import main
+from liif_cli.machine.files import OutputFile
+put_in_place = OutputFile._put_in_place
+OutputFile._put_in_place = lambda self: (shutil.rmtree(self.path.parent), put_in_place(self))
+main()
+"""
+
+
+def folder_removed_before_the_last_step(desk: Desk) -> None:
+    """The output folder goes away when the file is written under its temporary name, and about to get its own: code 4."""
+    desk.path("made").mkdir()
+    ran = ended(desk.start(command=[sys.executable, "-c", REMOVE_FIRST, *map(str, desk.upscale(out="made/out.png"))]))
+    said(ran, (4,), "cannot write")
+    assert not desk.path("made").exists(), "a new folder took its place"
+
+
+def gone(folder: Path) -> None:
+    """Remove a folder in which somebody may be writing."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder_is_a_file(desk: Desk) -> None:
@@ -347,25 +516,40 @@ def folder_is_a_file(desk: Desk) -> None:
 
 ONCE: tuple[Callable[[Desk], None], ...] = (
     full_disk, full_stream, small_disk_is_full, two_for_one_output, input_truncated, input_replaced, folder_removed,
-    folder_is_a_file,
+    folder_removed_before_the_last_step, folder_is_a_file, small_group, far_too_small_group,
 )  # fmt: skip
-BY_CHANCE: tuple[Callable[[Desk, int], None], ...] = (interrupted, killed, little_memory, few_descriptors)
+BY_CHANCE: tuple[Callable[[Desk, int], None], ...] = (
+    interrupted, interrupted_anywhere, killed, little_memory, few_descriptors,
+)  # fmt: skip
 
 
 def run(rounds: int, first: int = 0, tell: Callable[[str], Any] = print) -> int:
     """Every script once, and those with chance in them `rounds` times. Returns how many failed."""
-    failed = 0
+    start, verdicts = time.monotonic(), Counter[str]()
     with Desk.new() as desk:
         measure(desk)
         tell(f"a call takes {LENGTH['upscale']:.1f} s")
-    trials = [(script.__name__, script, None) for script in ONCE]
-    trials += [(each.__name__, each, seed) for each in BY_CHANCE for seed in range(first, first + rounds)]  # type: ignore[misc]
-    for name, script, seed in trials:
-        with Desk.new() as desk:
-            try:
-                script(desk) if seed is None else script(desk, seed)  # type: ignore[call-arg]
-                verdict = "as promised"
-            except AssertionError as error:
-                failed, verdict = failed + 1, f"FAILED {error}"
-        tell(f"{name}{'' if seed is None else f' {seed}'}: {verdict}")
-    return failed
+    trials: list[tuple[str, Callable[[Desk], None]]] = [(script.__name__, script) for script in ONCE]
+    for each in BY_CHANCE:
+        trials += [(f"{each.__name__} {seed}", partial(each, seed=seed)) for seed in range(first, first + rounds)]
+    for name, script in trials:
+        verdict = tried(script)
+        verdicts[verdict.partition(":")[0]] += 1
+        tell(f"{name}: {verdict}")
+    for verdict, number in verdicts.most_common():
+        tell(f"{number:7,} {verdict}")
+    tell(f"{time.monotonic() - start:.0f} s")
+    return verdicts["FAILED"]
+
+
+def tried(script: Callable[[Desk], None]) -> str:
+    """The verdict on one script: `as promised`, `skipped: ` and what is missing, or `FAILED: ` and why."""
+    with Desk.new() as desk:
+        try:
+            script(desk)
+        except Skipped as reason:
+            return f"skipped: {reason}"
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return f"FAILED: {type(error).__name__} {error} in line {last.lineno}: {last.line}"
+    return "as promised"

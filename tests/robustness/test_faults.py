@@ -59,5 +59,30 @@ def test_a_batch_survives_images_that_change(bench: Desk) -> None:
     faults.input_replaced(bench)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_signal_while_the_program_is_loaded_is_code_130_and_silent(bench: Desk) -> None:
+    told = faults.anywhere(bench, 4, 1, 200_000, "--help")
+    assert len(told) == 4 and all((each["code"], each["said"]) == (130, "") for each in told), told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="handlers are seen in /proc")
+def test_before_the_program_has_begun_signals_are_the_interpreter_s(bench: Desk) -> None:
+    """Which the scripts tell apart."""
+    import signal
+
+    process = bench.start(command=[sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"])
+    assert process.stdout is not None and process.stdout.readline()
+    assert not faults.begun(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == -signal.SIGTERM
+
+
+def test_a_failure_says_why() -> None:
+    def failing(desk: Desk) -> None:
+        assert desk.hidden() == ["something"]
+
+    assert faults.tried(failing).endswith('assert desk.hidden() == ["something"]')
+
+
 def test_a_signal_leaves_the_old_output_or_a_whole_one(bench: Desk) -> None:
     faults.interrupted(bench, 4)

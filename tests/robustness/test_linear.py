@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from robustness.campaign import _reset_peak, _status
 from robustness.images import judged
 
 from liif_cli.errors import InputError, LiifError
 from liif_cli.images import read, write
 from liif_cli.images.formats import heif
 from liif_cli.images.metadata import xmp
+from liif_cli.images.source import Source
 
 SEVERAL = 4
 """By which a file is made larger."""
@@ -161,6 +163,56 @@ def test_items_of_an_avif_are_passed_over_whatever_they_claim() -> None:
         bytes(4) + (4000).to_bytes(4) + b"\0\1\1\1" * 4000, [(b"auxC", 0, len(long))], long
     ) == ([], [])
     assert time.process_time() - start < 3
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """MiB that some work adds to this process at its peak; 0 if the system does not tell."""
+    before = _reset_peak()
+    work()
+    return (_status("VmHWM") - before) // 1024
+
+
+@pytest.mark.parametrize("table", heif.TABLES)
+@pytest.mark.parametrize("place", ["its properties", "no other box"])
+def test_what_a_table_of_an_avif_claims_is_not_allocated(table: bytes, place: str) -> None:
+    """libheif takes up to 192 MiB for it."""
+    large = box(table, bytes(4 + (table == b"saiz")) + (2**24 - 1).to_bytes(4) + bytes(50))
+    data = image("AVIF") + large if place == "no other box" else avif_with(b"iprp", box(b"ipco", large))
+
+    def refused() -> None:
+        with pytest.raises(InputError, match="claims more entries"):
+            read.probe(data)
+
+    read.read(image("AVIF"))
+    assert peak_of(refused) < 8
+
+
+@pytest.mark.parametrize("table", [b"stts", b"stsc"])
+def test_an_animation_s_tables_are_not_unfolded(table: bytes) -> None:
+    """Its first frame is read as if there were no others, whatever they claim."""
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (16, 12), (i, 50, 90)) for i in (0, 99, 200)]
+    frames[0].save(file, "AVIF", save_all=True, append_images=frames[1:])
+    good = file.getvalue()
+    at = good.index(table) + 8
+    forged = good[:at] + (2**24 - 1).to_bytes(4) + good[at + 4 :]
+    expected = read.read(good)
+    assert expected.notes == ("an animation in AVIF or HEIC: only its first frame is read",)
+    np.testing.assert_array_equal(expected.pixels, Source(good).vips("heifload").numpy()[..., :3])
+
+    def same() -> None:
+        np.testing.assert_array_equal(read.read(forged).pixels, expected.pixels)
+
+    assert peak_of(same) < 8
+
+
+def test_a_side_that_no_library_takes_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """GLib complained on standard error."""
+    data = image("AVIF")
+    at = data.index(b"ispe") + 8
+    with pytest.raises(InputError, match="claims a side of 2,147,483,647 pixels"):
+        read.probe(data[:at] + (2**31 - 1).to_bytes(4) + data[at + 4 :])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bmp_s_claim_is_not_allocated() -> None:

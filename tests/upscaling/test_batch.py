@@ -1,6 +1,7 @@
 """Many images at once: `liif upscale` from its arguments to its files."""
 
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -413,6 +414,25 @@ def test_an_interrupt_leaves_whole_files_and_nothing_else(
     assert set(files()) == {*names, *made} and len(made) <= 4
     assert all(size(path) == (24, 16) for path in made)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("liif-")]
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_made_again(desk: Path, tiny: SRModel) -> None:
+    """It would lack the outputs before."""
+
+    class Removing(Notes):
+        def started(self, task: Task, *more: Any) -> None:
+            super().started(task, *more)
+            if len(self.rendering) == 4:
+                wait(each.future for each in run._saving)
+                shutil.rmtree("out/deep")
+
+    Path("out/deep").mkdir(parents=True)
+    tasks = [task_for(Source(sample(f"{i}.png")), [(X2, Path(f"out/deep/{i}.png"))], Options()) for i in range(12)]
+    watcher = Removing()
+    run = Batch(Upscaler(tiny, Options(precision="fp32")), watcher, make_folders=True)
+    run.run(tasks)
+    assert len(watcher.results) == 3 and len(watcher.errors) == 9 and not Path("out/deep").exists()
+    assert all(isinstance(error, OutputError) and "deep" in str(error) for error in watcher.errors)
 
 
 def test_a_signal_is_delayed_until_an_output_is_reported(

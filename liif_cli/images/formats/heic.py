@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from liif_cli.errors import InputError
 from liif_cli.images.formats.base import Format, Loaded, by_libvips, heif_brands
-from liif_cli.images.formats.heif import Facts, load_heif, names_are_text, read, settled, to_full_range
+from liif_cli.images.formats.heif import Facts, guarded, load_heif, names_are_text, read, settled, to_full_range
 from liif_cli.images.metadata import exif
 from liif_cli.images.picture import Metadata
 from liif_cli.images.source import Source
@@ -36,7 +36,7 @@ def load_heic(source: Source, file: BinaryIO, frame: int) -> Loaded:
     if find_spec("pi_heif"):
         if not names_are_text(file):
             raise InputError(f"{source.name} is damaged: its item names are not valid UTF-8")
-        return _by_pi_heif(source, read(file))
+        return _by_pi_heif(guarded(source, file), read(file))
     import pyvips
 
     try:

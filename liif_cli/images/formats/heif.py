@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from liif_cli.errors import InputError
 from liif_cli.images.formats.base import Loaded, from_vips
 from liif_cli.images.formats.compression import av1_is_limited, av1_quality
 from liif_cli.images.metadata import exif
@@ -16,6 +18,8 @@ from liif_cli.images.source import Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+LONGEST = 100_000_000
+"""Pixels of a side, in libvips."""
 MOST_PROPERTIES = 1000
 """Item properties that are read; the rest is ignored."""
 MOST = 2**24
@@ -32,6 +36,7 @@ class Facts:
     sequence: whether the file's major brand is that of an animation. quality: 1 to 100, of a still AV1 image; None if unknown.
     limited, alpha_limited: whether the coded samples of colour and of alpha have limited range (16 to 235 of 255).
     nclx_limited: the range stated by nclx; None if it states none. premultiplied: whether colours are multiplied by alpha.
+    side: the longest side that an item claims, in pixels.
     """
 
     gray: bool = False
@@ -42,6 +47,7 @@ class Facts:
     alpha_limited: bool = False
     nclx_limited: bool | None = None
     premultiplied: bool = False
+    side: int = 0
 
 
 def _boxes(data: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -81,6 +87,8 @@ def read(file: BinaryIO) -> Facts:
             body = data[first:end]
             found.nclx = int.from_bytes(body[4:6]), int.from_bytes(body[6:8]), int.from_bytes(body[8:10])
             found.nclx_limited = not body[10] & 128 if len(body) > 10 else None
+        elif name == b"ispe" and end - first >= 12:
+            found.side = max(found.side, *(int.from_bytes(data[first + at : first + at + 4]) for at in (4, 8)))
     found.gray = bool(codings) and all(body[2] & 0x10 for body in codings)
     references = data[slice(*meta.get(b"iref", (0, 0)))]
     found.premultiplied = any(name == b"prem" for name, _, _ in _boxes(references, 4, len(references)))
@@ -103,6 +111,62 @@ def names_are_text(file: BinaryIO) -> bool:
             except UnicodeDecodeError:
                 return False
     return True
+
+
+TABLES = {b"stts": 8, b"stsc": 12, b"ctts": 8, b"saio": 4, b"saiz": 1}
+"""Boxes for which libheif takes memory for as many entries as they claim, with the bytes of one entry (ISO/IEC 14496-12)."""
+UNREAD = (b"mdat", b"free", b"skip")
+
+
+def guarded(source: Source, file: BinaryIO) -> Source:
+    """What libheif may be given. An animation's tables are not used, but libheif would unfold them: it gets a copy in memory
+    in which their box and brand are renamed. Raises InputError for a table elsewhere that claims more than it holds."""
+    moov, position, end = [], 0, file.seek(0, io.SEEK_END)
+    for name, stop in _top_boxes(file, end):
+        file.seek(position)
+        if name == b"moov":
+            moov.append(position + 4)
+        elif name not in UNREAD and _overclaims(file.read(min(stop - position, MOST))):
+            raise InputError(f"{source.name} is damaged: a table claims more entries than it holds")
+        position = stop
+    if not moov:
+        return source
+    file.seek(0)
+    data = bytearray(file.read())
+    for place in moov:
+        data[place : place + 4] = b"free"
+    brands = min(int.from_bytes(data[:4]), 1024)
+    data[:brands] = data[:brands].replace(b"msf1", b"mif1")
+    return Source(bytes(data), source.name, source.held)
+
+
+def _top_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
+    """The boxes of a file that are in no other, from the first on: name, and where they end."""
+    start = 0
+    while start + 8 <= end:
+        file.seek(start)
+        for name, _, size in islice(_boxes(file.read(16), 0, end - start), 1):
+            yield name, start + size
+            start += size
+            break
+        else:
+            return
+
+
+def _overclaims(data: bytes) -> bool:
+    """Whether the boxes in `data`, wherever they are, hold a table with fewer entries than it claims."""
+    for name, size in TABLES.items():
+        place = data.find(name)
+        while place >= 0:
+            start = place + 4 + 8 * (data[max(0, place - 4) : place] == b"\0\0\0\1")  # a long size is behind the name
+            version, flags = data[start : start + 1], data[start + 3 : start + 4]
+            if name in (b"saio", b"saiz"):
+                start += 8 * bool(flags[:1] and flags[0] & 1) + (name == b"saiz")
+            count = int.from_bytes(data[start + 4 : start + 8])
+            if version in (b"\0", b"\1") and count * size > len(data) - start:
+                return True
+            place = data.find(name, place + 1)
+    return False
 
 
 def _read_items(
@@ -186,7 +250,9 @@ def _located(iloc: bytes, wanted: int) -> int | None:
 def load_heif(source: Source, file: BinaryIO, _: int) -> Loaded:
     """An AVIF or a HEIC, decoded by libvips. Only the first frame of an animation is read, and a note says so."""
     facts = read(file)
-    image = source.vips("heifload")
+    if facts.side > LONGEST:  # GLib would complain on standard error
+        raise InputError(f"{source.name} is damaged: it claims a side of {facts.side:,} pixels")
+    image = guarded(source, file).vips("heifload")
     metadata, notes = settled(replace(_vips_metadata(image), quality=facts.quality), facts)
     if facts.gray and image.bands > 2:
         image = image[0].bandjoin(image[3]) if image.bands == 4 else image[0]
