@@ -81,6 +81,7 @@ def main() -> int:
     parser.add_argument("kind", nargs="?", choices=[*KINDS, "faults"], default="images")
     parser.add_argument("--count", type=int, help="files (300), or rounds of the faults with chance in them (5)")
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", help="of the faults, the scripts of this name")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--corpus", type=Path)
     given = parser.parse_args()
@@ -89,7 +90,7 @@ def main() -> int:
     if given.kind == "faults":
         from .faults import run
 
-        return int(bool(run(given.count or 5, given.first, lambda line: print(line, flush=True))))
+        return int(bool(run(given.count or 5, given.first, given.only, lambda line: print(line, flush=True))))
     return mutated_files(given.kind, given.count or 300, given.first, given.keep)
 
 

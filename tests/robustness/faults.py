@@ -264,7 +264,7 @@ def interrupted_anywhere(desk: Desk, seed: int = 0) -> None:
     assert not desk.hidden(), f"left behind: {desk.hidden()}"
 
 
-MOMENTS = 20
+MOMENTS = 10
 EVENTS = 1_400_000
 """Calls of functions, about, until a small image is read."""
 
@@ -523,8 +523,8 @@ BY_CHANCE: tuple[Callable[[Desk, int], None], ...] = (
 )  # fmt: skip
 
 
-def run(rounds: int, first: int = 0, tell: Callable[[str], Any] = print) -> int:
-    """Every script once, and those with chance in them `rounds` times. Returns how many failed."""
+def run(rounds: int, first: int = 0, only: str | None = None, tell: Callable[[str], Any] = print) -> int:
+    """Every script once, and those with chance in them `rounds` times; or only those of one name. Returns how many failed."""
     start, verdicts = time.monotonic(), Counter[str]()
     with Desk.new() as desk:
         measure(desk)
@@ -533,6 +533,8 @@ def run(rounds: int, first: int = 0, tell: Callable[[str], Any] = print) -> int:
     for each in BY_CHANCE:
         trials += [(f"{each.__name__} {seed}", partial(each, seed=seed)) for seed in range(first, first + rounds)]
     for name, script in trials:
+        if only not in (None, name.partition(" ")[0]):
+            continue
         verdict = tried(script)
         verdicts[verdict.partition(":")[0]] += 1
         tell(f"{name}: {verdict}")
