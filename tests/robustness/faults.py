@@ -69,8 +69,8 @@ def new_process(command: list[str], limits: dict[int, int] | None = None, **opti
 
 @dataclass(frozen=True)
 class Desk:
-    """A folder with an image `in.png` (48 x 32) and a tiny model. launch: what starts liif, see `start`. started: the commands that
-    were started here."""
+    """A folder with an image `in.png` (48 x 32) and a tiny model. launch: what starts liif, see `start`. started: the commands
+    that were started here."""
 
     folder: Path
     launch: Launch
