@@ -1,4 +1,5 @@
 """Processes of liif without the time of their start: each is forked from one that has loaded PyTorch and the other libraries.
+`start` runs the command, `python` some code.
 
 They are real processes: with their own streams, signals, environment, folder and exit code. What is tested of the start itself
 (what is loaded, variables of the interpreter, closed streams) needs a new interpreter instead.
@@ -79,10 +80,13 @@ parent: Parent | None = None
 
 
 class Forked(subprocess.Popen[Any]):
-    """`Popen` of `liif` with some arguments, forked. limits: of the system, `resource.RLIMIT_*` -> value."""
+    """`Popen` of `liif` with some arguments, forked. limits: of the system, `resource.RLIMIT_*` -> value. code: what is run
+    in place of `liif`."""
 
-    def __init__(self, arguments: list[str], limits: dict[int, int] | None = None, **options: Any) -> None:
-        self.limits = limits or {}
+    def __init__(
+        self, arguments: list[str], limits: dict[int, int] | None = None, code: str | None = None, **options: Any
+    ) -> None:
+        self.limits, self.code = limits or {}, code
         super().__init__(arguments, **options)
 
     def _execute_child(self, args: list[str], *rest: Any) -> None:
@@ -91,7 +95,7 @@ class Forked(subprocess.Popen[Any]):
         cwd, env, pipes = rest[4], rest[5], rest[9:15]
         request = {"arguments": args, "folder": os.fspath(cwd or Path.cwd()), "environment": dict(env or os.environ)}
         request["ignored"] = [each for each in signal.valid_signals() if signal.getsignal(each) is signal.SIG_IGN]
-        request["limits"] = list(self.limits.items())
+        request |= {"limits": list(self.limits.items()), "code": self.code}
         streams = [given if given != -1 else own for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         self.pid = parent.fork(request, streams)
         self._child_created = True
@@ -113,6 +117,13 @@ def start(*arguments: Any, limits: dict[int, int] | None = None, **options: Any)
         return Forked(words, limits, **options)
     prepare = partial(limit, list(limits.items())) if limits else None
     return subprocess.Popen([sys.executable, "-m", "liif_cli", *words], preexec_fn=prepare, **options)
+
+
+def python(code: str, **options: Any) -> subprocess.Popen[Any]:
+    """`python -c CODE`, with options of `Popen`."""
+    if sys.platform == "linux":
+        return Forked([], code=code, **options)
+    return subprocess.Popen([sys.executable, "-c", code], **options)
 
 
 def main(own: socket.socket) -> None:
@@ -152,6 +163,9 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["liif", *request["arguments"]]
+    if request["code"] is not None:
+        exec(request["code"], {"__name__": "__main__"})
+        return
     runpy.run_module("liif_cli", run_name="__main__", alter_sys=True)
 
 

@@ -148,7 +148,7 @@ def test_what_the_caller_ignores_does_not_end_the_work(tiny_file: Path) -> None:
         Image.fromarray(np.random.default_rng(index).integers(0, 256, (64, 96, 3), np.uint8)).save(f"p{index}.png")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        process = fork("upscale", "p*.png", "-s", 4, "-m", tiny_file)
+        process = fork("upscale", "p*.png", "-s", 2, "-m", tiny_file)
     finally:
         signal.signal(signal.SIGHUP, before)
     with process:

@@ -2,13 +2,12 @@
 
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -280,7 +279,7 @@ if not (child := os.fork()):
     os._exit(0 if len(threads() - first) == 2 else 1)
 assert os.waitpid(child, 0)[1] == 0
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+    assert forked.python(script).wait(60) == 0
 
 
 def test_nothing_asked_for_nothing_given() -> None:
@@ -407,7 +406,7 @@ def test_an_encoder_that_overflows_fp16_is_run_in_float32(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
-    ("count", "queries"), [((50, 60), 256), ((16, 1024), 1024), ((24, 1000), None), ((3000, 2), 512), ((99, 99), 256)]
+    ("count", "queries"), [((16, 1024), 1024), ((24, 1000), None), ((3000, 2), 512), ((99, 99), 256)]
 )
 def test_memory_is_what_is_stated(dtype: torch.dtype, count: tuple[int, int], queries: int | None) -> None:
     model = golden_model(tiny_config(hidden=(256, 256)))

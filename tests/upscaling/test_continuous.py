@@ -161,7 +161,7 @@ def test_eight_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> 
     small_tiles(monkeypatch, model)
     torch.set_num_threads(2)
     try:
-        alone = [liif_cli.encode(PIXELS, model=model).render(scale) for scale in (1.5, 2, 3, 4)]
+        alone = [liif_cli.encode(PIXELS, model=model).render(scale) for scale in (1.5, 2, 3)]
         image, state = liif_cli.encode(PIXELS, model=model, kept=20_000), flags()
         stop, changes = threading.Event(), []
 
@@ -172,14 +172,14 @@ def test_eight_threads_give_the_bits_of_one(monkeypatch: pytest.MonkeyPatch) -> 
 
         with ThreadPoolExecutor(9) as pool:
             watch = pool.submit(look)
-            found = list(pool.map(image.render, (1.5, 2, 3, 4) * 4))
+            found = list(pool.map(image.render, (1.5, 2, 3) * 4))
             stop.set()
             watch.result()
         assert not changes and flags() == state
     finally:
         torch.set_num_threads(1)
     for number, out in enumerate(found):
-        np.testing.assert_array_equal(out, alone[number % 4])
+        np.testing.assert_array_equal(out, alone[number % 3])
 
 
 def flags() -> tuple[Any, ...]:
