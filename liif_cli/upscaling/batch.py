@@ -208,8 +208,10 @@ def _save(draft: Draft) -> tuple[Result, float]:
 
 
 def make_folders(task: Task, made: set[Path]) -> None:
-    """Create the folders of a task's outputs, except for those in `made`, and add them: a folder that someone removes meanwhile
-    is not created again, since it would lack the outputs before. Raises `OutputError`."""
+    """Create the folders of a task's outputs, except those in `made`, to which they are added. Raises `OutputError`.
+
+    A folder that is removed during the run is not created again, because it would lack the earlier outputs.
+    """
     for folder in {output.place.parent for output in task.outputs if isinstance(output.place, Path)} - made:
         try:
             folder.mkdir(parents=True, exist_ok=True)

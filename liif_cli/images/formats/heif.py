@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LONGEST = 100_000_000
-"""Pixels of a side, in libvips."""
+"""The longest side that libvips accepts, in pixels."""
 MOST_PROPERTIES = 1000
 """Item properties that are read; the rest is ignored."""
 MOST = 2**24
@@ -114,20 +114,23 @@ def names_are_text(file: BinaryIO) -> bool:
 
 
 TABLES = {b"stts": 8, b"stsc": 12, b"ctts": 8, b"saio": 4, b"saiz": 1}
-"""Boxes for which libheif takes memory for as many entries as they claim, with the bytes of one entry (ISO/IEC 14496-12)."""
+"""Boxes for which libheif allocates the number of entries that they claim: name -> bytes per entry (ISO/IEC 14496-12)."""
 UNREAD = (b"mdat", b"free", b"skip")
 
 
 def guarded(source: Source, file: BinaryIO) -> Source:
-    """What libheif may be given. An animation's tables are not used, but libheif would unfold them: it gets a copy in memory
-    in which their box and brand are renamed. Raises InputError for a table elsewhere that claims more than it holds."""
+    """A source that libheif can open without allocating much more memory than the file's size.
+
+    The tables of an animation are not needed, but libheif would expand them; therefore an animation is copied into memory, with
+    their box and the brand renamed. Raises InputError if any other table claims more entries than it contains.
+    """
     moov, position, end = [], 0, file.seek(0, io.SEEK_END)
     for name, stop in _top_boxes(file, end):
         file.seek(position)
         if name == b"moov":
             moov.append(position + 4)
         elif name not in UNREAD and _overclaims(file.read(min(stop - position, MOST))):
-            raise InputError(f"{source.name} is damaged: a table claims more entries than it holds")
+            raise InputError(f"{source.name} is damaged: a table claims more entries than it contains")
         position = stop
     if not moov:
         return source
@@ -141,7 +144,7 @@ def guarded(source: Source, file: BinaryIO) -> Source:
 
 
 def _top_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
-    """The boxes of a file that are in no other, from the first on: name, and where they end."""
+    """(name, end offset) of each top-level box of a file."""
     start = 0
     while start + 8 <= end:
         file.seek(start)
@@ -154,11 +157,11 @@ def _top_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _overclaims(data: bytes) -> bool:
-    """Whether the boxes in `data`, wherever they are, hold a table with fewer entries than it claims."""
+    """Whether a table in `data`, at any level, claims more entries than it contains."""
     for name, size in TABLES.items():
         place = data.find(name)
         while place >= 0:
-            start = place + 4 + 8 * (data[max(0, place - 4) : place] == b"\0\0\0\1")  # a long size is behind the name
+            start = place + 4 + 8 * (data[max(0, place - 4) : place] == b"\0\0\0\1")  # a 64-bit size follows the name
             version, flags = data[start : start + 1], data[start + 3 : start + 4]
             if name in (b"saio", b"saiz"):
                 start += 8 * bool(flags[:1] and flags[0] & 1) + (name == b"saiz")
