@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ class Ran:
     code: int
     out: bytes
     err: list[str]
+
+
+@cache
+def tiny_model() -> bytes:
+    """The file of a tiny model."""
+    from .checkpoints import seeds
+
+    return dict(seeds())["edsr-liif"]
 
 
 Launch = Callable[..., "subprocess.Popen[bytes]"]
@@ -80,12 +88,10 @@ class Desk:
     @contextmanager
     def new(cls, launch: Launch | None = None) -> Iterator["Desk"]:
         """One that is removed behind the block, as are commands that still run."""
-        from .checkpoints import seeds
-
         with tempfile.TemporaryDirectory(prefix="liif-faults-") as name:
             desk = cls(Path(name), launch or interpreted)
             desk.image("in.png")
-            desk.path("tiny.safetensors").write_bytes(dict(seeds())["edsr-liif"])
+            desk.path("tiny.safetensors").write_bytes(tiny_model())
             try:
                 yield desk
             finally:
@@ -236,7 +242,7 @@ def interrupted(desk: Desk, seed: int = 0) -> None:
     out = desk.path(f"out.{suffix}")
     out.write_bytes(b"old")
     process = desk.start(*desk.upscale(out=out.name), "--overwrite")
-    time.sleep(dice.uniform(0, 1.2 * LENGTH.get("upscale", 4.0)))
+    time.sleep(dice.uniform(0, 1.2 * LENGTH.get(desk.launch, 4.0)))
     ours = begun(process)
     process.send_signal(number)
     judge_interrupt(desk, out, ended(process), None if ours else number)
@@ -277,15 +283,15 @@ def anywhere(desk: Desk, count: int, seed: int, last: int, *arguments: object) -
     return [json.loads(line) for line in ran.out.decode().splitlines() if line.startswith("{")]
 
 
-LENGTH: dict[str, float] = {}
-"""Seconds of a whole call on this machine, by what is called."""
+LENGTH: dict[Launch, float] = {}
+"""Seconds of a whole call on this machine, by what starts it."""
 
 
 def measure(desk: Desk) -> None:
     """How long a call takes here, so that signals come at all of its moments."""
     start = time.monotonic()
-    said(desk.call(*desk.upscale(out="length.png")), (0,))
-    LENGTH["upscale"] = time.monotonic() - start
+    said(desk.call(*desk.upscale(out="length.png"), "--overwrite"), (0,))
+    LENGTH[desk.launch] = time.monotonic() - start
 
 
 def killed(desk: Desk, seed: int = 0) -> None:
@@ -295,7 +301,7 @@ def killed(desk: Desk, seed: int = 0) -> None:
     out = desk.path("out.png")
     out.write_bytes(b"old")
     process = desk.start(*desk.upscale(), "--overwrite")
-    time.sleep(dice.uniform(0.3, 1.1) * LENGTH.get("upscale", 4.0))
+    time.sleep(dice.uniform(0.3, 1.1) * LENGTH.get(desk.launch, 4.0))
     process.kill()
     ended(process)
     assert out.read_bytes() == b"old" or whole(out)
@@ -505,7 +511,7 @@ def folder_is_a_file(desk: Desk) -> None:
     """A file takes the name of an output while it is made: it stays."""
     process = desk.start(*desk.upscale(out="late.png"))
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(0.3 * LENGTH.get("upscale", 4.0))
+        process.wait(0.3 * LENGTH.get(desk.launch, 4.0))
     desk.path("late.png").write_bytes(b"theirs")
     ran = ended(process)
     if ran.code != 0:  # otherwise it was there first
@@ -514,28 +520,42 @@ def folder_is_a_file(desk: Desk) -> None:
     assert not desk.hidden()
 
 
+def interrupted_at_work(desk: Desk, seed: int = 0) -> None:
+    """The same in a process that has loaded the libraries already, so that most signals come while it works."""
+    interrupted(desk, seed)
+
+
 ONCE: tuple[Callable[[Desk], None], ...] = (
     full_disk, full_stream, small_disk_is_full, two_for_one_output, input_truncated, input_replaced, folder_removed,
     folder_removed_before_the_last_step, folder_is_a_file, small_group, far_too_small_group,
 )  # fmt: skip
 BY_CHANCE: tuple[Callable[[Desk, int], None], ...] = (
-    interrupted, interrupted_anywhere, killed, little_memory, few_descriptors,
+    interrupted, interrupted_anywhere, interrupted_at_work, killed, little_memory, few_descriptors,
 )  # fmt: skip
+FRESH = (interrupted, interrupted_anywhere, little_memory, few_descriptors)
+"""What has to do with the start of the interpreter; the others are forked from one that has loaded the libraries."""
 
 
 def run(rounds: int, first: int = 0, only: str | None = None, tell: Callable[[str], Any] = print) -> int:
     """Every script once, and those with chance in them `rounds` times; or only those of one name. Returns how many failed."""
+    from tests import forked
+
     start, verdicts = time.monotonic(), Counter[str]()
-    with Desk.new() as desk:
-        measure(desk)
-        tell(f"a call takes {LENGTH['upscale']:.1f} s")
-    trials: list[tuple[str, Callable[[Desk], None]]] = [(script.__name__, script) for script in ONCE]
+    for launch in (interpreted, forked.start):
+        with Desk.new(launch) as desk:
+            measure(desk)
+            measure(desk)  # the first may have to read the libraries from the disk
+        tell(f"a call takes {LENGTH[launch]:.1f} s ({launch.__module__})")
+    trials: list[tuple[str, Callable[[Desk], None], Launch]] = [(each.__name__, each, forked.start) for each in ONCE]
     for each in BY_CHANCE:
-        trials += [(f"{each.__name__} {seed}", partial(each, seed=seed)) for seed in range(first, first + rounds)]
-    for name, script in trials:
+        launch = interpreted if each in FRESH else forked.start
+        trials += [
+            (f"{each.__name__} {seed}", partial(each, seed=seed), launch) for seed in range(first, first + rounds)
+        ]
+    for name, script, launch in trials:
         if only not in (None, name.partition(" ")[0]):
             continue
-        verdict = tried(script)
+        verdict = tried(script, launch)
         verdicts[verdict.partition(":")[0]] += 1
         tell(f"{name}: {verdict}")
     for verdict, number in verdicts.most_common():
@@ -544,9 +564,9 @@ def run(rounds: int, first: int = 0, only: str | None = None, tell: Callable[[st
     return verdicts["FAILED"]
 
 
-def tried(script: Callable[[Desk], None]) -> str:
+def tried(script: Callable[[Desk], None], launch: Launch = interpreted) -> str:
     """The verdict on one script: `as promised`, `skipped: ` and what is missing, or `FAILED: ` and why."""
-    with Desk.new() as desk:
+    with Desk.new(launch) as desk:
         try:
             script(desk)
         except Skipped as reason:

@@ -173,11 +173,14 @@ def peak_of(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("table", heif.TABLES)
-@pytest.mark.parametrize("place", ["its properties", "no other box"])
-def test_what_a_table_of_an_avif_claims_is_not_allocated(table: bytes, place: str) -> None:
+@pytest.mark.parametrize("place", ["properties", "items", "no other box"])
+@pytest.mark.parametrize("flags", [0, 1, 255])
+def test_what_a_table_of_an_avif_claims_is_not_allocated(table: bytes, place: str, flags: int) -> None:
     """libheif takes up to 192 MiB for it."""
-    large = box(table, bytes(4 + (table == b"saiz")) + (2**24 - 1).to_bytes(4) + bytes(50))
-    data = image("AVIF") + large if place == "no other box" else avif_with(b"iprp", box(b"ipco", large))
+    kind = bytes(8 * (flags & 1 and table.startswith(b"sai")))
+    large = box(table, bytes([flags] * 4) + kind + bytes(table == b"saiz") + (2**24 - 1).to_bytes(4) + bytes(50))
+    places = {"properties": (b"iprp", box(b"ipco", large)), "items": (b"iinf", large)}
+    data = avif_with(*places[place]) if place in places else image("AVIF") + large
 
     def refused() -> None:
         with pytest.raises(InputError, match="claims more entries"):
@@ -204,6 +207,12 @@ def test_an_animation_s_tables_are_not_unfolded(table: bytes) -> None:
         np.testing.assert_array_equal(read.read(forged).pixels, expected.pixels)
 
     assert peak_of(same) < 8
+
+
+def test_an_item_s_data_may_look_like_a_table() -> None:
+    """Nothing is looked for in it."""
+    data = avif_with(b"idat", box(b"stts", bytes([0, 0, 0, 0, 255, 255, 255, 255])))
+    assert (read.probe(data).width, read.probe(data).height) == (16, 12)
 
 
 def test_a_side_that_no_library_takes_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

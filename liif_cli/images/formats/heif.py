@@ -129,7 +129,7 @@ def guarded(source: Source, file: BinaryIO) -> Source:
         file.seek(position)
         if name == b"moov":
             moov.append(position + 4)
-        elif name not in UNREAD and _overclaims(file.read(min(stop - position, MOST))):
+        elif name not in UNREAD and any(map(_overclaims, _parsed(name, file.read(min(stop - position, MOST))))):
             raise InputError(f"{source.name} is damaged: a table claims more entries than it contains")
         position = stop
     if not moov:
@@ -156,17 +156,26 @@ def _top_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
             return
 
 
+def _parsed(name: bytes, box: bytes) -> Iterator[bytes]:
+    """What libheif looks for boxes in: a whole box, or of `meta` all that it contains except items' data."""
+    if name != b"meta":
+        yield box
+        return
+    for child, first, end in _boxes(box, 12, len(box)):
+        if child != b"idat":
+            yield child + box[first:end]
+
+
 def _overclaims(data: bytes) -> bool:
     """Whether a table in `data`, at any level, claims more entries than it contains."""
     for name, size in TABLES.items():
         place = data.find(name)
         while place >= 0:
             start = place + 4 + 8 * (data[max(0, place - 4) : place] == b"\0\0\0\1")  # a 64-bit size follows the name
-            version, flags = data[start : start + 1], data[start + 3 : start + 4]
             if name in (b"saio", b"saiz"):
-                start += 8 * bool(flags[:1] and flags[0] & 1) + (name == b"saiz")
+                start += 8 * (int.from_bytes(data[start + 3 : start + 4]) & 1) + (name == b"saiz")
             count = int.from_bytes(data[start + 4 : start + 8])
-            if version in (b"\0", b"\1") and count * size > len(data) - start:
+            if count * size > len(data) - start:
                 return True
             place = data.find(name, place + 1)
     return False
