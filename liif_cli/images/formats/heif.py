@@ -157,11 +157,11 @@ def _top_boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _parsed(name: bytes, box: bytes) -> Iterator[bytes]:
-    """What libheif looks for boxes in: a whole box, or of `meta` all that it contains except items' data."""
+    """What libheif looks for boxes in: the whole box, or everything in `meta` except items' data."""
     if name != b"meta":
         yield box
         return
-    for child, first, end in _boxes(box, 12, len(box)):
+    for child, first, end in _boxes(box, 20 if box[:4] == b"\0\0\0\1" else 12, len(box)):
         if child != b"idat":
             yield child + box[first:end]
 
