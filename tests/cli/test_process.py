@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,18 @@ raise SystemExit(code)
     name = "ä→猫.png".encode(encoding, errors="backslashreplace")
     assert done.returncode == 3 and done.stderr.splitlines()[0] == b"Error: " + name + b" does not exist"
     assert done.stdout.strip() == name
+
+
+def test_nothing_is_loaded_before_signals_are_answered() -> None:
+    """By neither entry point: the installed program calls what the module calls."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["scripts"] == {"liif": "liif_cli.__main__:main"}
+    loaded = python("import sys; before = {*sys.modules}; import liif_cli.__main__; print({*sys.modules} - before)")
+    assert {each.partition(".")[0] for each in eval(loaded)} <= {"liif_cli", *sys.stdlib_module_names}
+    assert {each for each in eval(loaded) if each.startswith("liif_cli.")} == {
+        "liif_cli.__main__", "liif_cli.errors", "liif_cli.machine", "liif_cli.machine.signals",
+    }  # fmt: skip
+    assert not {"typing", "re", "dataclasses", "inspect"} & eval(loaded)
 
 
 def test_the_module_is_the_program() -> None:

@@ -139,7 +139,7 @@ class Desk:
         return [each.name for each in self.folder.rglob(".liif-*")]
 
 
-def ended(process: "subprocess.Popen[bytes]", seconds: float = 300) -> Ran:
+def ended(process: "subprocess.Popen[bytes]", seconds: float = 900) -> Ran:
     """Wait for a command. Kills what does not end, and says so."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -366,11 +366,11 @@ def memory_group(most: int) -> Iterator[Path]:
 
 def small_group(desk: Desk) -> None:
     """In a control group of 512 MiB, an image is made in tiles that fit, or refused with code 7; the system kills nothing."""
-    desk.image("large.png", (200, 300))
+    desk.image("other.png", (60, 80))
     with memory_group(2**29) as group:
-        ran = ended(desk.start(command=in_group(group, ["-m", "liif_cli", *desk.upscale("large.png")])))
+        ran = ended(desk.start(command=in_group(group, ["-m", "liif_cli", *desk.upscale("other.png")])))
     said(ran, (0, 7), "memory")
-    assert ran.code or whole(desk.path("out.png"), (600, 400))
+    assert ran.code or whole(desk.path("out.png"), (160, 120))
     assert not desk.hidden()
 
 
