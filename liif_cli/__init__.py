@@ -1,11 +1,11 @@
-"""liif: any image at any size, with a Local Implicit Image Function (Chen, Liu, Wang; CVPR 2021).
+"""liif: upscales images to any size with a Local Implicit Image Function (Chen, Liu, Wang; CVPR 2021).
 
     from liif_cli import encode, upscale
 
 Importing this module is cheap: torch is loaded only when a function is used.
 """
 
-TYPE_CHECKING = False  # without `typing`: the less is loaded here, the sooner `liif` answers Ctrl-C
+TYPE_CHECKING = False  # `typing` is not loaded, so that `liif` handles Ctrl-C sooner
 if TYPE_CHECKING:
     from typing import Any
 

@@ -1,4 +1,4 @@
-"""The exceptions of liif with their exit codes, and notes, which do not stop anything.
+"""The exceptions of liif with their exit codes, and notes, which are messages that do not end the work.
 
     LiifError
     ├── UsageError        2   an option's value is invalid, or options contradict each other
@@ -35,9 +35,9 @@ class ExitCode(IntEnum):
 class LiifError(Exception):
     """Base of all errors that liif raises on purpose.
 
-    message: one sentence for the user. hint: what would help, in words valid for both the command line and Python. argument:
-    the argument (e.g. of `liif_cli.upscale`) whose value is refused; the message begins with that value. remedy: what would
-    help, as a key of `cli.explanations.REMEDIES`, for callers that can name options.
+    message: one sentence for the user. hint: what the user can do, in words valid for both the command line and Python.
+    argument: the argument (e.g. of `liif_cli.upscale`) whose value is refused; the message begins with that value. remedy:
+    what the user can do, as a key of `cli.explanations.REMEDIES`, for callers that can name options.
     """
 
     exit_code = ExitCode.SOME_FAILED
@@ -99,13 +99,13 @@ class LimitError(LiifError):
 
 
 class ClosedPipe(LiifError):
-    """The reader of the output has gone (`liif models | head -1`). Only the exit code reports it."""
+    """The reading end of the output's pipe was closed (`liif models | head -1`). Only the exit code reports it."""
 
     exit_code = ExitCode.OUTPUT
 
 
 class Note(str):
-    """A sentence for the user. remedy: what would help, as in `LiifError`."""
+    """A message for the user. remedy: what the user can do, as in `LiifError`."""
 
     remedy: str | None = None
 

@@ -1,4 +1,4 @@
-"""Devices: which are available, their precisions and free memory, and what out-of-memory errors look like."""
+"""Devices: choice, precisions, free memory, exact float32, and out-of-memory errors."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,13 +26,13 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise DeviceError(
-            f"{name!r} is not a device", hint="auto, cpu, cuda, cuda:1 or mps", argument="device"
+            f"{name!r} is not a device", hint="use auto, cpu, cuda, cuda:1 or mps", argument="device"
         ) from None
     available_types = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available_types.get(device.type, False):
-        raise DeviceError(f"no {device.type} device is available", hint="the CPU works everywhere", remedy="device")
+        raise DeviceError(f"no {device.type} device is available", hint="use the CPU", remedy="device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"device {name} is not available: this machine has {torch.cuda.device_count()}")
+        raise DeviceError(f"device {name} is not available: CUDA devices on this machine: {torch.cuda.device_count()}")
     return device
 
 
@@ -59,21 +59,21 @@ def free_memory(device: torch.device) -> int:
 
 
 def exact_float32(device: torch.device) -> AbstractContextManager[Any]:
-    """Makes fp32 convolutions on `device` exact in its block, for this thread alone: no flag of the process changes.
+    """Context manager: no fp32 convolution on `device` uses TF32. It affects only this thread and changes no global flag.
 
-    On CUDA, cuDNN is told for each call not to use TF32, which torch allows it by default. Products use TF32 only if the
-    process asked for it (`torch.set_float32_matmul_precision`). Elsewhere there is nothing to do.
+    On CUDA, torch lets cuDNN use TF32 by default; here each call forbids it. Matrix products use TF32 only if the process
+    enabled it (`torch.set_float32_matmul_precision`). On other devices, it does nothing.
     """
     return ExactConvolutions() if device.type == "cuda" and _takes_argument(device) else nullcontext()
 
 
 class ExactConvolutions(TorchFunctionMode):
-    """Without TF32: float32 convolutions of images on a CUDA device, outside of autocast."""
+    """Computes float32 2D convolutions on a CUDA device without TF32, unless autocast is enabled."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Calls `func`, or what takes its place."""
+        """Call `func`, or its replacement."""
         return (_convolution if func is torch.conv2d else func)(*args, **(kwargs or {}))
 
 
@@ -86,7 +86,7 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """`torch.conv2d`, without TF32 where it would be used."""
+    """`torch.conv2d`, without TF32 if torch might use it."""
     if not _uses_tf32(image) or isinstance(padding, str):
         return torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
     return _exact_convolution(image, weight, bias, stride, padding, dilation, groups)
@@ -116,7 +116,7 @@ def _takes_argument(device: torch.device) -> bool:
 
 
 def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | None:
-    """The result of `make`, or None if memory ran out; the exception, which keeps tensors alive, is gone by then."""
+    """The result of `make`, or None if memory ran out. By then, the exception, which keeps tensors alive, is released."""
     try:
         return make()
     except (MemoryError, RuntimeError) as error:
@@ -128,7 +128,7 @@ def or_none_without_memory(make: Callable[[], T], device: torch.device) -> T | N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is one of the ways in which torch reports that memory ran out."""
+    """Whether `error` is one of the exceptions by which torch reports that memory ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error)

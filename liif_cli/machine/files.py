@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all, and never harm an existing file."""
+"""Output files that appear complete or not at all, and never damage an existing file."""
 
 import contextlib
 import hashlib
@@ -34,7 +34,7 @@ LONGEST = 255
 
 
 def check_name(path: Path) -> None:
-    """Raises OutputError if the file system cannot hold the name: it is too long, or a loop of links."""
+    """Raises OutputError if the file system does not accept the name: it is too long, or a loop of links."""
     folder = path.parent
     try:
         longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
@@ -42,7 +42,7 @@ def check_name(path: Path) -> None:
         longest = LONGEST
     if len(os.fsencode(path.name)) > longest:
         raise OutputError(
-            f"the name {path.name[:40]}... has {len(os.fsencode(path.name))} bytes, and the file system takes {longest}",
+            f"the name {path.name[:40]}... has {len(os.fsencode(path.name))} bytes; the file system allows {longest}",
             hint="give the output a shorter name",
         )
     try:
@@ -62,7 +62,7 @@ def check_room(folder: Path, needed: int) -> None:
         raise OutputError(f"cannot use the folder {folder}: {error.strerror}") from error
     if needed > free:
         raise OutputError(
-            f"not enough disk space in {folder}: {_amount(free)} are free, and the output needs up to {_amount(needed)}",
+            f"not enough disk space in {folder}: {_amount(free)} are free, but the output needs up to {_amount(needed)}",
             hint="free some space or write to another disk",
         )
 
@@ -74,10 +74,9 @@ def _amount(size: int) -> str:
 class OutputFile:
     """Context manager: a temporary file next to `path` that replaces it on a clean exit and is removed on any other.
 
-    The data is synced to disk (fsync) before the last step. Without `overwrite` that is a link, which cannot replace a file
-    that appeared in the meantime. A new file gets its mode from the umask; an overwritten file keeps its mode, and the
-    temporary one never has a wider one. What killed processes left beside `path`, older than a day and not locked by a living
-    one, goes. Raises OutputError.
+    The data is synced to disk (fsync) before the last step. Without `overwrite`, that step is a hard link, which cannot replace
+    a file that appeared in the meantime. A new file gets its mode from the umask. An overwritten file keeps its mode, and its
+    temporary file never has more permissions. Entering also calls `remove_leftovers` on the folder. Raises OutputError.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -88,7 +87,7 @@ class OutputFile:
 
     def __enter__(self) -> Path:
         try:
-            with held():  # otherwise an interrupt might leave a file that nobody knows of
+            with held():  # otherwise an interrupt could leave the file behind
                 self._create()
             remove_leftovers(self.path.parent)
         except BaseException as error:
@@ -108,9 +107,9 @@ class OutputFile:
 
     def _create(self) -> None:
         mode = stat.S_IMODE(self.path.stat().st_mode) if self.overwrite and self.path.exists() else 0o666
-        # not mkstemp: only the owner may read its files; the owner must write whatever the old file's mode
+        # Not mkstemp, whose files only the owner may read. 0o200: the owner must be able to write, whatever the old mode.
         self._lock = os.open(self.temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode & 0o666 | 0o200)
-        if not _locked(self._lock):
+        if not _lock(self._lock):
             self._unlock()
 
     def _remove(self) -> None:
@@ -141,7 +140,7 @@ class OutputFile:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
     def _link(self) -> None:
-        """Give the temporary file its name, which fails where there is a file; rename where the file system has no links."""
+        """Link the temporary file to `path`, which fails if that exists. Rename it if the file system has no hard links."""
         try:
             os.link(self.temporary, self.path)
         except FileExistsError:
@@ -150,8 +149,8 @@ class OutputFile:
             self.temporary.replace(self.path)
 
 
-def _locked(handle: int) -> bool:
-    """Whether an open file is locked now, until it is closed; not where the system has no such locks, or another has it."""
+def _lock(handle: int) -> bool:
+    """Lock an open file until it is closed. Returns False if the system has no locks or another process holds this one."""
     try:
         import fcntl
 
@@ -162,7 +161,7 @@ def _locked(handle: int) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a living process has locked a file."""
+    """Whether a running process has locked a file."""
     try:
         import fcntl
     except ImportError:
@@ -182,8 +181,11 @@ DAY = 86_400
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder: ours by name, plain, untouched for a day, and
-    locked by none. Once for each folder; what cannot be removed stays."""
+    """Remove the temporary files that killed processes left in a folder, once per folder and process.
+
+    Only regular files with the name of a temporary file of liif, older than a day and locked by no process, are removed. Files
+    that cannot be removed stay.
+    """
     if folder in _cleared:
         return
     _cleared.add(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from liif_cli.errors import UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-KEPT = 2**30  # bytes at the heap's end, at most
+KEPT = 2**30  # the most bytes of freed memory that glibc keeps at the end of its heap
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -17,12 +17,14 @@ def parse_bytes(text: str) -> int:
     """Bytes of `2GiB`, `800MB`, `1.5g` or a plain number. Raises `UsageError`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if match is None or float(match[1]) == 0:
-        raise UsageError(f"{text!r} is not an amount of memory", hint="for example 2GiB or 800MB", argument="memory")
+        raise UsageError(
+            f"{text!r} is not an amount of memory", hint="use, for example, 2GiB or 800MB", argument="memory"
+        )
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
 def format_bytes(count: float) -> str:
-    """For people: `1.5 GiB`."""
+    """A number of bytes as text for users: `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -37,14 +39,14 @@ def available(root: Path = Path("/")) -> int:
 
 
 def resident(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of physical memory that this process uses."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def give_back() -> None:
-    """Return freed memory to the system if the C library is glibc, which otherwise keeps what is between live blocks."""
+    """Return freed memory to the system if the C library is glibc, which otherwise keeps freed memory between used blocks."""
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
@@ -52,8 +54,11 @@ def give_back() -> None:
 
 @cache
 def keep_freed() -> None:
-    """Make glibc keep freed memory, of large blocks too, until `give_back`. Otherwise, every layer's result comes from the
-    system, page by page and zeroed, which takes as long as a third of the convolutions do. With another C library, nothing."""
+    """Make glibc keep freed memory, also of large blocks, until `give_back`. Does nothing with another C library.
+
+    Otherwise, glibc gets the memory of every layer's result from the system, page by page and zeroed, which takes a third as
+    long as the convolutions.
+    """
     set_option = _of_glibc("mallopt")
     if set_option is not None:
         set_option(M_MMAP_MAX, 0)
@@ -78,14 +83,14 @@ def _machine(root: Path) -> int:
 
 
 def _cgroup(root: Path) -> int | None:
-    """Bytes that the control groups leave (v1 or v2), the least of the group and its parents; None without a limit."""
+    """Bytes that the control groups (v1 or v2) leave: the minimum over the group and its parents; None without a limit."""
     rooms = [room for version, mount, group in own_groups(root) for room in _walk(version, mount, group)]
     return min(rooms, default=None)
 
 
 def own_groups(root: Path = Path("/")) -> list[tuple[int, Path, Path]]:
-    """The control groups of this process that may limit memory: version (1 or 2), the topmost folder that is visible, and the
-    group's own, which in a container may be the same."""
+    """The control groups of this process that may limit memory: (version 1 or 2, the topmost visible folder, the group's
+    folder). In a container, both folders may be the same."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -100,8 +105,10 @@ def own_groups(root: Path = Path("/")) -> list[tuple[int, Path, Path]]:
 
 
 def _mounts(root: Path, version: int) -> list[tuple[Path, str]]:
-    """Where the hierarchy is visible, and the path of the group at its top: in a container often the container's. The usual
-    places if the system does not tell."""
+    """Where a hierarchy is mounted, and the path of the group at its top, which in a container is often the container's group.
+
+    If the system does not list its mounts, the usual folder.
+    """
     try:
         lines = (root / "proc/self/mountinfo").read_text().splitlines()
     except OSError:
@@ -117,7 +124,7 @@ def _mounts(root: Path, version: int) -> list[tuple[Path, str]]:
 
 
 def _place(mount: Path, top: str, path: str) -> Path:
-    """The folder of the group at `path`, if it is visible under `mount`, where the group `top` is; otherwise `mount`."""
+    """The folder of the group at `path` if it is visible under `mount`, the folder of the group `top`; otherwise `mount`."""
     inside = path.removeprefix(top) if top == "/" or path == top or path.startswith(f"{top}/") else ""
     group = mount / inside.lstrip("/")
     return group if group.is_dir() else mount
@@ -149,7 +156,7 @@ def _rooms(group: Path, limits: tuple[str, ...], usage: str, cache: str) -> list
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None if there is none, as for `max`."""
+    """The number in a file; None if the file does not contain a number (v2 writes `max` for "no limit")."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -157,7 +164,7 @@ def _number(path: Path) -> int | None:
 
 
 def _statistics(path: Path) -> dict[str, int]:
-    """The numbers in lines of a name and a number."""
+    """The numbers, by name, in a file with lines of a name and a number."""
     try:
         return {name: int(value) for name, value in map(str.split, path.read_text().splitlines())}
     except (OSError, ValueError):

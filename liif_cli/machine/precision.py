@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-"""The choices of users; `devices.choose_precision` decides."""
+"""The precisions that users can choose; `devices.choose_precision` resolves "auto"."""
 NATIVE_BF16 = ("amx_bf16", "avx512_bf16")
 NATIVE_FP16 = ("amx_fp16",)  # AVX512-FP16 is left out: where there is no AMX-FP16, AMX-BF16 is eight times faster
 CPU_FLAGS = Path("/proc/cpuinfo")
-# Environment variables that limit the instructions oneDNN uses, and the limits below those above, which it then emulates.
+# Environment variables that limit the instructions of oneDNN, and those of their values at which it emulates the above types.
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 WITHOUT_FP16 = WITHOUT_BF16 | {"AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX"}

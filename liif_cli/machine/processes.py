@@ -1,4 +1,4 @@
-"""The processes that torchrun starts for one run, or this one alone."""
+"""The processes of one run that torchrun started, or a single process."""
 
 import os
 from collections.abc import Iterator
@@ -45,9 +45,9 @@ class World:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
-    """Join the process group of torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_*); otherwise a world of one.
+    """Join the process group that torchrun's environment describes (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_*).
 
-    Uses NCCL between GPUs and gloo between CPUs.
+    Without such an environment, the world is this process alone. Uses NCCL between GPUs and gloo between CPUs.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -1,7 +1,7 @@
-"""Runs jobs on the CPU in threads that each compute alone.
+"""Runs independent jobs on the CPU in threads, each of which computes on one core.
 
-A product of a few thousand rows is too short for a pool of threads: synchronising takes longer, and on a busy machine every
-product waits for the slowest thread. Independent jobs wait for nothing.
+Splitting a matrix product of a few thousand rows over threads does not pay: synchronising them takes longer, and on a busy
+machine every product waits for the slowest thread. Independent jobs need no synchronisation.
 """
 
 import os
@@ -14,30 +14,30 @@ import torch
 
 from liif_cli.machine.memory import keep_freed
 
-_starting = Lock()  # of a pool: two callers want one
+_starting = Lock()  # so that two callers do not start two pools
 
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads in which torch uses one thread each. They stay: starting one takes milliseconds."""
+    """A pool of `count` threads, in each of which torch uses one thread. It is kept, because starting it takes milliseconds."""
     pool = ThreadPoolExecutor(count, thread_name_prefix="liif")
     before = _new_threads_count(pool)
     ready = Barrier(count + 1)
 
     def start() -> None:
-        torch.set_num_threads(1)  # for this thread, and until `before` is back for those that are started meanwhile
+        torch.set_num_threads(1)  # for this thread, and, until `before` is restored, for threads that start meanwhile
         ready.wait()
 
     for _ in range(count):
         pool.submit(start)
     ready.wait()
-    with ThreadPoolExecutor(1) as other:  # in a thread of its own, as the caller's own number may be another
+    with ThreadPoolExecutor(1) as other:  # in a separate thread, because the caller may use another number
         other.submit(torch.set_num_threads, before).result()
     return pool
 
 
 def _new_threads_count(pool: ThreadPoolExecutor) -> int:
-    """How many threads torch uses in a thread that it has not seen before."""
+    """The number of threads that torch uses in a new thread."""
     return pool.submit(torch.get_num_threads).result()
 
 
@@ -46,9 +46,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(jobs: Sequence[Callable[[], None]]) -> None:
-    """Call all jobs in as many threads as torch uses; inside a job, torch uses one thread. Raises the first job's exception.
+    """Call all jobs in as many threads as torch uses; inside a job, torch uses one thread. Raises a failed job's exception.
 
-    Several threads may call it at once: they share the pool, and torch's numbers of threads stay as they are.
+    Several threads may call it at once; they share the pool. It does not change torch's number of threads for its callers.
     """
     keep_freed()
     count = torch.get_num_threads()

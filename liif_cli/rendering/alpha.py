@@ -4,8 +4,9 @@ Grayscale is replicated to three channels; the output is the luma (Rec. 601) of 
 
 Alpha: colours are extended into fully transparent areas first, because hidden colours, often black or white, would cause
 fringes. A soft mask, with values between transparent and opaque, goes through the network like grayscale. A binary mask uses
-a bicubic filter, because the network would sharpen its stairs. `tests/benchmarks/bench_alpha.py` measures both. Either way,
-every value is clamped to the range of its four neighbours, so constant areas stay exact and hard edges do not ring.
+a bicubic filter, because the network would sharpen its staircase edges (`tests/benchmarks/bench_alpha.py` measures both).
+Either way, every value is clamped to the range of its four neighbours, so constant areas stay exact and hard edges do not
+ring.
 """
 
 import math
@@ -33,7 +34,7 @@ def is_soft(plane: Pixels) -> bool:
 
 
 def bled(pixels: Pixels) -> Pixels:
-    """The colours (H, W, C - 1) of an image (H, W, C) with alpha last; fully transparent pixels get the colours around them.
+    """The colours (H, W, C - 1) of an image (H, W, C) with alpha last. Fully transparent pixels get the colours around them.
 
     Push-pull (Gortler et al., "The Lumigraph", 1996, section 3.4): colours, weighted with alpha, are averaged in 2x2
     blocks until no block is empty, and the blocks fill the empty ones below. dtype and visible pixels do not change.
@@ -106,8 +107,11 @@ class ScaledAlpha:
 
     @classmethod
     def over(cls, plane: Pixels, grid: Grid) -> "ScaledAlpha":
-        """The plane and any grid; axes that shrink are resized with the antialiased filter first, like colours, or where the
-        plane is a binary mask by how much of each pixel it covers, so that a thin line is not lost."""
+        """A plane and any grid over it. Axes that shrink are resized first.
+
+        A soft mask is resized with the antialiased filter, like colours. A binary mask is replaced by the share of each pixel
+        that it covers, so that thin lines are not lost.
+        """
         if (is_reduced(grid.rows) or is_reduced(grid.columns)) and not is_soft(plane):
             return cls(_coverage(_coverage(plane, grid.rows).T, grid.columns).T, reduced_grid(grid))
         reduced, rest = reduce_source(plane[..., None], grid)
@@ -134,7 +138,7 @@ class ScaledAlpha:
 
 
 def _coverage(plane: Pixels, axis: Axis) -> Pixels:
-    """A plane (H, W) along its first axis, where `axis` shrinks it: (count, W) float32, the mean over each pixel's extent."""
+    """A plane (H, W), resized along its first axis if `axis` shrinks it: (count, W) float32, means over each pixel's area."""
     if not is_reduced(axis):
         return plane
     edges = axis.offset + np.arange(axis.count + 1) * (axis.extent / axis.count)

@@ -1,6 +1,6 @@
-"""An image to look at: any region at any scale, and colours at any position, from encodings that are made once and kept.
+"""An image with cached encodings: any region at any scale, and the colours at any positions.
 
-Its tiles are the same whatever is asked for, so results depend neither on what came before nor on the number of threads.
+Its tiles are fixed, so results depend neither on earlier calls nor on the number of threads.
 """
 
 from collections import OrderedDict
@@ -28,13 +28,13 @@ from liif_cli.rendering.rows import Store, render_rows
 from liif_cli.rendering.tiles import Tile
 
 Pixels = NDArray[Any]
-SIDE = 512  # LR pixels per side of a tile: larger ones encode more than a small region needs
-HALOS = 4  # and at least this many halos, so that most of what is encoded is not for the halo
-KEPT_SHARE = 0.25  # of the free memory, for encodings that are kept
+SIDE = 512  # LR pixels per side of a tile: larger tiles would encode more than a small region needs
+HALOS = 4  # the minimum side of a tile, in halos: smaller tiles would encode mostly their surroundings
+KEPT_SHARE = 0.25  # the share of free memory for cached encodings
 
 
 class Cache:
-    """Encodings by their tiles; beyond `limit` bytes the least recently used are dropped. For several threads at once."""
+    """Encodings by tile. Beyond `limit` bytes, the least recently used are dropped. Several threads may use it at once."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -42,7 +42,10 @@ class Cache:
         self._kept: OrderedDict[Tile, Future[Encoding | None]] = OrderedDict()
 
     def get(self, tile: Tile, make: Callable[[], Encoding | None]) -> Encoding | None:
-        """The tile's encoding, made if it is not here: once, whoever else waits for it. None if memory ran out."""
+        """The tile's encoding. If it is not cached, `make` is called, once even if several threads need it.
+
+        None if memory ran out. Raises the exceptions of `make`.
+        """
         with self._lock:
             future = self._kept.get(tile)
             ours = future is None
@@ -86,7 +89,7 @@ class Cache:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all kept encodings."""
+        """Bytes of all cached encodings."""
         with self._lock:
             found = [future.result() for future in self._kept.values() if _succeeded(future)]
         return sum(encoding.bytes for encoding in found if encoding)
@@ -98,7 +101,7 @@ def _succeeded(future: "Future[Encoding | None]") -> bool:
 
 @dataclass(frozen=True)
 class Selection(Plan):
-    """Those tiles of a plan that have pixels of the grids."""
+    """A plan without the tiles that have no pixel of the grids."""
 
     grids: tuple[Grid, ...] = ()
 
@@ -116,14 +119,17 @@ class Selection(Plan):
 
 @dataclass
 class CachedRenderer(Renderer):
-    """A renderer of one image, whose tiles are always the same, and their encodings kept."""
+    """A renderer of one image with fixed tiles, whose encodings are cached.
+
+    size: (height, width) of the image; images of another size are rendered without the cache.
+    """
 
     size: tuple[int, int] = (0, 0)
     fixed: Plan | None = None
     cache: Cache | None = None
 
     def plan(self, size: tuple[int, int], grids: Sequence[Grid], sample_bytes: int, **options: Any) -> Plan:
-        """See `Renderer.plan`; of the image itself, the fixed tiles that the grids need."""
+        """See `Renderer.plan`; for the image itself, those of the fixed tiles that the grids need."""
         if self.fixed is None or size != self.size:
             return super().plan(size, grids, sample_bytes, **options)
         check_supported(self.model, grids)
@@ -140,14 +146,15 @@ class CachedRenderer(Renderer):
         return encoding
 
     def _tidy(self) -> None:
-        """Does nothing: encodings are kept, and returning memory after every view takes longer than the view."""
+        """Does nothing: encodings are cached, and returning memory after every view takes longer than rendering it."""
 
 
 @dataclass
 class Canvas:
-    """An image and a model: pixels (H, W, C) as `render_rows` takes them, a renderer with the choices, and how much to keep.
+    """An image and a model, with cached encodings.
 
-    kept: bytes of encodings to keep; 0: none, and each output has tiles of its own; None: a share of the free memory.
+    pixels: (H, W, C), as for `render_rows`. choices: a renderer with the model and its options. kept: bytes of encodings to
+    cache; None: a quarter of the free memory; 0: none, and each output has its own tiles.
     """
 
     pixels: Pixels
@@ -170,7 +177,7 @@ class Canvas:
         return network_input(self.pixels)
 
     def _tiles(self, budget: int) -> Plan:
-        """The tiles, within `budget` bytes if the smallest are."""
+        """The fixed tiles: the largest that need at most `budget` bytes, otherwise the smallest."""
         model, (height, width) = self.choices.model, self.size
         whole, halo = Tile(0, height, 0, width), model.halo
         side = max(self.size) if halo is None else min(max(SIDE, HALOS * halo), max(self.size))
@@ -180,7 +187,7 @@ class Canvas:
         return Plan(whole, side, tile_bytes(model, self.size, whole, side, turns))
 
     def renderer(self) -> Renderer:
-        """A renderer for one call, with notes of its own."""
+        """A renderer for one call, with its own notes."""
         own = self.choices
         arguments = (own.model, own.device, own.precision, own.self_ensemble, own.chunk)
         if self.kept == 0:
@@ -210,7 +217,7 @@ class Canvas:
     def _encoding(self, renderer: Renderer, tile: Tile) -> Encoding:
         encoding = renderer._encode(self.source, tile)
         if encoding is None:
-            raise OutOfMemory("out of memory while the image was encoded", hint="close other programs, or use the CPU")
+            raise OutOfMemory("cannot encode the image: out of memory", hint="close other programs, or use the CPU")
         return encoding
 
     def latent(self) -> Tensor:
@@ -231,11 +238,14 @@ class Canvas:
     def _room(self, depth: int) -> Tensor:
         needed = 4 * depth * self.size[0] * self.size[1]
         if needed > free_memory(torch.device("cpu")):
-            raise OutOfMemory(f"the latent codes need {format_bytes(needed)}, more than is free")
+            raise OutOfMemory(f"cannot return the latent codes: they need {format_bytes(needed)}, more than is free")
         return torch.empty(*self.size, depth)
 
     def query(self, position: Tensor, cell: Tensor) -> Tensor:
-        """RGB (Q, 3) float32, not clamped, at positions (Q, 2) float64 with cells (Q, 2), both in LR pixels, (y, x)."""
+        """RGB (Q, 3) float32 on the CPU, not clamped. position, cell: (Q, 2) float64 in LR pixels, (y, x).
+
+        Raises `OutOfMemory`.
+        """
         out = torch.empty(len(position), 3)
         code = position.floor()
         row, column = (code[:, i].clamp(0, self.size[i] - 1) for i in (0, 1))
@@ -251,7 +261,8 @@ class Canvas:
         return out
 
     def query_with_gradients(self, position: Tensor, cell: Tensor) -> Tensor:
-        """The same in fp32, with gradients of `position`, `cell` and the model's parameters; nothing is kept."""
+        """As `query`, but in fp32, on the device of `position`, with gradients with respect to `position`, `cell` and the
+        model's parameters, and without the cache."""
         model, low, high = self.choices.model, position.detach().amin(0), position.detach().amax(0)
         edges = [
             (int(low[i].floor().clamp(0, n - 1)), int(high[i].floor().clamp(0, n - 1)) + 1)

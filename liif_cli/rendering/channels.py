@@ -1,4 +1,4 @@
-"""Grayscale and alpha into the network and out of it; `alpha` says why."""
+"""Converts grayscale and alpha to the network's input, and its output back. The reasons are in `alpha`."""
 
 from typing import Any
 

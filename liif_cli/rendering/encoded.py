@@ -33,7 +33,7 @@ class Choices:
     """A model on its device, with the options for a whole image.
 
     precision: the decoder's, never "auto" (see `choose_precision`). chunk: output pixels per chunk (None: depends on the
-    device); colours do not depend on it. notes: collects sentences for the user. tally: collects plans and times.
+    device); colours do not depend on it. notes: collects messages for the user. tally: collects plans and times.
     """
 
     model: SRModel
@@ -53,7 +53,7 @@ class Choices:
 class Encoding:
     """The fields of one tile: one per quarter turn of the self-ensemble, and as many again if its alpha varies.
 
-    It does not change, so several threads may render from it.
+    Raises `DeviceError` if the codes are not finite even in fp32. Several threads may render from it at once.
     """
 
     def __init__(self, choices: Choices, image: Image, tile: Tile) -> None:
@@ -112,10 +112,10 @@ class Encoding:
         return sum(field.bytes for field in self.fields)
 
     def bands(self, grid: Grid, choices: Choices | None = None) -> Iterator[tuple[int, Colours]]:
-        """The grid's colours in bands of rows: (first row, (h, w, 3 or 4)). If memory runs out, bands become thinner.
+        """The grid's colours in bands of rows: (first row, (h, w, 3 or 4) float32). If memory runs out, bands become thinner.
 
-        choices: whose notes and tally are used (default: those it was encoded with). Raises `OutOfMemory` at a single row,
-        `DeviceError` if colours are not finite in fp32.
+        choices: receives notes and times (default: the choices it was encoded with). Raises `OutOfMemory` if not even a single
+        row fits, and `DeviceError` if colours are not finite even in fp32.
         """
         choices = choices or self.choices
         height, width = grid.shape
@@ -130,7 +130,7 @@ class Encoding:
             if rgb is None:
                 if some == 1:
                     raise OutOfMemory(
-                        "out of memory at a single row",
+                        "cannot render even a single row: out of memory",
                         hint="close other programs, or use the CPU",
                         remedy="device memory",
                     )
@@ -141,7 +141,7 @@ class Encoding:
             top += len(rgb)
 
     def in_fp32(self, choices: Choices) -> "Encoding":
-        """The same tile encoded in fp32, made once. Raises `DeviceError` if it is this one."""
+        """The same tile encoded in fp32, made once. Raises `DeviceError` if this one is, or if the model has no fp32."""
         if self.precision == "fp32" or torch.float32 not in choices.model.dtypes:
             raise NOT_FINITE
         with self._lock:
@@ -151,7 +151,7 @@ class Encoding:
         return exact
 
     def bound(self, grid: Grid) -> list[Field]:
-        """The fields for an output whose pixels are the grid's or parts of them."""
+        """The fields bound to the cell of `grid`, for rendering it or any part of it."""
         turns = [*self.choices.turns] * (len(self.fields) // len(self.choices.turns))
         grids = [turn_grid(grid, turn) for turn in turns]
         with exact_float32(self.choices.device), torch.inference_mode():
@@ -161,7 +161,7 @@ class Encoding:
             ]
 
     def render(self, fields: Sequence[Field], grid: Grid) -> Colours:
-        """Colours (h, w, 3 or 4) of a grid; fields: as `bound` gives them."""
+        """Colours (h, w, 3 or 4) float32 of a grid. fields: as returned by `bound`."""
         count = len(self.choices.turns)
         rgb = self._averaged(fields[:count], grid)
         if self.image.shape[2] == 3:
@@ -187,7 +187,7 @@ class Encoding:
 
 
 class Output:
-    """One output of one tile: its fields are bound once. From the first colours that are not finite on, it is in fp32."""
+    """One output of one tile. Its fields are bound once. If colours are not finite, it continues in fp32."""
 
     def __init__(self, encoding: Encoding, grid: Grid, choices: Choices) -> None:
         self.grid, self.choices = grid, choices
@@ -197,7 +197,7 @@ class Output:
         self.encoding, self.fields = encoding, encoding.bound(self.grid)
 
     def colours(self, part: Grid) -> Colours:
-        """Colours of a part of the grid. Raises `DeviceError` if they are not finite even in fp32."""
+        """Colours (h, w, 3 or 4) float32 of a part of the grid. Raises `DeviceError` if not finite even in fp32."""
         rgb = self.encoding.render(self.fields, part)
         if not all_finite(torch.from_numpy(rgb)):
             self._use(self.encoding.in_fp32(self.choices))

@@ -10,19 +10,19 @@ from liif_cli.errors import OutOfMemory, UsageError
 from liif_cli.machine.memory import format_bytes
 from liif_cli.rendering.tiles import Tile, needed
 
-SMALLEST = 16
+SMALLEST = 16  # LR pixels per side of the smallest tile
 COMFORTABLE = 800 * 2**20  # bytes; larger tiles gain little speed
-HEAP = 256 * 2**20  # bytes that the allocator loses at most (bench_upscale_memory.py)
+HEAP = 256 * 2**20  # the most bytes that the allocator wastes (bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
-HEADROOM = 0.8  # share of the free memory to plan with; the rest is for what the plan does not know
+HEADROOM = 0.8  # the share of free memory that a plan may use; the rest is for memory that plans do not count
 
 
 class Footprint(Protocol):
-    """What a plan needs to know of a model: `SRModel` has it, and so has what is remembered of one without torch."""
+    """The properties of a model that a plan needs. `SRModel` has them, and so has a cached `Speed`, without loading torch."""
 
     @property
     def halo(self) -> int | None:
-        """See `SRModel`, as for all of these."""
+        """See `SRModel` for this and the other members."""
 
     @property
     def alignment(self) -> int: ...
@@ -42,8 +42,8 @@ class Footprint(Protocol):
 class Plan:
     """A tile size that fits into memory.
 
-    side: longest side of a tile in LR pixels, without its halo. peak: bytes that rendering takes at most, in addition to
-    what the process already holds; an estimate. notes: sentences for the user.
+    whole: the latent codes that all tiles together cover. side: the longest side of a tile in LR pixels, without its halo.
+    peak: an estimate of the most bytes that rendering needs in addition to those already in use. notes: messages for the user.
     """
 
     whole: Tile
@@ -79,10 +79,10 @@ def make_plan(
     turns: int = 1,
     chunk: int | None = None,
 ) -> Plan:
-    """Choose the tile's side for an image of `size` (height, width) and several grids at once.
+    """Choose the side of the tiles for an image of `size` (height, width), from which all `grids` are rendered.
 
     sample_bytes: bytes per finished output pixel. budget: bytes available. side: the user's choice, which is kept. turns:
-    encodings held at once. chunk: output pixels per chunk. A model that reads the whole image gets one tile. Raises
+    encodings in memory at once. chunk: output pixels per chunk. A model that reads the whole image gets one tile. Raises
     `UsageError` if the model does not support a grid, `OutOfMemory` if not even the smallest tile fits.
     """
     check_supported(model, grids)
@@ -97,7 +97,7 @@ def make_plan(
         return Plan(whole, longest, _fitting(peak(longest), budget, "the model reads the whole image, which"), notes)
     if side is not None:
         return Plan(whole, side, peak(side))
-    # Tiles much smaller than their halo would encode every pixel many times: a large halo, as RDN's, needs more memory.
+    # Tiles much smaller than their halo would encode every pixel many times: a large halo, such as RDN's, needs more memory.
     comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
     side = longest
     while side > SMALLEST and peak(side) > min(budget, comfort):
@@ -120,7 +120,7 @@ def _fitting(peak: int, budget: int, what: str) -> int:
     """`peak` if it is within `budget`, otherwise `OutOfMemory`."""
     if peak > budget:
         raise OutOfMemory(
-            f"{what} needs {format_bytes(peak)}, and {format_bytes(budget)} are available",
+            f"{what} needs {format_bytes(peak)}, but only {format_bytes(budget)} are available",
             hint="close other programs, allow more memory, or render parts of the image",
             remedy="memory",
         )
@@ -130,8 +130,8 @@ def _fitting(peak: int, budget: int, what: str) -> int:
 def tile_bytes(
     model: Footprint, size: tuple[int, int], whole: Tile, side: int, turns: int = 1, chunk: int | None = None
 ) -> int:
-    """The most bytes that one tile of `side` needs: the encoder's maps or the codes, whichever is more, the allocator's
-    losses, and the decoder's scratch."""
+    """The most bytes that one tile of `side` needs: the encoder's feature maps or the codes, whichever is more, the codes of
+    the other turns, the memory that the allocator wastes, and the decoder's scratch."""
     around = max(size) if model.halo is None else 2 * (model.halo + model.alignment - 1)
     height, width = (
         min(full, min(part, side) + around) for full, part in zip(size, (whole.height, whole.width), strict=True)
@@ -141,7 +141,7 @@ def tile_bytes(
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:
-    """Bytes of the finished rows that wait for the last tile in their row of tiles, and of one piece in float32."""
+    """Bytes of the finished rows that wait until their row of tiles is complete, and of one piece in float32."""
     total = 0
     for grid in grids:
         height, width = grid.shape

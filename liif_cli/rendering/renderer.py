@@ -39,7 +39,7 @@ class Renderer(Choices):
         alpha: bool = False,
     ) -> Plan:
         """The tiles for an image of `size` (height, width). alpha: whether its alpha is encoded too. budget: bytes available
-        (default: free memory). See `plan.make_plan`."""
+        (default: 80% of the free memory). See `plan.make_plan` for the other arguments and the errors."""
         budget = int(free_memory(self.device) * HEADROOM) if budget is None else budget
         encodings = len(self.turns) * (2 if alpha else 1)
         return make_plan(self.model, size, grids, sample_bytes, budget, side, encodings, self.chunk)
@@ -77,34 +77,37 @@ class Renderer(Choices):
         self._tidy()
 
     def _tidy(self) -> None:
-        """After an image."""
+        """Called after each image."""
         give_back()
 
     def _shrink(self, tile: Tile) -> int:
-        """The side to continue with after `tile` did not fit. Raises `OutOfMemory` at the smallest."""
+        """The tile side to continue with after `tile` did not fit into memory. Raises `OutOfMemory` at the smallest tile."""
         side = max(tile.height, tile.width)
         if side <= SMALLEST or self.model.halo is None:
-            what = "the whole image, which the model reads at once" if self.model.halo is None else "the smallest tile"
+            what = (
+                "the image, which the model reads as a whole" if self.model.halo is None else "even the smallest tile"
+            )
             raise OutOfMemory(
-                f"out of memory at {what} ({side} pixels)",
+                f"cannot encode {what} ({side} pixels): out of memory",
                 hint="close other programs, use the CPU, or render parts of the image",
                 remedy="device memory",
             )
-        self.notes.append(f"out of memory with a tile of {side} pixels: continued with {-(-side // 2)}")
+        self.notes.append(f"out of memory with tiles of {side} pixels per side: continued with {-(-side // 2)}")
         return -(-side // 2)
 
     def _encode(self, image: Image, tile: Tile) -> "Encoding | None":
         """The encoded tile, or None if memory ran out."""
         encoding = or_none_without_memory(lambda: Encoding(self, image, tile), self.device)
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # otherwise its time would count as decoding; nothing else could run
+            torch.cuda.synchronize(self.device)  # otherwise the encoder's time would be counted as decoding
         return encoding
 
 
 def precision_for(model: SRModel, precision: Precision, device: torch.device, bits: int) -> str:
-    """What a model computes in for outputs of `bits` per sample. "auto": of its precisions, see `choose_precision`.
+    """The precision in which a model renders outputs of `bits` bits per sample.
 
-    Raises `UsageError` if it cannot compute in the precision that is asked for.
+    precision: "auto" is `choose_precision`'s if the model supports it, otherwise the model's first. Raises `UsageError` if the
+    model does not support the requested precision.
     """
     own = [name for name, dtype in DTYPES.items() if dtype in model.dtypes]
     chosen = choose_precision(precision, device, bits)
@@ -113,7 +116,7 @@ def precision_for(model: SRModel, precision: Precision, device: torch.device, bi
     if precision == "auto":
         return own[0]
     raise UsageError(
-        f"{precision} is not possible: the model computes in {' or '.join(own)} only", argument="precision"
+        f"{precision} is not supported: the model renders only in {' or '.join(own)}", argument="precision"
     )
 
 
@@ -127,10 +130,11 @@ def render_image(
     budget: int | None = None,
     side: int | None = None,
 ) -> Colours:
-    """A whole output in memory: (h, w, 3) float32, clamped to [0, 1], of `image` (H, W, 3) uint8, uint16 or float32 in [0, 1].
+    """Render a whole output in memory: (h, w, 3) float32, clamped to [0, 1].
 
-    Runs on the device of the model's parameters. precision: "auto" chooses for an 8-bit output. budget and side: see
-    `Renderer.plan`. Raises `OutOfMemory` and `DeviceError` as `Renderer.pieces`.
+    image: (H, W, 3) uint8, uint16 or float32 in [0, 1]. Runs on the device of the model's parameters. precision: "auto" chooses
+    for an 8-bit output. budget and side: see `Renderer.plan`. Raises `UsageError` if the model does not support the grid or the
+    precision; `OutOfMemory` and `DeviceError` like `Renderer.pieces`.
     """
     device = next(model.parameters()).device
     renderer = Renderer(model, device, precision_for(model, precision, device, bits=8), self_ensemble)

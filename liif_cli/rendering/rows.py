@@ -1,4 +1,4 @@
-"""From an image and grids to finished rows: network, filter for shrinking axes, grayscale and alpha, output depth."""
+"""Renders an image and grids to finished rows: network, filter for shrinking axes, grayscale and alpha, output depth."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,13 +30,13 @@ def render_rows(
     progress: Progress = lambda pixels: None,
     stores: Sequence[Store] = (),
 ) -> Iterator[tuple[int, Pixels]]:
-    """Rows of each grid from the top, as (index of the grid, (h, w, C) of the image's dtype).
+    """The rows of each grid from the top, as (index of the grid, (h, w, C) of the image's dtype or of its `stores`).
 
     pixels: (H, W, C) uint8, uint16, or float32 in [0, 1]; C = 1 grayscale, 2 with alpha, 3 RGB, 4 RGBA. budget and side: see
     `Renderer.plan`. progress: called with the number of newly finished output pixels. stores: one per grid, converts float32
     (h, w, C), pixel by pixel, to the stored samples (`Writer.finish`). Grids that shrink no axis share one encoding.
 
-    Raises `OutOfMemory` and `DeviceError` as `Renderer.pieces`.
+    Raises `UsageError` if the model does not support a grid; `OutOfMemory` and `DeviceError` like `Renderer.pieces`.
     """
     stores = stores or [_stored_as(pixels.dtype)] * len(grids)
     assemblers = [

@@ -1,4 +1,4 @@
-"""Output sizes as users write them (scale, size, region, cell), and the grids that follow."""
+"""Parses scale, size, region and cell as users write them, and makes the grid of output pixels."""
 
 import re
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ GRAVITY = {
     "southwest": (1.0, 0.0),
     "southeast": (1.0, 1.0),
 }
-"""Which part of an image a crop keeps: the share (y, x) of what stands over that goes above and left of it."""
+"""The position of a crop: the share of the excess pixels that is cut off at the top and at the left, (y, x)."""
 INCHES = {"in": Decimal(1), "cm": 1 / Decimal("2.54"), "mm": 1 / Decimal("25.4")}
 MAX_PIXELS = 2**31
 ASPECT_TOLERANCE = 0.01
@@ -34,13 +34,13 @@ SCREENS = {
     **dict.fromkeys(("5k", "2880p"), (5120, 2880)),
     **dict.fromkeys(("8k", "4320p"), (7680, 4320)),
 }
-"""Names of screen sizes, in pixels: whether an image is to fill one or to fit into it, they do not say."""
+"""(width, height) in pixels of screens, by name, for hints. A name does not say whether an image should fill the screen."""
 CLIPPED_CELL = 0.25  # the cell at ×4, the largest scale that published models were trained for
 
 
 @dataclass(frozen=True)
 class Scale:
-    """`7.5`, or `2x3.5` (x by y), kept as decimals, so that sizes are rounded as typed."""
+    """`7.5`, or `2x3.5` (x by y), stored as decimals, so that output sizes are rounded exactly."""
 
     x: Decimal
     y: Decimal
@@ -48,7 +48,7 @@ class Scale:
 
     @classmethod
     def parse(cls, text: str) -> "Scale":
-        """Read a scale: one or two finite positive numbers; `4x`, `x4`, `×4` and `400%` too. Raises `UsageError`."""
+        """Parse a scale: one or two finite positive numbers, or `4x`, `x4`, `×4`, `400%`. Raises `UsageError`."""
         plain = _with_x(text)
         if plain.count("x") == 1 and plain != "x":  # 4x, x4
             plain = plain.strip("x")
@@ -74,7 +74,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Size:
-    """`1920x1080`, `1920x` or `x1080`; a side that is None follows from the input's aspect."""
+    """`1920x1080`, `1920x` or `x1080`, in pixels. If a side is None, it follows from the input's aspect ratio.
+
+    fit: see `of` and `cropped`. gravity: a key of `GRAVITY`.
+    """
 
     width: int | None
     height: int | None
@@ -83,7 +86,7 @@ class Size:
 
     @classmethod
     def parse(cls, text: str, fit: Fit = "exact") -> "Size":
-        """Read a size. Raises `UsageError` unless it is WxH, Wx or xH with positive whole numbers."""
+        """Parse a size. Raises `UsageError` unless it is WxH, Wx or xH with positive whole numbers."""
         match = re.fullmatch(r"(\d*)x(\d*)", _with_x(text))
         sides = [int(side) if side else None for side in match.groups()] if match else [None, None]
         if sides == [None, None] or 0 in sides:
@@ -91,8 +94,11 @@ class Size:
         return cls(sides[0], sides[1], fit)
 
     def of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Output (height, width) for an input of `size`; `contain` fits into the box, `cover` covers it. `crop` covers it too,
-        and `cropped` cuts off what stands over."""
+        """Output (height, width) for an input of `size` (height, width).
+
+        "exact": the box of width and height. "contain" fits into the box. "cover" and "crop" cover it; with "crop", `cropped`
+        then cuts off the excess.
+        """
         height, width = size
         if self.width is None or self.height is None:
             if self.width is None:
@@ -106,7 +112,7 @@ class Size:
         return (Size(self.width, None) if by_width else Size(None, self.height)).of(size)
 
     def cropped(self, grid: Grid) -> Grid:
-        """With `crop`, the pixels of `grid`, which covers the box, that fill it exactly; otherwise all of them."""
+        """With `crop`, the part of `grid`, which covers the box, that fills the box exactly; otherwise all of `grid`."""
         if self.fit != "crop" or self.width is None or self.height is None:
             return grid
         above, left = GRAVITY[self.gravity]
@@ -121,7 +127,7 @@ class Size:
 
 @dataclass(frozen=True)
 class PrintSize:
-    """`30x20cm`, `12x8in`, `300xmm`: a size on paper, in inches; `at` a resolution it is a `Size`."""
+    """`30x20cm`, `12x8in`, `300xmm`: a size on paper, stored in inches. `at` converts it to a `Size`."""
 
     width: Decimal | None
     height: Decimal | None
@@ -130,11 +136,11 @@ class PrintSize:
     gravity: str = "center"
 
     def at(self, dpi: tuple[float, float] | None) -> Size:
-        """The size in pixels at so many dots per inch (x, y). Raises `UsageError` if these are not known."""
+        """The size in pixels at `dpi` dots per inch, (x, y). Raises `UsageError` if `dpi` is None."""
         if dpi is None:
             raise UsageError(
-                f"{self.text!r} is a size on paper, and the image states no resolution",
-                hint="state dots per inch, or a size in pixels",
+                f"{self.text!r} is a size on paper, but the image has no resolution",
+                hint="give the resolution in dots per inch, or a size in pixels",
                 argument="size",
                 remedy="dpi",
             )
@@ -149,20 +155,20 @@ Target = Scale | Size | PrintSize
 
 
 def parse_size(text: str, fit: Fit = "exact", gravity: str = "center", dpi: float | None = None) -> Size | PrintSize:
-    """Read a size in pixels or on paper; the latter is in pixels too if `dpi` is known. Raises `UsageError`."""
+    """Parse a size in pixels or on paper. With `dpi`, a size on paper is converted to pixels. Raises `UsageError`."""
     plain = _with_x(text).replace('"', "in").replace("inches", "in").replace("inch", "in")
     found = re.fullmatch(r"([\d.]*)(in|cm|mm|px)?x([\d.]*)(in|cm|mm|px)?", plain)
     units = {unit for unit in (found[2], found[4]) if unit} if found else set()
     if found is None or units <= {"px"}:
         return replace(Size.parse(re.sub("px", "", plain) if units else text, fit), gravity=gravity)
     if len(units) > 1:
-        raise UsageError(f"{text!r} has several units", hint="one for both sides, as in 30x20cm", argument="size")
+        raise UsageError(f"{text!r} has several units", hint="use one unit for both sides: 30x20cm", argument="size")
     inches = INCHES[units.pop()]
     sides = [_positive_decimal(side) if side else None for side in (found[1], found[3])]
     if sides == [None, None] or any(
         side and number is None for side, number in zip(found.group(1, 3), sides, strict=True)
     ):
-        raise UsageError(f"{text!r} is not a size", hint="30x20cm, 12x8in, 300x200mm, or 30xcm", argument="size")
+        raise UsageError(f"{text!r} is not a size", hint="use 30x20cm, 12x8in, 300x200mm, or 30xcm", argument="size")
     width, height = (None if side is None else side * inches for side in sides)
     size = PrintSize(width, height, text, fit, gravity)
     return size if dpi is None else size.at((dpi, dpi))
@@ -179,12 +185,14 @@ class Region:
 
     @classmethod
     def parse(cls, text: str) -> "Region":
-        """Read `X,Y,W,H`. Raises `UsageError` unless these are whole numbers, W and H positive."""
+        """Parse `X,Y,W,H`. Raises `UsageError` unless they are whole numbers and W and H are positive."""
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*", text)
         region = cls(*map(int, match.groups())) if match else None
         if region is None or 0 in (region.width, region.height):
             raise UsageError(
-                f"{text!r} is not a region", hint="X,Y,WIDTH,HEIGHT in pixels of the upright input", argument="region"
+                f"{text!r} is not a region",
+                hint="use X,Y,WIDTH,HEIGHT in pixels of the upright input",
+                argument="region",
             )
         return region
 
@@ -199,7 +207,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Cell:
-    """The size of the pixels that the decoder is asked for (paper, figure 7).
+    """The cell size that is passed to the decoder (paper, figure 7).
 
     `raw`: the size of the output pixel. `clip`: the same, but at least the ×4 cell. `1/k`: 1/k of an input pixel, in `part`.
     """
@@ -209,12 +217,12 @@ class Cell:
 
     @classmethod
     def parse(cls, text: str) -> "Cell":
-        """Read a cell. Raises `UsageError` for anything but the three."""
+        """Parse a cell. Raises `UsageError` for any other text."""
         if text in ("raw", "clip"):
             return cls(text)
         divisor = _positive_decimal(text.removeprefix("1/")) if text.startswith("1/") else None
         if divisor is None:
-            raise UsageError(f"{text!r} is not a cell", hint="raw, clip, or 1/k with a positive k", argument="cell")
+            raise UsageError(f"{text!r} is not a cell", hint="use raw, clip, or 1/k with a positive k", argument="cell")
         return cls(text, float(1 / divisor))
 
     def over(self, grid: Grid) -> Grid:
@@ -229,7 +237,7 @@ RAW = Cell()
 
 
 def aspect_change(size: tuple[int, int], count: tuple[int, int]) -> float:
-    """The share by which an output of `count` stretches an image of `size`, both (height, width); 0 if it keeps the aspect."""
+    """The relative change of the aspect ratio from an image of `size` to an output of `count`, both (height, width)."""
     return abs((count[1] / count[0]) / (size[1] / size[0]) - 1)
 
 
@@ -245,8 +253,8 @@ def check_pixels(count: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
 def make_grid(size: tuple[int, int], target: Scale | Size, region: Region | None = None, cell: Cell = RAW) -> Grid:
     """The grid of output pixels over an image of `size` (height, width).
 
-    With a `Scale`, a region keeps pixels of the whole image's grid: as many as its own size times the scale, in its middle,
-    wherever its corner lies. With a `Size`, it gets a grid of its own. Raises `UsageError` for a region outside the image.
+    With a `Scale`, a region is rendered with pixels of the whole image's grid: its size times the scale, centred on it. With a
+    `Size`, a region has its own grid. Raises `UsageError` if the region is not inside the image.
     """
     grid = _grid(size, target, region)
     return cell.over(target.cropped(grid) if isinstance(target, Size) else grid)
@@ -269,27 +277,27 @@ def _grid(size: tuple[int, int], target: Scale | Size, region: Region | None) ->
 
 
 def _with_x(text: str) -> str:
-    """`text` in lower case without spaces, with `x` for the signs that people multiply by."""
+    """`text` in lower case without spaces, with `x` for every multiplication sign."""
     return re.sub(r"\s+", "", text.lower()).replace("×", "x").replace("*", "x")
 
 
 def _scale_hint(text: str) -> str:
-    """What was probably meant by a text that is not a scale."""
+    """The hint for a text that is not a scale: what was probably meant."""
     if re.fullmatch(r"\d+,\d+", text):
-        return f"{text.replace(',', '.')}, with a point"
+        return f"use a decimal point: {text.replace(',', '.')}"
     if text in SCREENS:
-        return f"that is a size: {SCREENS[text][0]}x{SCREENS[text][1]}"
-    return "a positive number such as 7.5, or 2x3.5 (x by y)"
+        return f"give this screen size as a size: {SCREENS[text][0]}x{SCREENS[text][1]}"
+    return "use a positive number such as 7.5, or 2x3.5 (x by y)"
 
 
 def _size_hint(text: str) -> str:
-    """What was probably meant by a text that is not a size."""
+    """The hint for a text that is not a size: what was probably meant."""
     if text in SCREENS:
         width, height = SCREENS[text]
-        return f"{width}x{height} for exactly that, {width}x or x{height} to keep the aspect"
+        return f"use {width}x{height} for exactly this size, or {width}x or x{height} to keep the aspect ratio"
     if text.isdigit():
-        return f"{text}x for the width, x{text} for the height"
-    return "WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080"
+        return f"use {text}x for the width, or x{text} for the height"
+    return "use WIDTHxHEIGHT such as 1920x1080, or 1920x, or x1080"
 
 
 def _positive_decimal(text: str) -> Decimal | None:
@@ -297,7 +305,7 @@ def _positive_decimal(text: str) -> Decimal | None:
         number = Decimal(text.strip())
     except InvalidOperation:
         return None
-    # min: 1e999999 is a decimal too, and its integer would fill the memory before any limit is looked at.
+    # min: 1e999999 is a valid decimal too, and its integer would fill the memory before any limit is checked.
     return min(number, LARGEST) if number.is_finite() and number > 0 else None
 
 

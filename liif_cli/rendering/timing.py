@@ -13,9 +13,12 @@ PACE = 0.5  # seconds between two progress updates
 
 @dataclass
 class Tally:
-    """plans: one per group of grids. tiles: the number of encoded tiles. encode, decode: seconds. encoded, decoded: the pixels
-    of these seconds, of the input with halos and of the output, once for each field. begun: when the tile that is being encoded
-    was begun, None in between."""
+    """Plans and times, updated during rendering.
+
+    plans: one per group of grids. tiles: the number of encoded tiles. encode, decode: seconds. encoded: the input pixels,
+    with halos, of `encode`. decoded: the output pixels of `decode`. Both count a pixel once per field. begun: when the encoding
+    of the current tile began (`time.perf_counter`), None between tiles.
+    """
 
     plans: list[Plan] = field(default_factory=list)
     tiles: int = 0
@@ -31,7 +34,10 @@ class Tally:
         return sum(plan.count for plan in self.plans)
 
     def band(self, most: int, fields: int = 1) -> int:
-        """Output pixels to decode at once, `most` or so few that progress is seen; each is computed once for every field."""
+        """The number of output pixels to decode at once: at most `most`, and few enough for regular progress updates.
+
+        fields: the number of fields from which each pixel is computed.
+        """
         if not self.decode:
             return min(FIRST, most)
         return min(most, max(FIRST // 64, int(PACE * self.decoded / self.decode / fields)))

@@ -110,7 +110,10 @@ def test_what_a_command_raises_becomes_its_code(
 
 def test_an_error_is_one_line_and_a_hint_another(liif: Run) -> None:
     ran = liif("upscale", "in.png", "-s", "two")
-    assert ran.err == ["Error: --scale 'two' is not a scale", "Hint: a positive number such as 7.5, or 2x3.5 (x by y)"]
+    assert ran.err == [
+        "Error: --scale 'two' is not a scale",
+        "Hint: use a positive number such as 7.5, or 2x3.5 (x by y)",
+    ]
     ran = liif("upscale", "a\nb\x1b.png", "-s", 2)
     assert ran.err == ["Error: a b .png does not exist"]
 
@@ -215,7 +218,7 @@ def test_prints(liif: Run, tiny_file: Path) -> None:
     with Image.open("east.png") as image:
         assert not np.array_equal(np.asarray(image)[:, -1], right)
     ran = liif(*up, "--size", "3x2cm")
-    assert ran.err[0] == "Error: --size '3x2cm' is a size on paper, and the image states no resolution"
+    assert ran.err[0] == "Error: --size '3x2cm' is a size on paper, but the image has no resolution"
     assert ran.err[1] == "Hint: --dpi 300, or a size in pixels"
     Image.new("RGB", (12, 8)).save("own.png", dpi=(25.4, 25.4))
     assert liif("upscale", "own.png", "-m", tiny_file, "--size", "24xmm").out == ["own_24x16.png"]

@@ -212,8 +212,8 @@ def test_out_of_memory_halves_the_tile_and_goes_on(monkeypatch: pytest.MonkeyPat
     bands.close()
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-6, rtol=0)
     assert renderer.notes == [
-        "out of memory with a tile of 70 pixels: continued with 35",
-        "out of memory with a tile of 35 pixels: continued with 18",
+        "out of memory with tiles of 70 pixels per side: continued with 35",
+        "out of memory with tiles of 35 pixels per side: continued with 18",
     ]
 
 

@@ -78,12 +78,12 @@ def test_sizes_with_other_signs() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "hint"),
     [
-        (Scale, "2,5", "2.5, with a point"),
-        (Scale, "4K", "that is a size: 3840x2160"),
-        (Size, "4k", "3840x2160 for exactly that, 3840x or x2160 to keep the aspect"),
-        (Size, "1080P", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
-        (Size, "FHD", "1920x1080 for exactly that, 1920x or x1080 to keep the aspect"),
-        (Size, "1920", "1920x for the width, x1920 for the height"),
+        (Scale, "2,5", "use a decimal point: 2.5"),
+        (Scale, "4K", "give this screen size as a size: 3840x2160"),
+        (Size, "4k", "use 3840x2160 for exactly this size, or 3840x or x2160 to keep the aspect ratio"),
+        (Size, "1080P", "use 1920x1080 for exactly this size, or 1920x or x1080 to keep the aspect ratio"),
+        (Size, "FHD", "use 1920x1080 for exactly this size, or 1920x or x1080 to keep the aspect ratio"),
+        (Size, "1920", "use 1920x for the width, or x1920 for the height"),
     ],
 )
 def test_hints_tell_the_right_spelling(kind: type[Scale | Size], text: str, hint: str) -> None:
@@ -114,7 +114,7 @@ def test_sizes_on_paper(text: str, expected: tuple[int | None, int | None]) -> N
 def test_a_size_on_paper_takes_the_images_own_resolution_and_one_unit() -> None:
     size = parse_size("10x5cm")
     assert isinstance(size, PrintSize) and size.at((254.0, 508.0)) == Size(1000, 1000)
-    with pytest.raises(UsageError, match="states no resolution"):
+    with pytest.raises(UsageError, match="has no resolution"):
         size.at(None)
     with pytest.raises(UsageError, match="several units"):
         parse_size("30cmx8in")

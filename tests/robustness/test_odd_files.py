@@ -74,7 +74,7 @@ def test_what_a_living_process_writes_is_no_leftover(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 252 + ".png", "\u56fe" * 84 + ".png"], ids=["latin", "chinese"])
 def test_a_name_that_is_too_long_has_its_own_sentence(tmp_path: Path, name: str) -> None:
-    with pytest.raises(OutputError, match=r"has 256 bytes, and the file system takes \d+"):
+    with pytest.raises(OutputError, match=r"has 256 bytes; the file system allows \d+"):
         check_target(tmp_path / name, overwrite=False)
 
 
@@ -87,7 +87,7 @@ def test_a_loop_of_links_has_its_own_sentence(tmp_path: Path) -> None:
 
 def test_little_room_is_counted_in_kb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 65_536}))
-    with pytest.raises(OutputError, match="64 kB are free, and the output needs up to 98 kB"):
+    with pytest.raises(OutputError, match="64 kB are free, but the output needs up to 98 kB"):
         check_room(tmp_path, 100_000)
 
 

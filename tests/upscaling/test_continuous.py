@@ -147,7 +147,7 @@ def test_memory_that_runs_out_is_given_back_first(tiny: SRModel, monkeypatch: py
     monkeypatch.setattr(SRModel, "encode", lambda *a: encode(*a) if not next(fails, False) else _no_memory())
     image = liif_cli.encode(PIXELS, model=tiny, precision="fp32")
     out = image.render(2)
-    assert any("out of memory with a tile" in note for note in image.notes)
+    assert any("out of memory with tiles" in note for note in image.notes)
     assert np.abs(out.astype(int) - liif_cli.upscale(PIXELS, scale=2, model=tiny, precision="fp32")).max() <= 1
 
 
