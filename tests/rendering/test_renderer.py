@@ -73,8 +73,8 @@ def test_tiled_equals_untiled(encoder: str, corner: int, shape: tuple[int, int])
     model, grid = positive(encoder, corner), Grid.whole((60, 70), shape)
     whole = unclamped(model, IMAGE, grid, None)
     assert whole.min() >= 0 and whole.max() <= 1
-    for side in (20, 13):  # 3x4 and 5x6 tiles
-        np.testing.assert_allclose(unclamped(model, IMAGE, grid, side), whole, atol=1e-6, rtol=0)
+    tiled = unclamped(model, IMAGE, grid, 13)  # 5x6 tiles
+    np.testing.assert_allclose(tiled, whole, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("encoder", ["edsr", "rdn"])
