@@ -79,8 +79,8 @@ app.command(cls=Command)(doctor)
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of a disk that cannot be written to: that of the redirected help text, or of a temporary folder."""
-NO_ROOM = re.compile("failed to map segment|annot allocate memory|annot apply additional memory")
-"""Messages of the system if there is too little memory to load a library."""
+NO_ROOM = re.compile("failed to map segment|annot allocate memory|annot apply additional memory|can't start new thread")
+"""Messages of the system if there is too little memory to load a library or to start a thread."""
 STRAY = "this is a bug: LIIF_DEBUG=1 shows where it happened"
 
 
@@ -190,7 +190,9 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
         return error.exit_code
     if isinstance(error, typer.TyperException):
         return _explain_usage(error, arguments)
-    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and NO_ROOM.search(str(error))):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, (ImportError, RuntimeError)) and NO_ROOM.search(str(error))
+    ):
         complain("out of memory", "close other programs, or set a lower limit: --memory")
         return ExitCode.MEMORY
     if isinstance(error, OSError) and error.errno in FULL:

@@ -8,6 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 from liif_cli.cli import settings
 from liif_cli.cli.streams import say
 from liif_cli.errors import CheckpointError, DeviceError, LiifError, ModelNotFound
+from liif_cli.machine.memory import check_libraries
 
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "upscale": {
@@ -41,6 +42,9 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
 
 WITHOUT_VALUE = {"--strip": "--strip=all"}
 """Options whose value may be omitted, and what they then stand for."""
+
+LIGHT = ("liif config", "liif doctor", "liif models list")
+"""The commands that work without large libraries, or say which of them cannot be loaded."""
 
 FOLDER_NOTE = "liif.folder"
 """Where the context keeps the note on what the current folder's file sets, until the command begins."""
@@ -77,6 +81,8 @@ class Command(TyperCommand):
         if note is not None and not ctx.params.get("quiet"):
             say(f"Note: {note}")
         try:
+            if ctx.command_path not in LIGHT:
+                check_libraries()
             return super().invoke(ctx)
         except LiifError as error:
             error.origin = error.origin or origin_of(error, ctx)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from liif_cli.errors import UsageError
+from liif_cli.errors import OutOfMemory, UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 KEPT = 2**30  # the most bytes of freed memory that glibc keeps at the end of its heap
+LIBRARIES = 512 * 2**20  # bytes of address space; PyTorch, NumPy and libvips map more
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -36,6 +37,19 @@ def available(root: Path = Path("/")) -> int:
     """Bytes that this process may still use. root: the folder of /proc and /sys (tests pass their own)."""
     limits = [_machine(root), _cgroup(root), _address_space(root)]
     return max(0, min(limit for limit in limits if limit is not None))
+
+
+def check_libraries() -> None:
+    """Raises OutOfMemory if the limit on this process's address space is below what the libraries map.
+
+    They could not be loaded then, and some of them would end the process themselves.
+    """
+    limit = _address_limit()
+    if limit is not None and limit < LIBRARIES:
+        raise OutOfMemory(
+            f"out of memory: the limit is {format_bytes(limit)} of addresses, and the libraries alone need more",
+            hint="raise the limit: ulimit -v unlimited",
+        )
 
 
 def resident(root: Path = Path("/")) -> int:
@@ -173,13 +187,19 @@ def _statistics(path: Path) -> dict[str, int]:
 
 def _address_space(root: Path) -> int | None:
     """Bytes that RLIMIT_AS leaves (Unix); None without a limit."""
+    limit = _address_limit()
+    if limit is None:
+        return None
+    import psutil
+
+    return int(limit - psutil.Process().memory_info().vms)
+
+
+def _address_limit() -> int | None:
+    """RLIMIT_AS in bytes (Unix); None without a limit."""
     if sys.platform == "win32":
         return None
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    import psutil
-
-    return int(limit - psutil.Process().memory_info().vms)
+    return None if limit == resource.RLIM_INFINITY else limit

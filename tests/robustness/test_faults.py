@@ -49,6 +49,15 @@ def test_too_little_memory_for_the_libraries_is_code_7(bench: Desk) -> None:
     faults.little_memory(bench, 3)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is Linux's")
+@pytest.mark.parametrize("mib", [100, 130, 140, 160])
+def test_no_library_ends_the_process_itself(bench: Desk, mib: int) -> None:
+    """OpenBLAS ended it with code 1, GLib by a signal, and libvips and a thread that did not start were bugs."""
+    ran = bench.call(*bench.upscale(), limits={resource.RLIMIT_AS: mib << 20})
+    said(ran, (7,), "out of memory")
+    said(bench.call("--version", limits={resource.RLIMIT_AS: mib << 20}), (0,))
+
+
 @pytest.mark.slow
 def test_few_descriptors_lose_nothing(bench: Desk) -> None:
     faults.few_descriptors(bench, 2)
