@@ -74,7 +74,7 @@ def describe(plan: "Estimate") -> str:
     tiles = f"{plan.tiles} tile{'s' * (plan.tiles > 1)} of up to {plan.tile} pixels" if plan.tiles else "no network"
     amounts = (
         f"memory up to {format_bytes(plan.peak_memory)}, "
-        f"scratch {format_bytes(plan.scratch)}, file up to {format_bytes(plan.file)}"
+        f"scratch {format_bytes(plan.scratch)}, file {'about' if plan.lossy else 'up to'} {format_bytes(plan.file)}"
     )
     return f"{plan.output}: {plan.width}x{plan.height}, {tiles}, {amounts}, about {duration(plan.seconds)}"
 

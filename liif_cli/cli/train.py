@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liif_cli.errors import UsageError
+from liif_cli.training.defaults import PRESET
 
 if TYPE_CHECKING:
     from liif_cli.training.recipe import TrainConfig
     from liif_cli.training.run_folder import Run
-
-
-DEFAULT_PRESET = "light"
 
 
 def train(
@@ -26,7 +24,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Recipe: a preset, see --presets. Default: the one for --model, or {DEFAULT_PRESET}."
+            metavar="NAME", help=f"Recipe: a preset, see --presets. Default: the one for --model, or {PRESET}."
         ),
     ] = None,
     config: Annotated[
@@ -127,8 +125,7 @@ def train(
         refuse(out=out, preset=preset, config=config, init=init, fork=fork)
     if init is not None and fork is not None:
         raise UsageError("--init and --fork exclude each other")
-    preset = preset or (preset_of(model) if model and config is None and fork is None else None)
-    run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, overrides)
+    run, recipe = open_run(resume, overrides) if resume else new_run(out, preset, config, fork, model, overrides)
     go(run, recipe, init, fork, seconds, quiet)
 
 
@@ -162,13 +159,6 @@ def list_presets() -> None:
         result(name)
 
 
-def preset_of(model: str) -> str:
-    """The recipe for an architecture: the preset with its name, otherwise the one for decoders trained on queries."""
-    from liif_cli.training.recipe import presets
-
-    return model if model in presets() else "edsr-baseline-liif"
-
-
 def refuse(**options: Any) -> None:
     """Raises `UsageError` for the first option that was given; a resumed run has these already."""
     for name, value in options.items():
@@ -193,10 +183,15 @@ def open_run(folder: Path, overrides: dict[str, Any]) -> "tuple[Run, TrainConfig
 
 
 def new_run(
-    out: Path | None, preset: str | None, config: Path | None, fork: Path | None, overrides: dict[str, Any]
+    out: Path | None,
+    preset: str | None,
+    config: Path | None,
+    fork: Path | None,
+    model: str | None,
+    overrides: dict[str, Any],
 ) -> "tuple[Run, TrainConfig]":
     """A new run in `out`, by a preset or a file. A fork's default recipe is that of the run it comes from."""
-    from liif_cli.training.recipe import merge, read
+    from liif_cli.training.recipe import merge, preset_of, read
     from liif_cli.training.run_folder import Run
     from liif_cli.training.train import check
 
@@ -208,7 +203,7 @@ def new_run(
         parent = Run.open(fork)
         recipe = parent.parsed_config(merge(parent.config(), overrides))
     else:
-        recipe = read(str(config) if config else preset or DEFAULT_PRESET, overrides, file=config is not None)
+        recipe = read(str(config) if config else preset or preset_of(model), overrides, file=config is not None)
     check(recipe)
     return (Run.create(out, recipe) if os.environ.get("RANK", "0") == "0" else Run(out)), recipe
 

@@ -295,8 +295,12 @@ def file_bytes(
     which only noise at a high quality exceeds.
     """
     raw = height * width * channels * np.dtype(dtype).itemsize
-    lossy = form.quality is not None and not lossless
-    return raw // 2 + 2**16 if lossy else raw + raw // 100 + 2**16
+    return raw // 2 + 2**16 if is_lossy(form, lossless=lossless) else raw + raw // 100 + 2**16
+
+
+def is_lossy(form: Format, *, lossless: bool = False) -> bool:
+    """Whether an output file in a format loses information. lossless: requested for formats that support it."""
+    return form.quality is not None and not lossless
 
 
 def write(

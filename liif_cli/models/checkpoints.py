@@ -45,9 +45,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint file whose header has been read and understood; its tensors have not been read yet.
+    """A checkpoint file whose header has been read and parsed; its tensors have not been read yet.
 
-    name: the model's name in messages. revision: the Hub's commit, None for other files.
+    name: the model's name in messages. revision: the Hub's commit; None for other files.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Checkpoint:
 
     @property
     def config(self) -> "ModelConfig":
-        """The model's config. Loads torch. Raises `CheckpointError` if this liif does not know such a model."""
+        """The model's config. Loads torch. Raises `CheckpointError` if this version of liif does not know such a model."""
         from liif_cli.models.registry import ModelConfig
 
         try:

@@ -1,4 +1,4 @@
-"""Converts checkpoint files of other projects to ours."""
+"""Converts checkpoint files of other projects to checkpoints of liif."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,11 @@ UNKNOWN_LICENCE = "unknown"
 
 @dataclass(frozen=True)
 class Converted:
-    """The result of a conversion. sha256: of the source file. known: the published model that the source is, if any."""
+    """The result of a conversion.
+
+    layout: the source's. sha256: of the source file. known: the published model with this hash, if any. unused: names of
+    tensors that were left out. assumed: assumptions that the source does not confirm.
+    """
 
     path: Path
     layout: str
@@ -35,7 +39,7 @@ class Converted:
 
     def notes(self) -> list[str]:
         """Notes for the user."""
-        what = f"the published file of {self.known.name}" if self.known else "the hash is not that of a known file"
+        what = f"the published file of {self.known.name}" if self.known else "not a known published file"
         notes = [f"layout: {self.layout}, {self.parameters:,} parameters; {what}"]
         notes += [f"assumed: {each}" for each in self.assumed]
         if self.unused:

@@ -1,7 +1,7 @@
 """Reads checkpoint files of other projects without running code in them, and recognises their layouts by their keys.
 
-Each layout becomes a `ModelConfig` and tensors with the LIIF authors' names; files that no model of ours fits are refused with
-an error that lists their keys.
+Each layout is converted to a `ModelConfig` and tensors with the LIIF authors' names. A file that fits no model of liif is
+refused with an error that lists its keys.
 """
 
 import pickle
@@ -28,7 +28,7 @@ class Foreign:
     """A model read from another project's file.
 
     layout: the project's. tensors: by the LIIF authors' names, with their stored values. unused: names of tensors that the
-    model does not use. assumed: sentences on assumptions that the file does not confirm.
+    model does not use. assumed: assumptions that the file does not confirm, one sentence each.
     """
 
     layout: str
@@ -39,7 +39,7 @@ class Foreign:
 
 
 def read_foreign(path: Path) -> Foreign:
-    """Read another project's checkpoint: a `.pth` or `.pt` of PyTorch, or safetensors without our header.
+    """Read another project's checkpoint: a `.pth` or `.pt` file of PyTorch, or safetensors without liif's header.
 
     From a pickle, only tensors and plain containers are loaded (`weights_only=True`). Raises `CheckpointError` if the file is
     not a checkpoint, would run code, or has an unknown layout.
@@ -81,7 +81,9 @@ def _load_safetensors(path: Path) -> Tensors:
 def _load_pickle(path: Path) -> object:
     check_pickles(path)
     try:
-        with path.open("rb") as file:  # from its name, torch would take some pickles for safetensors
+        with path.open(
+            "rb"
+        ) as file:  # given a path, torch would treat some pickles as safetensors because of their names
             return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise

@@ -42,7 +42,7 @@ def fetch(repo: str, name: str, *, kind: Kind = "model", revision: str | None = 
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import logging as client_logging
 
-    client_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # our own error reports it once instead of at every try
+    client_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # liif's error reports a failure once, not per try
     try:
         path = _fall_back(repo, name, kind, revision) or Path(
             hf_hub_download(repo, name, repo_type=kind, revision=revision)
@@ -162,7 +162,7 @@ def explain(repo: str, kind: Kind, error: Exception) -> LiifError | None:
 
     what = f"the {'data set' if kind == 'dataset' else 'model'} {repo} on the Hub"
     if isinstance(error, errors.HFValidationError):
-        return ModelNotFound(f"{repo} is not a place on the Hub: {error}")
+        return ModelNotFound(f"{repo} is not a repository on the Hub: {error}")
     if isinstance(error, errors.GatedRepoError):
         return ModelNotFound(
             f"{what} is gated: users must accept its terms",

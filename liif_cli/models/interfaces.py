@@ -53,8 +53,8 @@ class Field:
 class Part(nn.Module):
     """An encoder or a decoder.
 
-    Config: its config; the fields are the constructor's arguments. tiny: for tests, a config with every part of a real one but
-    only a few thousand parameters.
+    Config: the class of its config, whose fields are the constructor's arguments. tiny: a config for tests, which has every
+    part of a real one but only a few thousand parameters.
     """
 
     Config: ClassVar[type[PartConfig]]
@@ -69,9 +69,10 @@ class Part(nn.Module):
 class Encoder(Part):
     """Normalised image (B, 3, H, W) -> features (B, out_channels, H, W), at the image's resolution.
 
-    receptive_radius: the largest distance in pixels at which an input pixel can change an output; None if it reads the whole
-    image, which is then never cut into tiles. alignment: tiles begin at multiples of it (windowed attention). live_channels:
-    the most values per pixel that are in memory at once. safe_dtypes: the 16-bit types in which `deep` was measured to be safe.
+    receptive_radius: the largest distance in pixels at which an input pixel can affect an output pixel; None if it reads the
+    whole image, which is then never cut into tiles. alignment: tiles begin at multiples of this number of pixels (windowed
+    attention). live_channels: the most values per pixel that are in memory at once. safe_dtypes: the 16-bit types in which
+    `deep` was measured to be accurate enough.
     """
 
     out_channels: int
@@ -81,9 +82,10 @@ class Encoder(Part):
     safe_dtypes: frozenset[torch.dtype] = frozenset()
 
     def completed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state of such a network, or of a shallower one, as a state of this one that computes the same.
+        """Extend the state of a shallower network of this kind to a state of this network that computes the same.
 
-        An encoder that cannot be deepened returns it unchanged.
+        tensors: by parameter name. The state of an equally deep network is returned unchanged, and so is any state if this
+        encoder cannot be deepened.
         """
         return dict(tensors)
 
@@ -96,7 +98,7 @@ class Encoder(Part):
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
-        """Features from an image: both parts."""
+        """Features from an image: `shallow`, then `deep`."""
         return self.deep(self.shallow(image))
 
 
@@ -104,9 +106,9 @@ class Decoder(Part):
     """Features -> a field; a field -> colours. Queries are independent, so chunking does not change the colours.
 
     The constructor's first argument is the number of feature channels. halo: the number of codes that a query reads below its
-    lower code and above the next one. scales: the range of scales in training. dtypes: those it can compute in. whole_patches:
-    whether `patches` is cheap enough to train on all pixels of a patch. encoder_prefix: the prefix of the encoder's parameter
-    names in files.
+    lower code and above the next one. scales: the range of scales in training. dtypes: the types in which it can compute.
+    whole_patches: whether `patches` is cheap enough for training on all pixels of a patch. encoder_prefix: the prefix of the
+    encoder's parameter names in files.
     """
 
     halo: int
@@ -123,12 +125,16 @@ class Decoder(Part):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Field:
-        """Once per tile: features (B, C, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` of an image of
-        `size` (default: the tile) -> its field. dtype: to compute in; default: the features' own."""
+        """Compute the field of a tile, once per tile.
+
+        features: (B, C, h, w). image: (B, 3, h, w), normalised. origin: (y, x) of the tile in the whole image. size: (height,
+        width) of the whole image; default: the tile's. dtype: the type to compute in; default: that of the features.
+        """
         raise NotImplementedError
 
     def bind(self, field: Any, cell: tuple[float, float]) -> Any:
-        """Once per tile and output: the field for pixels of this cell, (y, x) in LR pixels, as `render` takes it."""
+        """Prepare a field for pixels with this cell, (y, x) in LR pixels, once per tile and output; `render` takes the
+        result."""
         return field
 
     def query(self, field: Any, position: Tensor, cell: Tensor) -> Tensor:

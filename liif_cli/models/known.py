@@ -14,9 +14,9 @@ EDSR, RDN = 1_567_299, 22_320_835  # parameters of EDSR-baseline-LIIF and of RDN
 class Known:
     """A published model.
 
-    source: an https address, or hf://owner/repo@commit/path. sha256: of the file there, in hex, or its beginning if no more is
-    published. licence: an SPDX identifier if there is one. notice: what users must know in addition to the licence.
-    scores: protocol and set, "mmediting Set5", -> scale -> PSNR in dB, as published.
+    source: an https address, or hf://owner/repo@commit/path. sha256: of the file there, in hex, or only its beginning if no
+    more is published. licence: an SPDX identifier if there is one. notice: what users must know in addition to the licence.
+    scores: the published PSNR in dB, by protocol and set ("mmediting Set5"), then by scale.
     """
 
     name: str

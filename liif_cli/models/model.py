@@ -54,7 +54,7 @@ class SRModel(nn.Module):
 
     @property
     def dtypes(self) -> frozenset[torch.dtype]:
-        """The dtypes that it can compute in."""
+        """The dtypes in which it can compute."""
         return self.decoder.dtypes
 
     def supports(self, grid: Grid) -> str | None:
@@ -71,18 +71,18 @@ class SRModel(nn.Module):
 
     @property
     def bytes_per_pixel(self) -> int:
-        """The most bytes per LR pixel that are in use at once while a tile is encoded: the encoder's maps, or features and
-        codes (and their 16-bit copies, if the decoder computes in 16 bits)."""
+        """The most bytes per LR pixel that are in use at once while a tile is encoded: the encoder's feature maps, or features
+        and codes, including 16-bit copies of the codes."""
         codes = self.decoder.prepare_bytes(torch.float32) + self.decoder.bytes_per_code(torch.bfloat16)
         return max(4 * self.encoder.live_channels, 4 * self.encoder.out_channels + codes)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes per pixel of a field in float32."""
+        """Bytes per LR pixel of a field in float32."""
         return self.decoder.bytes_per_code(torch.float32)
 
     def scratch_bytes(self, chunk: int | None = None) -> int:
-        """Bytes that rendering needs besides its result, with `chunk` pixels at once."""
+        """The most bytes that rendering needs in addition to its result. chunk: output pixels per chunk."""
         return self.decoder.scratch_bytes(chunk)
 
     def encode(
@@ -92,12 +92,12 @@ class SRModel(nn.Module):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Any:
-        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of an image of `size` (default: all of it) -> its field.
+        """Image (B, 3, h, w) in [0, 1], a tile at `origin` (y, x) of an image of `size` (default: the tile's) -> its field.
 
         dtype: of the decoder's computations (default: the model's own). With 16 bits, the encoder's layers after the first and
         the codes are also computed in 16 bits if that is fast and does not overflow.
         """
-        # `contiguous` would leave a single image with the strides of a turned array as it is, which oneDNN does not accept.
+        # `contiguous` would not copy a single image with the strides of a rotated array, which oneDNN does not accept.
         pixels = self.normalise(image).clone(memory_format=torch.channels_last)
         return self.decoder.prepare(self._features(pixels, dtype), pixels, origin, size, dtype)
 
@@ -137,37 +137,39 @@ class SRModel(nn.Module):
         return self.denormalise(self.decoder.query(field, position, cell))
 
     def bind(self, field: Any, rows: Axis, columns: Axis) -> Any:
-        """The field for one output, whose pixels are on the two axes or parts of them; once per tile and output."""
+        """The field bound to the cell of the two axes, once per tile and output; it renders these axes and any parts of
+        them."""
         return self.decoder.bind(field, (rows.cell, columns.cell))
 
     def render(self, field: Any, rows: Axis, columns: Axis, chunk: int | None = None) -> Tensor:
-        """RGB (B, len(rows), len(columns), 3), float32, not clamped, of a regular grid; `chunk` pixels at once.
+        """RGB (B, len(rows), len(columns), 3) float32, not clamped, of a regular grid.
 
-        field: from `bind`.
+        field: from `bind`. chunk: pixels per chunk (None: the decoder's choice); colours do not depend on it.
         """
         colours = self.decoder.render(field, rows, columns, chunk)
-        lines = colours.flatten(2)  # torch is slow if a line has only as many values as there are colours
+        lines = colours.flatten(2)  # torch is slow if the last axis has only 3 values
         std, mean = (values.repeat(len(columns)) for values in (self.std, self.mean))
         return torch.addcmul(mean, lines, std, out=lines).view(colours.shape)
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2) likewise.
+        """RGB (B, Q, 3), not clamped, of images (B, 3, h, w) in [0, 1] at coords (B, Q, 2) in [-1, 1] with cells (B, Q, 2).
 
-        The paper's own interface: a pixel of an H x W output has the cell (2 / H, 2 / W).
+        The interface of the paper: cells are in coords too, so a pixel of an H x W output has the cell (2 / H, 2 / W).
         """
         size = torch.tensor(image.shape[2:], dtype=torch.float64, device=image.device)
         position = (coord.double() + 1) * size / 2 - 0.5
         return self.query(self.encode(image), position, cell.double() * size / 2)
 
     def export(self) -> dict[str, Tensor]:
-        """Parameters by the authors' names: `encoder.*` (without this prefix if the decoder is an up-sampling module), and the
-        decoder's without `decoder.` (`imnet.*`)."""
+        """Parameters by the authors' names: `encoder.*` (without this prefix if the decoder is an up-sampling module), and
+        those of the decoder without `decoder.` (`imnet.*`)."""
         return {self._exported(name): tensor for name, tensor in self.state_dict().items()}
 
     def completed(self, other: "SRModel") -> dict[str, Tensor]:
-        """The parameters of `other` by the authors' names, with which this model computes what `other` does.
+        """The parameters, by the authors' names, with which this model computes the same as `other`.
 
-        `other` is like this model, or has fewer blocks if the encoder can be deepened; otherwise `load` refuses the result.
+        `other` must have the same architecture, or fewer blocks if the encoder can be deepened; otherwise, `load` refuses the
+        result.
         """
         parts = {
             "encoder": self.encoder.completed(other.encoder.state_dict()),
@@ -176,7 +178,7 @@ class SRModel(nn.Module):
         return {self._exported(f"{part}.{name}"): each for part, state in parts.items() for name, each in state.items()}
 
     def _exported(self, name: str) -> str:
-        """The authors' name of our parameter `name`."""
+        """The authors' name of the parameter `name` of `state_dict`."""
         if name.startswith("encoder."):
             return self.decoder.encoder_prefix + name.removeprefix("encoder.")
         return name.removeprefix("decoder.")

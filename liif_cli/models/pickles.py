@@ -40,7 +40,7 @@ def check_pickles(path: Path) -> None:
 
 
 class _Refused(Exception):
-    """The end of a sentence that begins with the file's name."""
+    """Its message is the end of a sentence that begins with the file's name."""
 
 
 def _check_archive(archive: zipfile.ZipFile, size: int) -> None:

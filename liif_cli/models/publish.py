@@ -51,7 +51,7 @@ def prepare(
     Raises `UsageError`, `ModelNotFound` and `CheckpointError`.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise UsageError(f"{repo!r} is not a repository", hint="owner/name")
+        raise UsageError(f"{repo!r} is not a repository", hint="use owner/name")
     found = find(model)
     found.load()
     parameters = count_parameters(found.path)
@@ -142,7 +142,7 @@ def _slug(text: str) -> str:
 
 
 def _body(header: Header, repo: str, parameters: int, scores: Scores) -> Iterable[str]:
-    """The card, made from the checkpoint's header."""
+    """The lines of the card, made from the checkpoint's header."""
     encoder, decoder = (part.upper() for part in _parts(header))
     yield from [
         f"# {repo.split('/')[1]}",

@@ -1,4 +1,4 @@
-"""The encoders and decoders, one line each; a model's config, made of theirs; and the named presets."""
+"""The table of encoders and decoders; a model's config, which combines theirs; and the named architectures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,9 +1,9 @@
-"""Restoration: weights between those of a model and those of its counterpart for damaged images.
+"""Restoration: interpolates between the weights of a model and those of its counterpart for degraded images.
 
-NAME-photo, next to NAME, was fine-tuned from NAME on images with compression artefacts and noise. Models that share a start lie
-in one basin of the loss, so the weights between them are models too (Wortsman et al., "Robust fine-tuning of zero-shot models",
-CVPR 2022), and a single number interpolates between the two. NAME-photo may have more blocks: NAME then counts as a network of
-that depth whose further blocks pass their input on.
+NAME-photo, next to NAME, was fine-tuned from NAME on images with compression artefacts and noise. Fine-tuning stays in the same
+basin of the loss, so interpolated weights are useful models too (Wortsman et al., "Robust fine-tuning of zero-shot models",
+CVPR 2022). One number, the strength, interpolates between the two. NAME-photo may have more blocks: NAME then counts as a
+network of the same depth whose additional blocks return their input.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from liif_cli.models.model import SRModel
 
 Restore = float | Literal["auto"]
-"""The strength, 0 (NAME) to 1 (NAME-photo), or chosen from the compression quality in the file."""
+"""The strength, 0 (NAME) to 1 (NAME-photo), or "auto": chosen from the compression quality of the file."""
 SUFFIX = "-photo"
 STRONG = 0.85
 """From this strength on, an image counts as strongly compressed and a note mentions its artefacts."""
@@ -40,7 +40,7 @@ def parse_restore(text: str) -> Restore:
     except ValueError:
         strength = -1.0
     if not 0 <= strength <= 1:
-        raise UsageError(f"{text!r} is not a strength", hint="auto, or a number from 0 to 1", argument="restore")
+        raise UsageError(f"{text!r} is not a strength", hint="use auto, or a number from 0 to 1", argument="restore")
     return strength
 
 
@@ -55,7 +55,7 @@ def strength_for(quality: int, form: str = "jpeg") -> float:
 
 
 def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
-    """The model for damaged images next to `checkpoint`, None if there is none.
+    """The model for degraded images next to `checkpoint`; None if there is none.
 
     Raises `CheckpointError` if its file is corrupt or has another architecture.
     """
@@ -64,12 +64,12 @@ def counterpart(checkpoint: Checkpoint) -> Checkpoint | None:
         return None
     header = read_header(path)
     if not extends(header.model, checkpoint.header.model):
-        raise CheckpointError(f"cannot mix {path.name} with {checkpoint.path.name}: their architectures differ")
+        raise CheckpointError(f"cannot combine {path.name} with {checkpoint.path.name}: their architectures differ")
     return Checkpoint(path.stem, path, header)
 
 
 def extends(deep: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
-    """Whether a config, as in a header, is that of another model with as many blocks in the encoder, or more."""
+    """Whether `deep` is the config of a model like `model`, with at least as many encoder blocks; both as in a header."""
     encoder, other = deep.get("encoder"), model.get("encoder")
     if not (isinstance(encoder, dict) and isinstance(other, dict)):
         return deep == model
@@ -85,14 +85,15 @@ def needed_counterpart(checkpoint: Checkpoint | None) -> Checkpoint:
     if found is None:
         wanted = checkpoint.path.stem + SUFFIX
         reason = f"there is no {wanted}{checkpoint.path.suffix} next to it"
-        raise UsageError(f"cannot restore with {checkpoint.name}: {reason}", hint="the model light has one")
+        raise UsageError(f"cannot restore with {checkpoint.name}: {reason}", hint="use the model light, which has one")
     return found
 
 
 def between(plain: "SRModel", photo: "SRModel", strength: float) -> "SRModel":
-    """The model at `strength` in [0, 1] of the way from `plain` to `photo`, on their device, in evaluation mode.
+    """The model with weights interpolated from `plain` (strength 0) to `photo` (strength 1), on the device of `photo`.
 
-    Both must have the same architecture, but `photo` may have more blocks. At 0 and 1, the result is one of them, not a copy.
+    It is in evaluation mode. Both must have the same architecture, but `photo` may have more blocks. At 0 and 1, the result is
+    one of the two, not a copy.
     """
     if strength in (0, 1):
         return photo if strength else plain

@@ -83,10 +83,10 @@ def fetch_reference(reference: str) -> HubFile:
 
 
 def _other_files(repo: str, revision: str | None, path: str | None) -> str | None:
-    """A hint about the files of weights that a repository has instead of the requested one."""
+    """A hint about the weights that a repository has instead of the requested file."""
     files = [name for name in list_files(repo, revision=revision) if name.endswith((".safetensors", ".pth", ".pt"))]
     if len(files) != 1:
-        return f"it has {', '.join(files[:5])}" if files else "it has no files of weights"
+        return f"the repository has {', '.join(files[:5])}" if files else "the repository has no weights"
     place = f"hf://{repo}{f'@{revision}' if revision else ''}/{files[0]}"
     convert = f"liif models convert {place}"
     if files[0].endswith((".pth", ".pt")):

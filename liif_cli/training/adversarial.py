@@ -1,4 +1,4 @@
-"""The loss of adversarial training: whole patches that a discriminator, and not only the mean error, judges."""
+"""The loss of adversarial training: pixel and perceptual losses of whole patches, and that of a discriminator."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ from liif_cli.training.recipe import AdversarialConfig
 
 
 class AdversarialObjective(PatchObjective):
-    """The usual loss of whole patches, losses of their looks, and a discriminator's verdict, each with its weight.
+    """The weighted sum of the loss of `PatchObjective`, the losses of `perceptual`, and the discriminator's loss.
 
-    average: the moving average of the model, or None. shown: real and rendered patches (B, 3, N, N) and the weights of their
-    pixels, of the last batch, for the discriminator to learn from.
+    average: returns the moving average of the model; None if there is none. shown: the real and rendered patches of the last
+    batch, (B, 3, N, N) each, and the weights of their pixels, (B, N, N), for the discriminator's step.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class AdversarialObjective(PatchObjective):
         return loss + config.weight * self.discriminator.fooled(rendered, share), error
 
     def learn(self) -> None:
-        """A step of the discriminator on the patches of the last batch."""
+        """One step of the discriminator, on the patches of the last batch."""
         assert self.shown is not None
         self.discriminator.learn(*self.shown)
         self.shown = None
 
 
 def planes(rgb: Tensor, share: Tensor) -> Tensor:
-    """(B, N, N, 3) -> (B, 3, N, N), zero where a pixel has no share."""
+    """(B, N, N, 3) -> (B, 3, N, N); pixels whose share is 0 become 0."""
     return (rgb * (share > 0).unsqueeze(-1)).permute(0, 3, 1, 2)

@@ -1,14 +1,12 @@
-"""The public `train`: a run of training, from Python."""
+"""The public function `train`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from liif_cli.training import train as training
-from liif_cli.training.recipe import TrainConfig, architecture, merge, nested, read
+from liif_cli.training.recipe import TrainConfig, architecture, merge, nested, preset_of, read
 from liif_cli.training.run_folder import Run
-
-DEFAULT_PRESET = "edsr-baseline-liif"
 
 
 def train(
@@ -16,7 +14,7 @@ def train(
     data: str | Path | Sequence[str | Path] | None = None,
     *,
     val: Sequence[str | Path] = (),
-    preset: str = DEFAULT_PRESET,
+    preset: str | None = None,
     model: str | None = None,
     settings: Mapping[str, Any] | None = None,
     init: str | Path | None = None,
@@ -26,12 +24,13 @@ def train(
     """Train a model and return the path of its checkpoint, which `load_model` takes.
 
     out: the run's folder. data: folders of images for a new run; None continues the run in `out`. val: folders of validation
-    images. preset: the recipe. model: an architecture that replaces the preset's. settings: recipe values by name, such as
-    {"iterations": 1000, "optimiser.lr": 1e-4}. init: a checkpoint whose weights the run starts from. max_time: seconds after
-    which the run stops, to be continued later; 0: no limit. watch: called with each event of `training.events`.
+    images. preset: the recipe; default: the one with the name of `model`, or "light" without `model`. model: an architecture
+    that replaces the preset's. settings: recipe values by name, such as {"iterations": 1000, "optimiser.lr": 1e-4}. init: a
+    checkpoint from whose weights the run starts. max_time: seconds after which the run is saved and stops, so that it can be
+    continued later; 0: no limit. watch: called with each event of `training.events`.
 
-    Raises `UsageError` for invalid values, `InputError`, `OutputError`, and, after Ctrl-C, KeyboardInterrupt once the run is
-    saved.
+    Raises `UsageError` for invalid values, `InputError`, `OutputError`, `CheckpointError`, `ModelNotFound` and `DeviceError`.
+    After Ctrl-C or SIGTERM, the run is saved and KeyboardInterrupt is raised.
     """
     overrides = nested(settings or {})
     if model is not None:
@@ -40,7 +39,7 @@ def train(
         run = Run.open(Path(out))
         recipe = run.parsed_config(merge(run.config(), overrides))
     else:
-        recipe = _recipe(preset, [data] if isinstance(data, str | Path) else data, val, overrides)
+        recipe = _recipe(preset or preset_of(model), [data] if isinstance(data, str | Path) else data, val, overrides)
         run = Run.create(Path(out), recipe)
     reason = training.train(run, recipe, init=init, max_time=max_time, watch=watch)
     if reason not in ("done", "time"):

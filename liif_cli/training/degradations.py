@@ -1,4 +1,4 @@
-"""How a low-resolution patch is made from a high-resolution one: cleanly, as in the paper, or degraded as on the web."""
+"""Makes LR patches from HR patches: clean, as in the paper, or degraded, like images on the web."""
 
 import io
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.uint8]
 Degradation = Callable[[Pixels, int, np.random.Generator], Pixels]
-"""(HR (N, N, 3), side of the LR, generator) -> LR (side, side, 3)."""
+"""(HR (N, N, 3) uint8, pixels per side of LR, generator) -> LR (side, side, 3) uint8."""
 
 KERNELS = (
     Image.Resampling.BOX,
@@ -18,26 +18,32 @@ KERNELS = (
     Image.Resampling.BICUBIC,
     Image.Resampling.LANCZOS,
 )
-CLEAN = 0.15  # share of the pairs that stay clean, so that a model does not forget what to do with a good image
-BLURRED, NOISY, COMPRESSED, TWICE = 0.15, 0.4, 0.9, 0.3  # shares of the others
-BETWEEN = 0.25  # share that is reduced by way of a size between, half of these compressed there
-QUALITY = (30, 96)  # of JPEG and WebP, half-open
-SIGMA = (0.2, 1.0)  # of the blur, in LR pixels
-NOISE = 8.0  # largest standard deviation, in 8-bit levels
-SHOT = 0.3  # largest variance per level of Poisson noise, in levels
+CLEAN = 0.15  # the share of pairs that stay clean, so that the model still learns from clean images
+BLURRED, NOISY, COMPRESSED, TWICE = (
+    0.15,
+    0.4,
+    0.9,
+    0.3,
+)  # shares of the other pairs; TWICE: compressed (again) at the end
+BETWEEN = 0.25  # the share that is reduced in two steps; half of these are compressed at the intermediate size
+QUALITY = (30, 96)  # of JPEG and WebP; the upper end is excluded
+SIGMA = (0.2, 1.0)  # standard deviation of the blur, in LR pixels
+NOISE = 8.0  # the largest standard deviation, in 8-bit levels
+SHOT = 0.3  # the largest variance of Poisson noise per 8-bit level
 
 
 def clean(hr: Pixels, size: int, rng: np.random.Generator | None = None) -> Pixels:
-    """HR (N, N, 3) -> LR (size, size, 3) by Pillow's antialiased bicubic on 8-bit values (paper, section 5.1)."""
+    """HR (N, N, 3) -> LR (size, size, 3) with Pillow's antialiased bicubic filter on 8-bit values (paper, section 5.1)."""
     if hr.shape[:2] == (size, size):
         return hr.copy()
     return np.array(Image.fromarray(hr).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def photo(hr: Pixels, size: int, rng: np.random.Generator) -> Pixels:
-    """HR -> LR as images on the web come about: some blur, a reduction by any kernel, noise, and JPEG or WebP, once or twice.
+    """HR (N, N, 3) -> LR (size, size, 3), degraded like images on the web: blur, downsampling, noise, JPEG or WebP.
 
-    A share stays clean. Blur is rare and slight: the more of it is trained for, the softer everything else becomes.
+    Compression may occur twice. The share `CLEAN` stays clean. Blur is rare and slight, because training with more blur makes
+    all outputs softer.
     """
     if rng.random() < CLEAN:
         return clean(hr, size)
@@ -51,14 +57,14 @@ def photo(hr: Pixels, size: int, rng: np.random.Generator) -> Pixels:
 
 
 def blur(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Gaussian blur of a share of the images; its width is meant in LR pixels at whatever size the image has now."""
+    """Blur the share `BLURRED` of the images with a Gaussian. Its standard deviation is in LR pixels at any image size."""
     if rng.random() >= BLURRED:
         return image
     return image.filter(ImageFilter.GaussianBlur(rng.uniform(*SIGMA) * image.width / size))
 
 
 def reduce(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Reduction to `size`: by bicubic for half of the images, else by any kernel; for a share by way of a size between."""
+    """Downsample to `size` with a random `kernel`. The share `BETWEEN` passes through an intermediate size first."""
     if rng.random() < BETWEEN and image.width > size:
         between = int(rng.integers(size, image.width + 1))
         image = image.resize((between, between), kernel(rng))
@@ -67,12 +73,15 @@ def reduce(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Ima
 
 
 def kernel(rng: np.random.Generator) -> Image.Resampling:
-    """Bicubic half of the time, else any of `KERNELS`."""
+    """A random resampling kernel: bicubic in half of the cases, otherwise any of `KERNELS`."""
     return Image.Resampling.BICUBIC if rng.random() < 0.5 else KERNELS[rng.integers(len(KERNELS))]
 
 
 def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Noise in a share of the images, gray or coloured: Gaussian, in half of them growing with the light (Poisson's)."""
+    """Add Gaussian noise, gray or coloured, to the share `NOISY` of the images.
+
+    In half of these, part of the variance grows with the level (Poisson noise).
+    """
     if rng.random() >= NOISY:
         return image
     levels = np.asarray(image).astype(np.float32)
@@ -84,10 +93,10 @@ def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Imag
 
 
 def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Through JPEG (4:2:0 or 4:4:4) or WebP and back, at a quality by chance.
+    """Compress as JPEG (4:2:0 or 4:4:4) or WebP with a random quality, and decompress.
 
-    Blocks begin anywhere, as a patch lies anywhere in its image: a network sees its patch's edges, and would learn where the
-    blocks are.
+    The grid of blocks has a random origin, as in a patch from anywhere in an image. Otherwise the network, which sees the
+    patch's edges, would learn where the blocks are.
     """
     top, left = (int(n) for n in rng.integers(0, 16, 2))
     edges = ((top, 15 - top), (left, 15 - left), (0, 0))

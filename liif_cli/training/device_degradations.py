@@ -1,8 +1,8 @@
 """`degradations.photo` for a batch of patches on their own device: blur, kernels, noise, JPEG.
 
-The degradations and their order are the same: blur and downsampling, noise, compression once or twice. JPEG is the lossy half
-of the codec: conversion to YCbCr, optional chroma subsampling, 8x8 DCT, quantisation by the tables of a quality, and back.
-WebP is not simulated.
+The order and the shares of the degradations are the same, but patches are blurred after downsampling, and WebP, the Hamming
+kernel and intermediate sizes are not simulated. JPEG is the lossy half of the codec: conversion to YCbCr, optional chroma
+subsampling, 8x8 DCT, quantisation with the tables of a quality, and back.
 """
 
 import math

@@ -205,12 +205,12 @@ FILTERS: dict[str, tuple[Callable[[Floats], Floats], float]] = {
 
 
 def to_levels(values: Tensor) -> Tensor:
-    """Rounded half up and clamped to 0..255, as Pillow's fixed-point passes end; float32."""
+    """Values rounded half up and clamped to 0..255, as at the end of each of Pillow's passes; float32."""
     return (values + 0.5).floor_().clamp_(0, 255)
 
 
 def turn(images: Tensor, flips: Tensor) -> Tensor:
-    """`pairs.turn` for (B, C, N, N), each by its own (up-down, left-right, transpose), (B, 3) bool."""
+    """`pairs.turn` for images (B, C, N, N), each with its own flips (up-down, left-right, transpose), (B, 3) bool."""
     up_down, left_right, transpose = flips.view(-1, 3, 1, 1, 1).unbind(1)
     images = torch.where(up_down, images.flip(2), images)
     images = torch.where(left_right, images.flip(3), images)
@@ -218,7 +218,7 @@ def turn(images: Tensor, flips: Tensor) -> Tensor:
 
 
 def unturn(y: Tensor, x: Tensor, side: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the pixels (y, x) of turned patches of `side` lie in the patches as they were."""
+    """The positions, before `turn`, of the pixels (y, x) of turned patches with `side` pixels per side."""
     up_down, left_right, transpose = flips.unsqueeze(2).unbind(1)
     y, x = torch.where(transpose, x, y), torch.where(transpose, y, x)
     return torch.where(up_down, side - 1 - y, y), torch.where(left_right, side - 1 - x, x)

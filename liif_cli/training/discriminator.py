@@ -1,4 +1,4 @@
-"""The discriminator of adversarial training: it tells, pixel by pixel, real patches from rendered ones."""
+"""The discriminator of adversarial training, which classifies each pixel of a patch as real or rendered."""
 
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,8 @@ from liif_cli.training.recipe import AdversarialConfig
 class UNet(nn.Module):
     """A U-Net with spectral normalisation (Wang et al., "Real-ESRGAN", ICCVW 2021; Schoenfeld et al., CVPR 2020).
 
-    Three times, it halves the resolution and doubles the channels, then goes back up, adding what it had at each resolution.
+    It halves the resolution and doubles the channels three times, then upsamples again, with an additive skip connection at
+    each resolution.
     """
 
     def __init__(self, features: int) -> None:
@@ -33,7 +34,7 @@ class UNet(nn.Module):
         )
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """RGB (B, 3, N, N), nominally in [0, 1] -> logits (B, 1, N, N), positive where it takes a pixel for real."""
+        """RGB (B, 3, N, N), nominally in [0, 1] -> logits (B, 1, N, N), positive for pixels classified as real."""
         levels = [F.leaky_relu(self.stem(2 * rgb - 1), 0.2)]
         for layer in self.down:
             levels.append(F.leaky_relu(layer(levels[-1]), 0.2))
@@ -55,15 +56,16 @@ class Discriminator:
         self.device, self.precision = device.type, precision
 
     def logits(self, rgb: Tensor) -> Tensor:
-        """What it thinks of each pixel, (B, 1, N, N) float32; see `UNet`."""
+        """The logits of each pixel, (B, 1, N, N) float32; see `UNet`."""
         with torch.autocast(self.device, self.precision, enabled=self.precision != torch.float32):
             logits: Tensor = self.network(rgb)
         return logits.float()
 
     def fooled(self, rgb: Tensor, share: Tensor) -> Tensor:
-        """The loss of a renderer whose patches are to look real; its gradient does not reach the discriminator's weights.
+        """The generator's loss, a scalar: small if the patches are classified as real. No gradient reaches this network's
+        weights.
 
-        rgb (B, 3, N, N). share (B, N, N): the weights of the pixels in the mean.
+        rgb: rendered patches (B, 3, N, N). share: (B, N, N), the weights of the pixels in the mean.
         """
         self.network.requires_grad_(False)
         loss = weighted(F.softplus(-self.logits(rgb)), share)
@@ -71,7 +73,7 @@ class Discriminator:
         return loss
 
     def learn(self, real: Tensor, rendered: Tensor, share: Tensor) -> None:
-        """One step towards telling real from rendered patches, (B, 3, N, N) each; share as for `fooled`."""
+        """One optimiser step on real and rendered patches, (B, 3, N, N) each. share: see `fooled`."""
         loss = weighted(F.softplus(-self.logits(real)), share)
         loss = loss + weighted(F.softplus(self.logits(rendered.detach())), share)
         self.optimiser.zero_grad(set_to_none=True)
@@ -79,15 +81,15 @@ class Discriminator:
         self.optimiser.step()
 
     def state(self) -> dict[str, Any]:
-        """Weights and optimiser."""
+        """The state of weights and optimiser, for `restore`."""
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Load such a state."""
+        """Load a state from `state`."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
 
 
 def weighted(values: Tensor, share: Tensor) -> Tensor:
-    """The weighted sum over pixels of the mean over channels. values (B, C, N, N), share (B, N, N) with the sum 1."""
+    """The mean over channels, summed over pixels with weights. values: (B, C, N, N). share: (B, N, N), which sums to 1."""
     return (values.mean(1) * share).sum()

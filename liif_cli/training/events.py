@@ -24,8 +24,11 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """The run begins or continues. source: where its weights come from. pictures: how many images it trains on. in_memory:
-    whether all are cached. skipped: why other images were skipped."""
+    """The run begins or continues.
+
+    source: the origin of its weights. pictures: the number of training images. in_memory: whether all are cached. skipped: the
+    reasons why other images were skipped.
+    """
 
     name = "start"
     source: str
@@ -37,7 +40,7 @@ class Started(Event):
 
 @dataclass(frozen=True)
 class Step(Event):
-    """A step of `iterations` in all was made. Not written to the log."""
+    """A step was made. iterations: the number of steps of the whole run. Not written to the log."""
 
     name = "step"
     iterations: int
@@ -45,7 +48,7 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class Skipped(Event):
-    """Images were skipped, and why."""
+    """Images were skipped. skipped: the reasons, one sentence each."""
 
     name = "skipped"
     skipped: list[str]
@@ -53,7 +56,7 @@ class Skipped(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """A remark on the run, one sentence. The run continues."""
+    """A message for the user, one sentence. The run continues."""
 
     name = "note"
     text: str
@@ -104,7 +107,7 @@ KINDS: dict[str, type[Event]] = {
 
 
 def parse(entry: Mapping[str, Any]) -> Event | None:
-    """The event in a line of the log; None if this version does not know it."""
+    """The event of a log entry; None if this version does not know it."""
     kind = KINDS.get(str(entry.get("event")))
     if kind is None or not all(field.name in entry and _is(entry[field.name], field.type) for field in fields(kind)):
         return None

@@ -1,4 +1,4 @@
-"""The loop of a training run: steps, and what is due between them (log, validation, checkpoint, stop)."""
+"""The loop of a training run: steps, and between them logging, validation, checkpoints and the conditions to stop."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from liif_cli.training.trainer import Trainer, psnr
 from liif_cli.training.validation import Validation
 
 LOG_EVERY = 100
-AGREE_EVERY = 16  # on GPUs, because agreeing with the other processes means waiting for the device
+AGREE_EVERY = 16  # steps; on GPUs, because communicating with the other processes waits for the device
 RUNNING, DONE, TIME, SIGNAL = 0, 1, 2, 3
 
 Watcher = Callable[[Event], None]
@@ -86,7 +86,7 @@ class Loop:
             run.tidy()
         self.validation = Validation(self.config) if world.first and self.config.data.val else None
         self.scores: dict[str, float] = {}
-        self.reported = 0  # how many of the skipped images
+        self.reported = 0  # the number of skipped images already reported
         self.meter, self.board = Meter(), self._board()
         self.begun = self.saved = time.monotonic()
         self.on_device = device_pairs(pairs, trainer.device, self.config.data.degrade == "photo")
@@ -111,7 +111,10 @@ class Loop:
             self.board.add_scalar(f"{event.name}/{name}", value, event.iteration)
 
     def run_until(self, max_time: float) -> str:
-        """Run the loop. The state is written before it returns why it stopped."""
+        """Run the loop for at most `max_time` seconds (0: no limit), and save the state.
+
+        Returns the reason why it stopped: "done", "time", or a signal's name.
+        """
         images = self.pairs.images
         begun, skipped = self.trainer.iteration, self._newly_skipped()
         self.log(Started(begun, self.source, self.world.size, len(images), images.in_memory, skipped))
@@ -183,7 +186,8 @@ class Loop:
             self.checkpoint()
 
     def _overdue(self) -> bool:
-        """Whether a checkpoint is due, by the first process's clock; at fixed iterations only, because all processes ask."""
+        """Whether a checkpoint is due, by the clock of the first process. It is checked only at fixed iterations, because all
+        processes must take part."""
         if self.trainer.iteration % 10:
             return False
         return bool(
@@ -204,7 +208,7 @@ class Loop:
         self.meter.since += time.monotonic() - began
 
     def last_scores(self) -> dict[str, float]:
-        """PSNR by scale from the last validation, in an earlier session if this one had none."""
+        """PSNR in dB by scale from the last validation, of an earlier session if this one had none."""
         return self.scores or self.run.last_scores()
 
     def checkpoint(self) -> None:

@@ -47,7 +47,8 @@ class Objective(nn.Module):
 
 
 class PatchObjective(Objective):
-    """The same for whole patches: the mean over each patch's pixels, then over the patches, which may differ in size.
+    """Loss and squared error of whole patches: the mean over each patch's pixels, then over the patches, which may differ in
+    size.
 
     fourier: weight of the mean magnitude of the difference's spectrum (orthonormal; zero beyond a patch's side).
     """

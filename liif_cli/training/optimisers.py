@@ -30,7 +30,7 @@ def _cosine(step: int, steps: int, floor: float) -> float:
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
 
 
-COLOURS = 3  # channels into the first layer and out of the last
+COLOURS = 3  # input channels of the first layer, output channels of the last
 NEWTON_SCHULZ = 5, (3.4445, -4.7750, 2.0315)  # iterations, and the coefficients that Jordan chose for speed
 
 
@@ -87,14 +87,15 @@ class MuonAdam(torch.optim.Optimizer):
         return {"momentum": self.momentum, "adam": self.adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load such a state. Raises `KeyError` if it is another optimiser's."""
+        """Load a state from `state_dict`. Raises `KeyError` if it belongs to another optimiser."""
         for own, given in zip(self.momentum, state_dict["momentum"], strict=True):
             own.copy_(given)
         self.adam.load_state_dict(state_dict["adam"])
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """(N, rows, columns) -> the same in bf16, its singular values brought to about 1 by Newton-Schulz iterations."""
+    """(N, rows, columns) -> bf16 matrices of the same shape, whose singular values Newton-Schulz iterations bring to about
+    1."""
     steps, (a, b, c) = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.mT if tall else matrices).bfloat16()
@@ -106,7 +107,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def as_matrix(weight: Tensor) -> Tensor:
-    """(out, in) or (out, in, k, k) -> (out, the rest) in channels-last order: a view if the weight is stored that way."""
+    """(out, in) or (out, in, k, k) -> (out, in * k * k) in channels-last order; a view if the weight is stored in that
+    order."""
     return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 

@@ -87,7 +87,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Draws:
-    """The same for many pairs. image, side: (n,) int64. corners: (n, candidates, 2). flips: (n, 3) bool."""
+    """The random choices for n pairs. image, side: (n,) int64. corners: (n, candidates, 2). flips: (n, 3) bool."""
 
     image: NDArray[np.int64]
     side: NDArray[np.int64]
@@ -101,7 +101,10 @@ class Draws:
 
 
 class Pairs:
-    """The endless sequence of a run's pairs, addressed by number. crops: whether pairs are crops, which a GPU can make too."""
+    """The endless sequence of a run's pairs, addressed by number.
+
+    crops: whether pairs are crops, so that `DevicePairs` can make them too. The arguments are those of `recipe.DataConfig`.
+    """
 
     crops = True
 
@@ -225,7 +228,7 @@ def detail(pixels: Pixels) -> float:
 
 
 def turn(pixels: Pixels, flips: tuple[bool, bool, bool]) -> Pixels:
-    """Flip (H, W, 3) up-down, left-right, and transpose it, as the three `flips` say."""
+    """Flip (H, W, 3) up-down and left-right, and transpose it, each if the corresponding one of `flips` is set."""
     if flips[0]:
         pixels = pixels[::-1]
     if flips[1]:

@@ -1,4 +1,4 @@
-"""Losses of whole patches for what PSNR does not see: structure, colours over areas, and artefacts.
+"""Losses of whole patches that measure what PSNR does not: structure, mean colours of areas, and artefacts.
 
 All take RGB patches (B, 3, N, N) in [0, 1], zero beyond a patch's side, and `share` (B, N, N), the weights of the pixels in the
 mean, which sum to 1 and are zero beyond the side.
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from liif_cli.training.discriminator import weighted
 
-C1, C2 = 0.01**2, 0.03**2  # of SSIM
-SCALES = 3  # at which structure is compared, each half the one before
-AREA = 8  # pixels per side of the areas whose colours must agree
+C1, C2 = 0.01**2, 0.03**2  # the constants of SSIM
+SCALES = 3  # the number of scales at which structure is compared, each half the previous one
+AREA = 8  # pixels per side of the areas whose mean colours are compared
 WINDOW = 7  # pixels per side of the window of local variances
 
 
 def blur(image: Tensor, sigma: float = 1.5) -> Tensor:
-    """A Gaussian blur of each channel, zero beyond the border."""
+    """Blur each channel with a Gaussian of `sigma` pixels; zero beyond the border."""
     radius = round(3.5 * sigma)
     offset = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-0.5 * (offset / sigma).square())
@@ -27,7 +27,7 @@ def blur(image: Tensor, sigma: float = 1.5) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM of each pixel, (B, C, N, N) (Wang et al., IEEE TIP 2004), with a Gaussian window of 1.5 pixels."""
+    """The SSIM of each pixel, (B, C, N, N), with a Gaussian window of 1.5 pixels (Wang et al., IEEE TIP 2004)."""
     mean_a, mean_b = blur(a), blur(b)
     covariance = blur(a * b) - mean_a * mean_b
     variances = blur(a * a) - mean_a.square() + blur(b * b) - mean_b.square()
@@ -36,7 +36,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def structure(rendered: Tensor, real: Tensor, share: Tensor) -> Tensor:
-    """1 - SSIM, the mean over a few scales."""
+    """The mean of 1 - SSIM over `SCALES` scales, a scalar."""
     losses = []
     for _ in range(SCALES):
         losses.append(weighted(1 - ssim(rendered, real), share))
@@ -46,15 +46,16 @@ def structure(rendered: Tensor, real: Tensor, share: Tensor) -> Tensor:
 
 
 def consistency(rendered: Tensor, real: Tensor, share: Tensor) -> Tensor:
-    """The mean absolute difference of the mean colours of small areas, so that no colour shifts, whatever the texture."""
+    """The mean absolute difference of the mean colours of small areas, a scalar: it penalises colour shifts, not texture."""
     difference = F.avg_pool2d(rendered - real, AREA).abs()
     return weighted(difference, AREA**2 * F.avg_pool2d(share, AREA))
 
 
 def artefacts(rendered: Tensor, average: Tensor, real: Tensor, share: Tensor) -> Tensor:
-    """The absolute difference where it varies locally and exceeds that of the averaged model's patches.
+    """The mean absolute difference, weighted by its local variance, of pixels at which it exceeds that of `average`; a scalar.
 
-    Liang et al., "Details or Artifacts", CVPR 2022, equations 4 to 8. average: what the moving average of the model renders.
+    Liang et al., "Details or Artifacts", CVPR 2022, equations 4 to 8. average: the patches rendered by the model's moving
+    average.
     """
     with torch.no_grad():
         residual, other = ((real - each).abs().sum(1, keepdim=True) for each in (rendered, average))

@@ -15,22 +15,24 @@ from typing import Any, ClassVar, Literal
 from liif_cli.errors import UsageError
 from liif_cli.models.registry import PRESETS, ModelConfig
 from liif_cli.models.schema import ConfigError, parse, plain_text, to_dict
+from liif_cli.training import defaults
 
 FORBID: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Images and the pairs made of them.
+    """The images and the pairs made from them.
 
     folders, val: folders of training and validation images, searched recursively. patch: side of the LR patch in pixels.
     scale: range from which each pair's scale is drawn uniformly; (k, k) trains one scale. queries: HR pixels per patch, drawn
-    without replacement; 0: all of them, for decoders that render whole patches. identity: share of the pairs that are at x1
-    regardless of `scale`, so that the model learns to reproduce its input there. candidates: crops drawn for each pair, of
-    which the most detailed is used. degrade: how LR is made from HR. cache: decode once and keep ("memory"), read on demand
-    ("lazy"), or keep if all fit into half of the free memory ("auto"). sides: (L, H) trains whole square images instead of
-    patches, with LR of L pixels per side and HR of L to H (paper, section 5.3; `squares`); patch, scale, identity, candidates
-    and degrade are then ignored. resized: every HR image is resized to H.
+    without replacement; 0: all of them, for decoders that render whole patches. identity: the share of pairs that are at ×1
+    regardless of `scale`, so that the model learns to reproduce its input there. candidates: the number of crops drawn for each
+    pair, of which the most detailed is used. augment: random flips and transpositions. degrade: how LR is made from HR; see
+    `degradations`. cache: keep decoded images in memory ("memory"), read them on demand ("lazy"), or keep them if all fit into
+    half of the free memory ("auto"). sides: (L, H) trains on whole square images instead of patches, with LR of L pixels per
+    side and HR of L to H (paper, section 5.3; `squares`); patch, scale, identity, candidates and degrade are then ignored.
+    resized: every HR image is resized to H.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -53,7 +55,7 @@ class DataConfig:
 class OptimiserConfig:
     """Adam, AdamW, or Muon with Adam for parameters that are not matrices.
 
-    lr: the schedule's peak. momentum: Muon's. clip: the largest gradient norm; 0: no clipping.
+    lr: the peak of the learning rate. betas: of Adam. momentum: of Muon. clip: the largest gradient norm; 0: no clipping.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -117,11 +119,11 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class AdversarialConfig:
-    """Training against a discriminator, for patches that look real rather than have the highest PSNR; for whole patches only.
+    """Adversarial training, for realistic detail instead of the highest PSNR; only for whole patches (queries = 0).
 
-    weight: of the discriminator's verdict in the loss; 0: no discriminator, and none of the rest. pixels: factor of the usual
-    loss. structure, consistency, artefacts: weights of the losses in `perceptual`. features: of the discriminator, at the
-    patch's resolution. lr: the peak of its learning rate, which follows the schedule.
+    weight: of the discriminator's loss; 0 disables adversarial training and all losses below. pixels: weight of the pixel loss.
+    structure, consistency, artefacts: weights of the losses in `perceptual`. features: channels of the discriminator at the
+    patch's resolution. lr: the peak of the discriminator's learning rate, which follows the schedule.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -137,13 +139,14 @@ class AdversarialConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. name: the checkpoint's. iterations: optimiser steps. batch: patches per step, over all processes.
+    """The recipe of a whole run.
 
-    loss: of colours in the model's normalised space. precision: of the forward and backward pass; "auto" is bf16 if that is
-    fast; weights stay float32. workers: threads that prepare batches. threads: torch's threads on the CPU; 0: its default.
-    checkpoint_minutes: minutes between checkpoints. compile: use torch.compile. fourier: weight of the spectrum's loss, for
-    whole patches. frozen: parameters that are not trained, by the beginnings of their names. cuda_graph: replay one captured
-    step on CUDA devices, except in adversarial training.
+    name: of the checkpoint. iterations: optimiser steps. batch: patches per step, over all processes. loss: of colours in the
+    model's normalised space. precision: of the forward and backward pass; "auto": see `trainer.settle`; weights stay float32.
+    workers: threads that prepare batches. threads: torch's threads on the CPU; 0: torch's default. checkpoint_minutes: minutes
+    between checkpoints. compile: use torch.compile. fourier: weight of the loss of the spectrum, for whole patches. frozen:
+    prefixes of the names of parameters that are not trained. cuda_graph: on CUDA devices, capture one step as a graph and
+    replay it, except with fp16, several processes or adversarial training. licence: of the weights.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -182,6 +185,13 @@ def presets() -> list[str]:
     )
 
 
+def preset_of(model: str | None = None) -> str:
+    """The default preset for an architecture: the one with its name if there is one. None: the default of all runs."""
+    if model is None:
+        return defaults.PRESET
+    return model if model in presets() else defaults.QUERY_PRESET
+
+
 def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = False) -> TrainConfig:
     """The preset named `source`, or with `file` the TOML file at that path. Nested `overrides` replace its values.
 
@@ -193,7 +203,7 @@ def read(source: str, overrides: dict[str, Any] | None = None, *, file: bool = F
     except ConfigError as error:
         raise UsageError(f"{origin}: {error}") from None
     except RecursionError:
-        raise UsageError(f"{origin} is not TOML: it is nested too deep") from None
+        raise UsageError(f"{origin} is not TOML: it is nested too deeply") from None
     except ValueError as error:  # not TOML, or an integer of more digits than Python reads
         raise UsageError(f"{origin} is not TOML: {error}") from None
 
@@ -233,7 +243,7 @@ def _table(source: str, file: bool) -> dict[str, Any]:
 
 def _text(source: str, file: bool) -> str:
     if not file and source not in presets():
-        raise UsageError(f"unknown preset {source:.80}", hint=f"one of {', '.join(presets())}", remedy="config")
+        raise UsageError(f"unknown preset {source:.80}", hint=f"use one of {', '.join(presets())}", remedy="config")
     try:
         if file:
             return plain_text(Path(source))
@@ -261,7 +271,7 @@ def _is_another(key: str, below: dict[str, Any], value: dict[str, Any]) -> bool:
 def architecture(name: str) -> dict[str, Any]:
     """The config of the architecture with this name, as a dictionary. Raises `UsageError`."""
     if name not in PRESETS:
-        raise UsageError(f"{name!r} is not an architecture", hint=f"one of {', '.join(PRESETS)}", argument="model")
+        raise UsageError(f"{name!r} is not an architecture", hint=f"use one of {', '.join(PRESETS)}", argument="model")
     return to_dict(PRESETS[name])
 
 
@@ -269,7 +279,7 @@ def parse_setting(text: str) -> dict[str, Any]:
     """`a.b=1` -> {"a": {"b": 1}}. The value is parsed as TOML, otherwise taken as text. Raises `UsageError`."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"{text!r} is not a setting", hint="KEY=VALUE, such as ema.decay=0.9995")
+        raise UsageError(f"{text!r} is not a setting", hint="use KEY=VALUE, such as ema.decay=0.9995")
     try:
         result: Any = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
@@ -278,7 +288,7 @@ def parse_setting(text: str) -> dict[str, Any]:
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Such settings, merged; later ones win. Raises `UsageError`."""
+    """The merged settings of all texts; later ones replace earlier ones. Raises `UsageError`."""
     return reduce(merge, map(parse_setting, texts), {})
 
 

@@ -1,4 +1,4 @@
-"""What a run reports: the curves of its loss and scores, and the model card."""
+"""The report of a run: curves of its loss and scores, and the model card."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Points = Sequence[tuple[float, float]]
 def curves(charts: Sequence[tuple[str, Mapping[str, Points]]], width: int = 720, height: int = 300) -> Image.Image:
     """Line charts one below the other. Each has a title and lines of (iteration, value) points, by name.
 
-    width, height: of one chart, in pixels. A chart without points reads "nothing yet".
+    width, height: of one chart, in pixels. A chart without points shows the text "no data yet".
     """
     out = Image.new("RGB", (width, height * len(charts)), "white")
     for index, (title, lines) in enumerate(charts):
@@ -34,7 +34,7 @@ def _chart(title: str, lines: Mapping[str, Points], width: int, height: int) -> 
     pen.text((width / 2, 4), title, "black", load_font(14), anchor="ma")
     points = [point for line in lines.values() for point in line]
     if not points:
-        pen.text((width / 2, height / 2), "nothing yet", "gray", font, anchor="mm")
+        pen.text((width / 2, height / 2), "no data yet", "gray", font, anchor="mm")
         return out
     (x0, x1), (y0, y1) = (_range([p[axis] for p in points]) for axis in (0, 1))
     box = (64, 28, width - 110, height - 34)
@@ -72,7 +72,7 @@ def provenance(
     scores: Mapping[str, float],
     bicubic: Mapping[str, float],
 ) -> dict[str, Any]:
-    """How a checkpoint was made, for its header. It names the data folders, but contains no paths."""
+    """How a checkpoint was made, for its header: serialisable as JSON. It names the data folders, but contains no paths."""
     recipe = to_dict(config)
     recipe.pop("model")
     for key in ("folders", "val"):

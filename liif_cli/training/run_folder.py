@@ -1,4 +1,4 @@
-"""The folder of a training run: its config, its state, its log and what it publishes.
+"""The folder of a training run: its config, state, log and published model.
 
 RUN/config.json                  the resolved TrainConfig
 RUN/state.pt                     everything needed to resume; replaced atomically
@@ -62,8 +62,10 @@ class Run:
 
     @contextmanager
     def discarded_without_a_step(self) -> Iterator[None]:
-        """Remove a run made by `create` if the block raises before the first step. There would be nothing to continue, and the
-        folder would block the corrected call. Other files in the folder are kept."""
+        """Context manager: remove a run made by `create` if the block raises before the first step.
+
+        Such a run has nothing to continue, and its folder would block the corrected call. Other files in the folder are kept.
+        """
         try:
             yield
         except BaseException:
@@ -81,14 +83,17 @@ class Run:
 
     @property
     def config_path(self) -> Path:
+        """The path of the config."""
         return self.folder / "config.json"
 
     @property
     def state_path(self) -> Path:
+        """The path of the state."""
         return self.folder / "state.pt"
 
     @property
     def log_path(self) -> Path:
+        """The path of the log."""
         return self.folder / "log.jsonl"
 
     def model_path(self, name: str) -> Path:
@@ -96,7 +101,7 @@ class Run:
         return self.folder / f"{name}.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """The run's config, as in its file."""
+        """The run's config, as in its file. Raises `InputError` if it cannot be read."""
         try:
             data = json.loads(plain_text(self.config_path))
         except OSError as error:
@@ -108,7 +113,7 @@ class Run:
         return data
 
     def parsed_config(self, data: dict[str, Any]) -> TrainConfig:
-        """Such a dictionary as a `TrainConfig`. Raises `UsageError`."""
+        """Convert a dictionary from `config` to a `TrainConfig`. Raises `UsageError`."""
         try:
             return parse(TrainConfig, data)
         except ConfigError as error:
@@ -121,13 +126,13 @@ class Run:
                 leftover.unlink(missing_ok=True)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Replace the run's state atomically: a reader, or a run killed at any moment, finds the old state or the new one."""
+        """Replace the run's state atomically: whenever the process is killed, the old or the new state is complete."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self.state_path, buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
-        """The last state written, on the CPU; None if there is none yet."""
+        """The last saved state, on the CPU; None if there is none yet. Raises `CheckpointError` if it is damaged."""
         if not self.state_path.is_file():
             return None
         check_pickles(self.state_path)
@@ -135,7 +140,7 @@ class Run:
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
-        except Exception as error:  # whatever a damaged pickle or archive makes of the reader
+        except Exception as error:  # a damaged pickle or archive can raise anything
             reason = " ".join((str(error) or type(error).__name__).split())[:200]
             raise CheckpointError(f"{self.state_path} is damaged: {reason}") from None
         if not isinstance(state, dict):
@@ -148,7 +153,7 @@ class Run:
             file.write(json.dumps(entry) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
-        """The log's entries, without lines that were cut off."""
+        """The log's entries, without incomplete lines."""
         if not self.log_path.is_file():
             return []
         found = []

@@ -18,9 +18,9 @@ from liif_cli.coords import Axis, Grid, pixel_centres
 from liif_cli.training.trainer import psnr
 
 Floats = NDArray[np.float32]
-FREQUENCY = 30.0  # omega_0 of the authors, in every layer
+FREQUENCY = 30.0  # the authors' omega_0, in every layer
 PIXELS = 2**16  # per step, and per rendered block
-PATIENCE, GAIN = 300, 0.1  # it stops when this many iterations gain less than this many dB
+PATIENCE, GAIN = 300, 0.1  # fitting stops if this number of iterations gains less than this PSNR, in dB
 
 
 class Siren(nn.Module):
@@ -45,7 +45,11 @@ class Siren(nn.Module):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted network. psnr: in dB, over the image's own pixels. reason: why it stopped: "psnr", "no gain" or "iterations"."""
+    """A fitted network.
+
+    size: (height, width) of the image. psnr: in dB, over all pixels of the image. reason: why fitting stopped: "psnr", "no
+    gain" or "iterations".
+    """
 
     network: Siren
     size: tuple[int, int]
@@ -64,10 +68,10 @@ def fit(
     width: int = 256,
     progress: Callable[[int, float], None] = lambda iteration, psnr: None,
 ) -> Fitted:
-    """Fit a network to an image (H, W, 3) uint8 by Adam at 1e-4, on all pixels, or on 65,536 random ones if there are more.
+    """Fit a network to an image (H, W, 3) uint8 with Adam at 1e-4. Each step uses all pixels, or 65,536 random ones if more.
 
-    It stops when these pixels reach `target` dB, when it no longer gains, or after `iterations`. progress: called with the
-    iteration and the PSNR of its pixels.
+    It stops when these pixels reach `target` dB, when the PSNR no longer improves, or after `iterations`. progress: called with
+    the iteration and the PSNR of its pixels in dB.
     """
     torch.manual_seed(seed)
     place, size = device or torch.device("cpu"), pixels.shape[:2]
@@ -91,7 +95,7 @@ def fit(
 
 
 class Stop:
-    """When to stop: see `fit`."""
+    """Decides when to stop; see `fit`."""
 
     def __init__(self, iterations: int, target: float) -> None:
         self.iterations, self.target = iterations, target

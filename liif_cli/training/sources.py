@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 
 
 def find_images(folders: Sequence[Path]) -> list[Path]:
-    """All images in the folders and their subfolders, by suffix, sorted. A file among `folders` is taken as it is.
+    """All images in the folders and their subfolders, by suffix, sorted. `folders` may also contain files.
 
     Raises `InputError` if a folder does not exist.
     """
@@ -29,7 +29,7 @@ def find_images(folders: Sequence[Path]) -> list[Path]:
 
 
 def read_image(path: Path) -> Pixels:
-    """An image as upright sRGB, (H, W, 3) uint8. Gray becomes RGB, transparency becomes white. Raises `InputError`."""
+    """An image as upright sRGB, (H, W, 3) uint8. Gray is replicated; transparency becomes white. Raises `InputError`."""
     pixels = read.read(path, to_srgb=True).pixels
     if pixels.dtype != np.uint8:
         pixels = np.rint(pixels / 257.0).astype(np.uint8)
@@ -90,7 +90,8 @@ class ImageFolders:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Pixels:
-        """Image (H, W, 3) uint8. If it cannot be read any more, the next one replaces it, and `skipped` gets the reason."""
+        """The image (H, W, 3) uint8 with this index. If it can no longer be read, the next one replaces it, and `skipped` gets
+        the reason. Raises `InputError` if none can be read."""
         if self._kept is not None:
             return self._kept[index]
         for path in (*self.paths[index:], *self.paths[:index]):
@@ -99,4 +100,4 @@ class ImageFolders:
             except InputError as error:
                 if str(error) not in self.skipped:
                     self.skipped.append(str(error))
-        raise InputError("none of the images can be read any more", hint=self.skipped[-1])
+        raise InputError("cannot read any of the images any more", hint=self.skipped[-1])

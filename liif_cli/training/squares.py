@@ -1,4 +1,4 @@
-"""Size-varied ground truths (paper, section 5.3): whole square images at LxL, and HR images of many sizes up to HxH."""
+"""Size-varied ground truths (paper, section 5.3): whole square LR images of LxL pixels, HR images of sizes up to HxH."""
 
 from typing import cast
 
@@ -13,8 +13,9 @@ from liif_cli.training.sources import ImageFolders
 class Squares(Pairs):
     """Pairs of whole images. LR always has L pixels per side; HR of image i of n has L + (H - L) i / (n - 1).
 
-    sides: (L, H). resized: HR is then resized to H, as up-sampling modules need it; detail that was lost stays lost. Each image
-    is cut to its central square and reduced by Pillow's bicubic. Augmentation consists of left-right flips only.
+    sides: (L, H). resized: HR is then resized to H pixels per side, because up-sampling modules need one size; this adds no
+    detail. Each image is cropped to its central square and downsampled with Pillow's bicubic filter. Augmentation consists of
+    left-right flips only.
     """
 
     crops = False

@@ -77,16 +77,17 @@ def check(config: TrainConfig) -> None:
         if not 1 <= data.sides[0] <= data.sides[1]:
             raise UsageError(f"{data.sides[0]} to {data.sides[1]} is not a range of sides")
     if not data.folders:
-        raise UsageError("no training data given", hint="name a folder of images", remedy="data")
+        raise UsageError("no training data given", hint="give a folder of images", remedy="data")
     if not 1 <= data.scale[0] <= data.scale[1]:
         raise UsageError(
-            f"{data.scale[0]:g} to {data.scale[1]:g} is not a range of scales", hint="from 1 up, such as 1,4"
+            f"{data.scale[0]:g} to {data.scale[1]:g} is not a range of scales",
+            hint="use a range from 1 up, such as 1,4",
         )
     _check_only_scale(config)
     if data.queries == 0 and not DECODERS[config.model.decoder.name].whole_patches:
         raise UsageError(
             "cannot train with queries = 0 (all pixels of each patch): this decoder does not render whole patches",
-            hint="the model light has a decoder that does",
+            hint="use the model light, whose decoder does",
             remedy="model",
         )
     if data.queries and not 1 <= data.queries <= smallest**2:
@@ -103,7 +104,7 @@ def check(config: TrainConfig) -> None:
 
 
 def _check_only_scale(config: TrainConfig) -> None:
-    """Raises `UsageError` if a model for one scale would be trained or validated at another."""
+    """Raises `UsageError` if a model that renders only one scale would be trained or validated at another."""
     only, data, check = only_scale(config.model.decoder), config.data, config.validation
     scales = {*data.scale, *([1.0] if data.identity else [])}
     if data.sides:
@@ -117,7 +118,7 @@ def _check_only_scale(config: TrainConfig) -> None:
 
 
 def begin(trainer: Trainer, run: Run, init: str | Path | None, fork: Run | None) -> str:
-    """Load what the run starts from. Returns a description of it, which is kept with the run."""
+    """Load the weights or the state from which the run starts. Returns a description of their origin, which the run stores."""
     state = run.load_state()
     if state is not None:
         return restore(trainer, run, state)
@@ -134,12 +135,12 @@ def begin(trainer: Trainer, run: Run, init: str | Path | None, fork: Run | None)
 
 
 def restore(trainer: Trainer, run: Run, state: dict[str, Any]) -> str:
-    """Take the state of `run`; returns where it started from. Raises `CheckpointError` for one that does not fit."""
+    """Load the state of `run`. Returns the origin of its weights. Raises `CheckpointError` if the state does not fit."""
     try:
         return trainer.restore(state)
     except LiifError:
         raise
-    except Exception as error:  # whatever a state of other names, shapes or types makes of PyTorch
+    except Exception as error:  # a state with other names, shapes or types can make PyTorch raise anything
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise CheckpointError(f"{run.state_path} does not fit the run: {reason}") from None
 
@@ -172,7 +173,7 @@ def _bare(path: Path) -> dict[str, torch.Tensor]:
 
 
 def make_pairs(config: TrainConfig) -> Pairs:
-    """The run's data, cached in memory as `data.cache` says."""
+    """The pairs of a run; `data.cache` decides whether images are cached in memory. Raises `InputError` without images."""
     data = config.data
     smallest = data.sides[1] if data.sides else round(data.patch * data.scale[1])
     budget = {"memory": math.inf, "lazy": 0.0, "auto": available() / 2}[data.cache]

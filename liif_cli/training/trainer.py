@@ -24,7 +24,7 @@ EAGER_STEPS = 3  # before a step is captured on a CUDA device; they choose kerne
 
 
 class Trainer:
-    """The model in training. `step` is one whole iteration; `restore` is the exact inverse of `state`."""
+    """A model in training. `step` is one iteration; `restore` is the exact inverse of `state`."""
 
     def __init__(self, config: TrainConfig, model: SRModel, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -50,7 +50,7 @@ class Trainer:
         self.eager = EAGER_STEPS if device.type == "cuda" and capture else -1
 
     def distribute(self, world: int) -> None:
-        """Average gradients over `world` processes, which must all hold the same weights already."""
+        """Average gradients over `world` processes, which must already have the same weights."""
         if world > 1:
             self.eager = -1
             self.forward = nn.parallel.DistributedDataParallel(self.forward)
@@ -94,7 +94,7 @@ class Trainer:
         return loss.detach(), error
 
     def _set_rate(self) -> None:
-        """Set what changes from step to step: the learning rate and the EMA's share."""
+        """Set the values that change from step to step: the learning rates and the share of the EMA's update."""
         config = self.config
         self.rate = config.optimiser.lr * factor(config.schedule, self.iteration, config.iterations)
         set_rate(self.optimiser, self.rate)
@@ -129,7 +129,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> str:
-        """Load such a state, and return its source. Raises `UsageError` if it belongs to another kind of optimiser."""
+        """Load a state from `state`, and return its source. Raises `UsageError` if it belongs to another kind of optimiser."""
         if state["optimiser"].keys() != self.optimiser.state_dict().keys():
             raise UsageError(
                 f"cannot load that run's state: its optimiser was not {self.config.optimiser.name}",
@@ -186,7 +186,7 @@ class MovingAverage(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Mix in the weights of `model`, with the share that `next` has set."""
+        """Add the weights of `model` to the average, with the share that `next` has set."""
         averages: list[Tensor] = list(self.module.parameters())
         steps = torch._foreach_sub(list(model.parameters()), averages)
         torch._foreach_mul_(steps, self.share)
@@ -226,7 +226,7 @@ def make_objective(
 ) -> nn.Module:
     """The loss that the config names: over sampled queries, or over whole patches if `queries` is 0.
 
-    discriminator: for adversarial training; the moving average then takes part as well.
+    discriminator: for adversarial training, whose loss also uses the moving average `ema`.
     """
     precision = DTYPES[config.precision]
     if config.data.queries:

@@ -35,7 +35,7 @@ class Case:
 
 
 class Validation:
-    """The images that a run is validated on: the centres of its first validation images.
+    """The images on which a run is validated: the centres of its first validation images.
 
     LR is always made by the clean degradation. `bicubic`: PSNR of bicubic up-sampling by scale, for comparison.
     """

@@ -5,7 +5,7 @@ from typing import Any
 
 from liif_cli.images.picture import Header
 from liif_cli.images.spool import IN_MEMORY
-from liif_cli.images.write import file_bytes
+from liif_cli.images.write import file_bytes, is_lossy
 from liif_cli.machine.memory import available, resident
 from liif_cli.rendering.plan import HEADROOM, Plan, make_plan
 from liif_cli.rendering.shrink import groups, working_size
@@ -20,8 +20,8 @@ class Estimate:
 
     tiles: their number; 0 if no network is needed. tile: their longest side in input pixels. peak_memory: of the whole
     process, in bytes, an upper bound. scratch: bytes of disk space needed until the file is written. file: the size of the
-    file in bytes, an upper bound if it is lossless. seconds: the output's share of its image's time, without the program's
-    start.
+    file in bytes, an upper bound unless the file is `lossy`. seconds: the output's share of its image's time, without the
+    program's start.
     """
 
     input: str
@@ -33,6 +33,7 @@ class Estimate:
     peak_memory: int
     scratch: int
     file: int
+    lossy: bool
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -135,5 +136,6 @@ def _estimate(task: Task, output: Output, cost: Cost, speed: Speed, lossless: bo
         peak_memory=speed.program + image + held + (plan.peak if plan else image * 4),
         scratch=0 if held else raw,
         file=file_bytes(output.format, rows, width, channels, "u2" if depth == 2 else "u1", lossless=lossless),
+        lossy=is_lossy(output.format, lossless=lossless),
         seconds=_seconds(task, output, cost, speed),
     )

@@ -198,6 +198,17 @@ def test_a_memory_limit_below_the_program_says_what_it_takes(liif: Run, tiny_fil
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [("out.png", (), "up to"), ("out.jpg", (), "about"), ("out.webp", ("--lossless",), "up to")],
+)
+def test_a_dry_run_tells_bounds_of_file_sizes_from_estimates(
+    liif: Run, tiny_file: Path, name: str, options: tuple[str, ...], size: str
+) -> None:
+    ran = liif("upscale", "in.png", "-s", 2, "-m", tiny_file, "-o", name, "--dry-run", *options)
+    assert re.search(rf", file {size} \d", ran.out[0])
+
+
 def test_options_without_effect_are_said(liif: Run, tiny_file: Path) -> None:
     up = ("upscale", "in.png", "-m", tiny_file, "--overwrite")
     assert liif(*up, "-s", 2, "--fit", "cover", "-r").err == [

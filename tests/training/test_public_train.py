@@ -8,6 +8,7 @@ from PIL import Image
 
 import liif_cli
 from liif_cli.errors import InputError, UsageError
+from liif_cli.training.recipe import TrainConfig, read
 
 TINY = {
     "model.encoder": {"name": "edsr", "features": 4, "blocks": 1},
@@ -33,7 +34,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_run_is_made_and_continued_and_its_model_scored(photos: Path, tmp_path: Path) -> None:
     path = liif_cli.train(tmp_path / "run", photos, settings=TINY)
-    assert path.parent == tmp_path / "run"
+    assert path == tmp_path / "run" / "light.safetensors"  # named after the default recipe
     before = path.read_bytes()
     again = liif_cli.train(tmp_path / "run", settings={"iterations": 3})
     assert again == path and path.read_bytes() != before
@@ -41,6 +42,24 @@ def test_a_run_is_made_and_continued_and_its_model_scored(photos: Path, tmp_path
     rows = liif_cli.evaluate([path, model], photos, scales=[2])
     assert [row.method for row in rows] == ["bicubic", "x4-lanczos", path.stem, "model 2"]
     assert rows[2].psnr == pytest.approx(rows[3].psnr) and {row.scale for row in rows} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "preset"), [(None, "light"), ("rdn-liif", "rdn-liif"), ("light-large", "light-large")]
+)
+def test_the_default_recipe_is_that_of_the_model(
+    model: str | None, preset: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes: list[TrainConfig] = []
+
+    def stopped(run: object, recipe: TrainConfig, **_: object) -> str:
+        recipes.append(recipe)
+        return "done"
+
+    monkeypatch.setattr("liif_cli.training.train.train", stopped)
+    liif_cli.train(tmp_path / "run", photos, model=model)
+    expected = read(preset, {"data": {"folders": [str(photos)]}})
+    assert recipes == [expected]
 
 
 def test_invalid_requests(photos: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from liif_cli.models.kernels.banded import COLOURS, Blocks, Taps, banded, render
 from liif_cli.models.schema import PartConfig
 
 LARGEST_SCALE = 4.0  # higher scales use this one's cell
-PIXELS = 4608  # LR pixels that one thread turns from features into coefficients at once
-WIDEST = 1024  # codes per side of the largest tile that scratch is planned for
+PIXELS = 4608  # LR pixels whose coefficients one thread computes at once
+WIDEST = 1024  # codes per side of the largest tile for which `scratch_bytes` is valid
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class Fourier(Decoder):
         size: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> FourierField:
-        """Features (B, in_channels, h, w) and the normalised image (B, 3, h, w) of a tile at `origin` -> its field.
+        """See `Decoder`.
 
-        dtype: of the coefficients and of the products in `render`; default: the features' own, which the CPU always uses
-        without gradients.
+        dtype: of the coefficients and of the products in `render`; default: that of the features. On the CPU, without
+        gradients, the coefficients always have the dtype of the features.
         """
         weight, bias = self.head()
         if features.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting()):
@@ -154,11 +154,7 @@ class Fourier(Decoder):
         return scratch(self.functions, WIDEST, self.frequency.device.type)
 
     def query(self, field: FourierField, position: Tensor, cell: Tensor) -> Tensor:
-        """Colours at any positions.
-
-        position: (B, Q, 2) float64, (y, x) in LR pixels of the whole image (code i lies at i). cell: (B, Q, 2) in LR pixels.
-        Returns (B, Q, 3) in the normalised space of the model, not clamped.
-        """
+        """See `Decoder`."""
         y, x = (self.taps(position[..., i], cell[..., i], field.size[i], field.origin[i]) for i in range(2))
         batch = torch.arange(len(position), device=position.device).view(-1, 1, 1, 1)
         at = batch, y.code.unsqueeze(-1), x.code.unsqueeze(-2)
@@ -169,8 +165,11 @@ class Fourier(Decoder):
         return colours + torch.einsum("bqyxc,bqy,bqx->bqc", field.image[at].to(y.window.dtype), y.window, x.window)
 
     def taps(self, position: Tensor, cell: Tensor, size: int, origin: int) -> Taps:
-        """The codes that the pixels of one axis read. position (...) float64 and cell (...) in LR pixels; the axis has `size`
-        codes, and the tile begins at code `origin`."""
+        """The codes that the pixels of one axis read, with their weights.
+
+        position (...) float64 and cell (...): in LR pixels. size: the number of codes on the axis of the whole image. origin:
+        the tile's first code.
+        """
         lower = position.floor()
         return self.weigh(lower.long(), position - lower, cell, size, origin)
 
@@ -219,7 +218,9 @@ class Fourier(Decoder):
         """
         if not len(rows) or not len(columns):
             return field.image.new_empty(len(field.image), len(rows), len(columns), COLOURS)
-        if at_codes(rows) and at_codes(columns):  # ×1: the series are exactly zero, which rounding would spoil
+        if at_codes(rows) and at_codes(
+            columns
+        ):  # ×1: the series are zero, but computing them would add rounding errors
             y, x = (
                 torch.from_numpy(axis.split()[0]).to(field.image.device) - origin
                 for axis, origin in zip((rows, columns), field.origin, strict=True)

@@ -1,4 +1,4 @@
-"""The LIIF decoder: latent codes around a position -> the colour there (paper, section 3).
+"""The LIIF decoder: predicts the colour at a position from the latent codes around it (paper, section 3).
 
 The first layer is linear, so it is split exactly into the parts of its three inputs: `prepare` computes the features' part
 (with feature unfolding, a 3x3 convolution) once per latent code; the parts of the relative coordinate and the cell are added

@@ -28,7 +28,7 @@ class UpSamplerConfig(PartConfig):
 
 
 class UpSampler(Decoder):
-    """Renders one fixed scale: `prepare` computes all pixels, and queries pick the nearest.
+    """Renders one fixed scale: `prepare` computes all pixels, and a query returns the nearest one.
 
     ×2 and ×3 use one stage of a convolution and a pixel shuffle; ×4 and ×8 use two and three ×2 stages. A last convolution
     gives colours.

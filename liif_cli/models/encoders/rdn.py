@@ -30,6 +30,7 @@ class DenseLayer(nn.Module):
         self.conv = nn.Sequential(nn.Conv2d(inputs, growth, 3, padding=1), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, inputs + growth, H, W)."""
         return torch.cat((x, self.conv(x)), 1)
 
 
@@ -42,6 +43,7 @@ class ResidualDenseBlock(nn.Module):
         self.LFF = nn.Conv2d(features + layers * growth, features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, features, H, W) -> the same shape."""
         fused: Tensor = self.LFF(self.convs(x))
         return fused + x
 
@@ -71,7 +73,7 @@ class RDN(Encoder):
         )
 
     def shallow(self, image: Tensor) -> Tensor:
-        """The features of the first convolution, which the result is added to, (B, features, H, W)."""
+        """The features of the first convolution, (B, features, H, W), to which `deep` adds its result."""
         x: Tensor = self.SFENet1(image)
         return x
 

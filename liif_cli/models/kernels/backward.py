@@ -2,8 +2,8 @@
 
 Replaces autograd on whole batches: each piece of the queries goes through all layers before the next one, ReLU works in place,
 and the gradient of the gathered codes is a sum over sorted segments in a fixed order (the gradient of indexing is neither fast
-nor deterministic on the CPU). One hidden layer of a batch of 16 x 2,304 queries with 4 corners each
-is 75 MB in bf16; a piece of it is 2 MB.
+nor deterministic on the CPU). One hidden layer of a batch of 16 x 2,304 queries with 4 corners each is 75 MB in bf16; a piece
+of it is 2 MB.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ def decode(
 
 
 def _pieces(shape: torch.Size, like: Tensor) -> Iterator[tuple[slice, list[slice]]]:
-    """The images, and per image the queries, that go through the layers together; shape: (B, C, Q) of the index."""
+    """The images, and the ranges of queries in each, that go through the layers together. shape: (B, C, Q) of the index."""
     batch, corners, queries = shape
     if like.device.type != "cpu":
         yield slice(0, batch), [slice(0, queries)]

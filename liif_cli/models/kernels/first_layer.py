@@ -1,8 +1,8 @@
-"""The first layer's results for some columns of a grid, from the codes' part, which is known, and that of the coordinates.
+"""The first layer's results for some columns of a grid, from the codes' part, which is given, and the coordinates' part.
 
 Usually, the sum of a row of codes and the columns' part is computed once, and each row of pixels adds its own part. If the CPU
-has matrix instructions for bf16, such sums would take as long as two of the following layers, so one product does it all: in
-its left factor, a pixel's row has a one at the pixel's code, next to the coordinates.
+has matrix instructions for bf16, such sums would take as long as two of the following layers. Then one product computes all of
+it: in its left factor, a pixel's row has a one at the pixel's code, next to the coordinates.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from liif_cli.models.kernels.neighbours import Neighbours
 # Columns of a product that represent one float32 number times another: both are sums of two 16-bit halves, and the product of
 # the lower halves is omitted.
 HALVES = 3
-WIDEST = 192  # pixels; measured at ×1 to ×7.5
+WIDEST = 192  # the most pixels of a strip; the fastest number at ×1 to ×7.5
 SHARED = 2 * HALVES + 2  # columns for relative y, for relative x, and for the halves of the constant
 
 
@@ -54,7 +54,7 @@ class Strip:
                 relu_(torch.add(self._sum(row), terms[neighbour, pixels], out=into[neighbour, pixels]))
 
     def _sum(self, row: int) -> Tensor:
-        """(neighbours * n, width) float32 of a row of codes. The last two are kept, because pixels go from top to bottom."""
+        """(neighbours * n, width) float32 of a row of codes. The last two are kept: rows are filled from top to bottom."""
         if row not in self.sums:
             while len(self.sums) > 1:
                 del self.sums[next(iter(self.sums))]

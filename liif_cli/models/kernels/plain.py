@@ -1,4 +1,4 @@
-"""The regular grid in torch's own operators, on any device. It knows no model, only a field, layers and two axes."""
+"""Renders a regular grid with torch's own operators, on any device, from a field, layers and two axes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,13 @@ from liif_cli.models.kernels.first_layer import Coordinates, ProductStrip, Strip
 from liif_cli.models.kernels.hidden_layers import Layer, pack
 from liif_cli.models.kernels.neighbours import Neighbours
 
-# Pixels per thread at once, by the bytes of a value. A call of a product costs as much as about 300 rows, so fewer pixels waste
-# time on calls; more are limited by memory. Measured at ×1.5 to ×30 on a CPU with AMX.
+# Pixels per thread at once, by the bytes of a value. Calling a product costs as much as about 300 of its rows, so fewer pixels
+# would waste time on calls; more would be limited by memory.
 QUERIES = {2: 4096, 4: 1024}
-GPU_QUERIES = 65536  # a small product leaves most of a GPU idle; not tuned
+GPU_QUERIES = 65536  # a small product leaves most of a GPU idle
 SQUARE = 4  # the fewest rows of pixels at once, so that sums of codes are read from the caches
 CORNERS = 4  # of the local ensemble
-BANDS = 4  # per thread, so that all are busy until the end
+BANDS = 4  # per thread, so that all threads are busy until the end
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _blend(corners: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def render_plain(layers: Layers, field: Field, rows: Axis, columns: Axis, queries: int | None = None) -> Tensor:
-    """`render_grid` in torch's own operators, for any device."""
+    """`render_grid` with torch's own operators, for any device."""
     codes = field.codes
     queries = queries or (QUERIES.get(codes.element_size(), 1024) if codes.device.type == "cpu" else GPU_QUERIES)
     out = codes.new_empty(codes.shape[0], len(rows), len(columns), 3, dtype=torch.float32)

@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-call,no-untyped-def,untyped-decorator,misc"
-"""The LIIF decoder on a regular grid as one CUDA kernel: the hidden layers of a pixel's corners never leave the chip.
+"""The LIIF decoder on a regular grid as one CUDA kernel, which keeps the hidden layers in the chip's own memory.
 
-Written in Triton, which comes with torch's CUDA builds. A layer's weights, 128 KiB, must fit into shared memory, as they do on
-data-centre GPUs. Before the kernel is used, `works` compares it with the plain path on the device itself; if it fails or
-differs, the plain path is used.
+Written in Triton, which is part of torch's CUDA builds. A layer's weights, 128 KiB, must fit into shared memory, as they do on
+data-centre GPUs. Before the kernel is used, `works` compares it with the plain path on the same device. If it fails or differs,
+the plain path is used.
 """
 
 from functools import cache
