@@ -1,8 +1,9 @@
-"""Is alpha better scaled by the network's gray path or by the bicubic filter? `python tests/benchmarks/bench_alpha.py [MODEL]`.
+"""Compares the network with the bicubic filter for scaling alpha: `python tests/benchmarks/bench_alpha.py [MODEL]`.
 
-Masks are drawn as shapes at 16 times the input's size, so that the truth is known: `soft` ones are feathered, `antialiased`
-ones have the edges that cut-outs have, `hard` ones are only 0 and 255 in the input. Both ways are shown free, and held between
-the four neighbours as `ScaledAlpha` does it. Prints PSNR in dB, and by how much the network misses constant areas when free.
+Masks are drawn as shapes at 16 times the input's size, so that the ground truth is known. `soft` masks are feathered,
+`antialiased` ones have the edges of cut-outs, and `hard` ones have only the values 0 and 255 in the input. Both methods are
+measured as they are and clamped to the range of the four neighbours (`ScaledAlpha`). Prints PSNR in dB, and the largest error
+of the unclamped network in constant areas.
 """
 
 import sys
@@ -53,7 +54,7 @@ def shapes(kind: int, side: int) -> Image.Image:
 
 
 def pair(kind: int, scale: int, softness: str) -> tuple[NDArray[np.uint8], Plane]:
-    """The mask as it is given, (96, 96) uint8, and the truth at `scale` times the size, in [0, 1]."""
+    """The input mask, (96, 96) uint8, and the ground truth at `scale` times the size, in [0, 1]."""
     fine = shapes(kind, SIDE * FINE)
     if softness == "soft":
         fine = fine.filter(ImageFilter.GaussianBlur(3 * FINE))
@@ -64,8 +65,8 @@ def pair(kind: int, scale: int, softness: str) -> tuple[NDArray[np.uint8], Plane
     return np.asarray(given), np.asarray(truth) / 255
 
 
-def held(plane: Plane, given: NDArray[np.uint8], grid: Grid) -> Plane:
-    """Any scaling clamped between the four neighbours of each pixel."""
+def clamped(plane: Plane, given: NDArray[np.uint8], grid: Grid) -> Plane:
+    """A scaled mask, clamped to the range of each pixel's four neighbours in the input."""
     row, column = (axis.split()[0] for axis in (grid.rows, grid.columns))
     y = [np.clip(row + step, 0, SIDE - 1) for step in (0, 1)]
     x = [np.clip(column + step, 0, SIDE - 1) for step in (0, 1)]
@@ -74,14 +75,14 @@ def held(plane: Plane, given: NDArray[np.uint8], grid: Grid) -> Plane:
 
 
 def psnr(a: Plane, b: Plane) -> float:
-    """In dB; 8-bit rounding of `a` included."""
+    """PSNR in dB after rounding `a` to 8 bits."""
     return float(-10 * np.log10(np.mean((np.rint(a * 255) / 255 - b) ** 2)))
 
 
 def main(model_name: str | None) -> None:
     """Print the table."""
     model = liif_cli.load_model(model_name) if model_name else liif_cli.load_model()
-    print("masks        scale  bicubic  bicubic held  network  network held   network: worst in constant areas")
+    print("masks        scale  bicubic  bic. clamped  network  net. clamped   network: worst in constant areas")
     for softness in ("soft", "antialiased", "hard"):
         for scale in (2, 3, 4):
             found = []
@@ -93,9 +94,9 @@ def main(model_name: str | None) -> None:
                 )
                 filtered = ScaledAlpha.over(given, grid).part(0, 0, *grid.shape).astype(float)
                 network = np.asarray(liif_cli.upscale(given, scale=scale, model=model)) / 255
-                constant = held(truth * 0 + 9, given, grid) == held(truth * 0 - 9, given, grid)
-                worst = np.abs(network - held(network, given, grid))[constant].max(initial=0) * 255
-                kept = held(network, given, grid)
+                constant = clamped(truth * 0 + 9, given, grid) == clamped(truth * 0 - 9, given, grid)
+                worst = np.abs(network - clamped(network, given, grid))[constant].max(initial=0) * 255
+                kept = clamped(network, given, grid)
                 found.append(
                     [*(psnr(p, truth) for p in (free.clip(0, 1).astype(float), filtered, network, kept)), worst]
                 )

@@ -1,9 +1,10 @@
-"""Images that are no photographs: text, line art and a palette image, by Lanczos and by models; scores and a sheet to look at.
+"""Scores Lanczos and models on drawn images: text, line art and a palette image. Also draws a sheet of the results.
 
     python tests/benchmarks/bench_flat.py [--model light --model light-photo] [--sheet flat.png]
 
-The images are drawn here, reduced by Pillow's bicubic at x2 and x4, as PNG or through JPEG of quality 75, and enlarged
-again. PSNR in RGB of 8-bit results, no border shaved. docs/photo.md quotes the table. Half a minute on one core.
+The images are drawn, downsampled with Pillow's bicubic filter for x2 and x4, compressed as JPEG of quality 75 or not at all,
+and upscaled again. PSNR in RGB of 8-bit results, without border shave. docs/photo.md quotes the table. It takes half a minute
+on one core.
 """
 
 import argparse
@@ -23,7 +24,7 @@ WORDS = "The quick brown fox jumps over the lazy dog 0123456789 and reads: thin 
 
 
 def text() -> Image.Image:
-    """Black on white, in sizes from 13 to 40 pixels."""
+    """Black and blue text on white, in sizes from 13 to 40 pixels."""
     image = Image.new("RGB", (SIDE, SIDE), "white")
     draw, y = ImageDraw.Draw(image), 4
     for size in (13, 16, 20, 24, 30, 40):
@@ -61,7 +62,7 @@ def palette() -> Image.Image:
 
 
 def decibels(shown: np.ndarray, case: Case) -> float:
-    """PSNR in RGB."""
+    """PSNR in dB, in RGB."""
     return float(-10 * np.log10(np.square((shown.astype(float) - case.hr) / 255).mean()))
 
 

@@ -1,11 +1,11 @@
-"""Images on a Ray cluster of this machine beside the plain batch: images per second, CPU seconds per image, memory over time.
+"""Compares a Ray cluster on this machine with the plain batch: images per second, CPU seconds per image, memory over time.
 
     python tests/benchmarks/bench_fleet.py --images 100 --side 256 --actors 1 2
-    python tests/benchmarks/bench_fleet.py --images 2000 --side 24 --actors 2 --memory   # flat?
+    python tests/benchmarks/bench_fleet.py --images 2000 --side 24 --actors 2 --memory   # does memory grow?
 
-Each way is a process of its own and runs twice, over a fifth of the images and over all of them: the difference is what images
-take, the rest what the start takes. CPU seconds are those of all processes that a run started, Ray's own included, so they hold
-on a machine that is busy with other things; images per second do not. Needs the extra `ray`.
+Each configuration runs twice in separate processes, on a fifth of the images and on all of them. The difference is the time of
+the images; the rest is the time of the start. CPU seconds include all processes that a run started, also Ray's own, so they are
+valid on a busy machine; images per second are not. Needs the extra `ray`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from liif_cli.images.write import write
 
 
 def main() -> None:
-    """Measure what is asked for and print a line for each way."""
+    """Measure each configuration and print one line of JSON for it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--side", type=int, default=256)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def compared(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """What the images take that one run has more than the other, and what is left for the start."""
+    """The time per image, from the difference between two runs, and the remaining time, which is that of the start."""
     images = more["images"] - less["images"]
     seconds, cpu = ((more[name] - less[name]) / images for name in ("seconds", "cpu_seconds"))
     return {
@@ -65,7 +65,7 @@ def compared(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_images(folder: Path, count: int, side: int) -> None:
-    """Smooth images with noise, as photographs are neither flat nor all noise."""
+    """Write smooth images with noise, which compress about as well as photographs."""
     (folder / "in").mkdir()
     rows = np.linspace(0, 6, side)
     for index in range(count):
@@ -78,7 +78,7 @@ def make_images(folder: Path, count: int, side: int) -> None:
 
 
 def measured(folder: Path, actors: int | None, scale: str, name: str, count: int) -> dict[str, Any]:
-    """One run over the first `count` images: of the plain batch, or of so many actors."""
+    """One run over the first `count` images, with the plain batch (None) or with a number of actors."""
     inputs = sorted(path.relative_to(folder).as_posix() for path in (folder / "in").iterdir())[:count]
     command = [sys.executable, "-m", "liif_cli", "upscale", *inputs, "-s", scale, "-o", f"{name}/", "-q"]
     command += ["--ray", "local", "--actors", str(actors)] if actors else []
@@ -102,7 +102,7 @@ def measured(folder: Path, actors: int | None, scale: str, name: str, count: int
 
 
 class Watch(threading.Thread):
-    """The CPU time of a process and all that it started, those that have ended included; and its memory, by images made."""
+    """Records the CPU time of a process and all its descendants, including ended ones, and the memory of the largest."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -112,13 +112,13 @@ class Watch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Look every half second."""
+        """Sample every half second."""
         while not self.over.wait(0.5):
             largest = self.look()
             self.memory.append((self.made, largest >> 20))
 
     def look(self) -> int:
-        """Take note of every process; the memory of the largest, in bytes."""
+        """Record the CPU time of every process. Returns the memory of the largest, in bytes."""
         largest = 0
         try:
             processes = [self.root, *self.root.children(recursive=True)]
@@ -134,7 +134,7 @@ class Watch(threading.Thread):
         return largest
 
     def cpu(self) -> float:
-        """CPU seconds of all of them so far."""
+        """CPU seconds of all processes so far."""
         self.look()
         return sum(self.seen.values())
 

@@ -1,10 +1,11 @@
-"""What a CUDA device makes of training: steps a second beside one another, and where a step's time goes.
+"""Measures training on a CUDA device: steps per second of several configurations, and a profile of a step.
 
     python tests/benchmarks/bench_gpu.py --data FOLDER [--seconds 8] [--batch 64 128] [--model light ...] [--profile]
 
-Data are drawn, cropped and reduced on the device as `liif train` does it. Each row: eager steps, or replays of a captured one;
-the share is of the device's stated bf16 peak, counting the network's multiply-adds three times (forward and backward). Every
-configuration fails on its own. Runs on the CPU too (`--device cpu`), to be tried where there is no GPU.
+Data are drawn, cropped and downsampled on the device, as in `liif train`. A row measures eager steps, or replays of a captured
+step. The share is that of the device's specified bf16 peak, with the network's multiply-adds counted three times (forward and
+backward). A configuration that fails does not stop the others. It also runs on the CPU (`--device cpu`), for a trial without a
+GPU.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def macs(model: SRModel) -> int:
 
 
 def config_of(name: str, batch: int, graph: bool, compiled: bool, precision: str) -> TrainConfig:
-    """The preset with a batch and ways to run it."""
+    """The preset with a batch size and options for running it."""
     preset = "light" if name.startswith("light") else "edsr-baseline-liif"
     config = replace(read(preset), batch=batch, cuda_graph=graph, compile=compiled, precision=precision)
     return replace(config, model=PRESETS[name])  # type: ignore[no-any-return]
@@ -74,7 +75,7 @@ def measure(config: TrainConfig, pairs: DevicePairs, device: torch.device, secon
 
 
 def show_profile(step: Any) -> None:
-    """The kernels that take longest."""
+    """Print the kernels that take the most time."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         for _ in range(5):

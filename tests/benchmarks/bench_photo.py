@@ -1,8 +1,8 @@
-"""A photograph from file to file, by several models in turn: `python tests/benchmarks/bench_photo.py [--megapixels 3]`.
+"""Upscales a photograph, from file to file, with several models: `python tests/benchmarks/bench_photo.py [--megapixels 3]`.
 
-Whole processes of `liif upscale`, JPEG in and PNG out: wall and processor time, peak memory, and where the time went as `-v`
-tells it. The photograph is the sample image beside itself until it is large enough. The last column compares wall times with
-the first model's.
+Runs `liif upscale` from JPEG to PNG as whole processes. Prints wall and processor time, peak memory, and the time of each phase
+as reported by `-v`. The photograph consists of copies of the sample image. The last column compares wall times with that of the
+first model.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PHASES = ("read", "encode", "decode", "file")
 
 
 def photograph(path: Path, megapixels: float) -> None:
-    """A JPEG of 3 to 2 with about so many megapixels."""
+    """Write a JPEG with the aspect ratio 3:2 and about `megapixels` megapixels."""
     with Image.open(EXAMPLE) as example:
         part = example.convert("RGB")
     height = round((megapixels * 1e6 / 1.5) ** 0.5)
@@ -33,7 +33,7 @@ def photograph(path: Path, megapixels: float) -> None:
 
 
 def run(arguments: list[str]) -> tuple[float, float, float, str]:
-    """Wall seconds, processor seconds and peak MiB of a process of `liif`, and what it said."""
+    """Wall seconds, processor seconds and peak MiB of a process of `liif`, and its standard error."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "liif_cli", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

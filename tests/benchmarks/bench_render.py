@@ -1,11 +1,11 @@
-"""How fast the exact decoder is, beside a plain reference, on this machine: `python tests/benchmarks/bench_render.py`.
+"""Compares the speed of the exact LIIF decoder with a plain reference: `python tests/benchmarks/bench_render.py`.
 
-The reference is equation 4 with feature unfolding as the authors describe it: for each chunk of 30,000 queries the unfolded
-map is made anew, and for each of the four corners the code is looked up and the whole MLP runs, in fp32. Every entry runs in
-a process of its own, all in turn and several times, since other work on the machine comes and goes; medians are shown. A
-share is of the rate of a 4096^3 product in the decoder's dtype that the same process times before and after (4 x 197,376
-multiply-adds for each output pixel; the encoder is not counted as work in it). The rows of `light` are that model's, which
-makes other pixels: they show its time beside the same reference, and the decoder's nanoseconds per output pixel and thread.
+The reference is equation 4 with feature unfolding as in the authors' code: each chunk of 30,000 queries unfolds the features
+again, and each of the four corners looks up the code and runs the whole MLP, in fp32. Every entry runs in a separate process.
+All entries are repeated several times in turn, because other programs can slow down any run, and medians are shown. The share
+is that of the rate of a 4096^3 product in the decoder's dtype, which the same process measures before and after (4 x 197,376
+multiply-adds per output pixel; those of the encoder are not counted). The rows of `light` show the time of that model, whose
+output differs, compared with the same reference, and its decoder's nanoseconds per output pixel and thread.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def reference_query(features: Tensor, mlp: Callable[[Tensor], Tensor], coord: Te
 
 
 def reference(model: SRModel, image: Tensor, size: tuple[int, int], query: Callable[..., Tensor]) -> Tensor:
-    """(H, W, 3) as the authors' code renders it."""
+    """(H, W, 3), rendered like the authors' code."""
     features = model.encoder(model.normalise(image))
     coord = coords(*size, image.device).view(1, -1, 2)
     cell = torch.tensor([2 / size[0], 2 / size[1]], device=image.device).expand_as(coord)
@@ -77,13 +77,13 @@ def reference(model: SRModel, image: Tensor, size: tuple[int, int], query: Calla
 
 
 def ours(model: SRModel, image: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """(H, W, 3) as `liif` renders it."""
+    """(H, W, 3), rendered by `liif`."""
     rows, columns = (Axis.whole(n, m) for n, m in zip(image.shape[2:], size, strict=True))
     return model.render(model.bind(model.encode(image, dtype=dtype), rows, columns), rows, columns)[0]
 
 
 def seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """The best of `repeats` runs after one that is not counted."""
+    """The best time of `repeats` runs after a warm-up."""
     best = float("inf")
     for run in range(repeats + 1):
         start = time.perf_counter()
@@ -102,7 +102,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, n: int = 4096) -> floa
 
 
 def memory(device: torch.device) -> int:
-    """The most bytes this process has held so far, on the device where the work is."""
+    """The peak of this process's memory in bytes so far, on the given device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     try:
@@ -116,7 +116,7 @@ def memory(device: torch.device) -> int:
 
 @torch.inference_mode()
 def entry(name: str, options: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """Time one entry; its output goes to `out`."""
+    """Time one entry, and save its output to `out`."""
     device = torch.device(options.device)
     light = name.startswith("light")
     model = load_model(LIGHT if light else "edsr-baseline-liif", device=device)
@@ -179,7 +179,7 @@ def table(names: list[str], results: dict[str, dict[str, Any]], outputs: dict[st
 
 
 def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One entry of several, number by number."""
+    """The median of each number over several runs of one entry."""
     return {
         key: value if isinstance(value, str) else np.median([run[key] for run in runs])
         for key, value in runs[0].items()
@@ -201,7 +201,7 @@ def main() -> None:
     if options.entry:
         print(json.dumps(entry(options.entry, options, options.out)))
         return
-    native = {"fp16": gpu or fast_fp16_cpu(), "bf16": gpu or fast_bf16_cpu()}  # emulated ones take minutes
+    native = {"fp16": gpu or fast_fp16_cpu(), "bf16": gpu or fast_bf16_cpu()}  # emulated types would take minutes
     decoders = [f"{name} decoder" for name in native if native[name]]
     names = ["reference", *(["compiled reference"] if gpu else []), "fp32", "auto", "fp32 decoder", *decoders]
     names += ["light fp32", "light auto", "light fp32 decoder"]
@@ -218,7 +218,7 @@ def main() -> None:
     results = {name: median(each) for name, each in runs.items()}
     where = torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads"
     size = f"{options.width}x{options.height} -> {options.width * options.scale}x{options.height * options.scale}"
-    print(f"{size} on {where}, torch {torch.__version__}. Differences are from ours in fp32.\n")
+    print(f"{size} on {where}, torch {torch.__version__}. Differences are from liif in fp32.\n")
     table(names, results, outputs)
 
 

@@ -1,10 +1,11 @@
-"""How strongly to restore: PSNR along the way from `light` to `light-photo`, by the quality of a JPEG.
+"""Finds the best strength of restoration: PSNR of models between `light` and `light-photo`, by compression quality.
 
     python tests/benchmarks/bench_restore.py FOLDER [--count 24] [--side 192] [--scale 2 --scale 4] [--form jpeg]
 
-FOLDER holds photographs, whose central squares are reduced by Pillow's bicubic and then compressed. PSNR in RGB of 8-bit
-results, no border shaved, means over the images; `best` is the maximum of a parabola through the three strengths around the
-best one. The table stands in docs/photo.md, and `models/restore.py: CURVES` follows it. A few minutes on one core.
+The central squares of the photographs in FOLDER are downsampled with Pillow's bicubic filter and then compressed. PSNR in RGB
+of 8-bit results, without border shave, averaged over the images. `best` is the position of the maximum of a parabola through
+the three strengths around the best one. docs/photo.md has the table, and `models/restore.py: CURVES` is derived from it. It
+takes a few minutes on one core.
 """
 
 import argparse
@@ -24,7 +25,7 @@ QUALITIES = ("30", "40", "50", "60", "70", "75", "80", "85", "90", "95", "98", "
 
 
 def decibels(shown: np.ndarray, case: Case) -> float:
-    """PSNR in RGB."""
+    """PSNR in dB, in RGB."""
     return float(-10 * np.log10(np.square((shown.astype(float) - case.hr) / 255).mean()))
 
 
@@ -37,7 +38,7 @@ def degraded(cases: list[Case], quality: str, form: str) -> list[Case]:
 
 
 def best(strengths: list[float], scores: list[float]) -> float:
-    """Where a parabola through the best strength and its neighbours has its maximum, within the range."""
+    """The strength at the maximum of a parabola through the best strength and its neighbours, within the range."""
     at = int(np.argmax(scores))
     if at in (0, len(scores) - 1):
         return strengths[at]

@@ -1,6 +1,6 @@
-"""What starting costs, in seconds of processor and wall time, least of five: `python tests/benchmarks/bench_start.py`.
+"""Measures the start of `liif`: processor and wall seconds, the minimum of five runs: `python tests/benchmarks/bench_start.py`.
 
-`liif --help` and `--version` beside a bare interpreter, and an image of 64x64 at x4 beside `import torch` alone.
+Compares `liif --help` and `--version` with a bare interpreter, and an image of 64x64 pixels at x4 with `import torch`.
 """
 
 import subprocess

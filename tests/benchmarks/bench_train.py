@@ -1,10 +1,10 @@
-"""Samples per second of our training step beside a plain implementation of the paper's, in the same run.
+"""Compares the speed of liif's training step with a plain implementation of the paper's, in one process.
 
     python tests/benchmarks/bench_train.py [--queries 512 2304] [--seconds 20] [--threads N] [--cpu-time] [--compile]
 
-EDSR-baseline-LIIF, batch 16, LR patches of 48 pixels; forward, backward and Adam on batches that are already there. The plain
-step is `plain_step.py` in float32: features unfolded, four look-ups, the whole MLP for every corner. The steps take turns, and
-the median of each is reported, so that a busy machine slows all of them alike.
+EDSR-baseline-LIIF, batch 16, LR patches of 48 pixels; forward, backward and Adam on prepared batches. The plain step is
+`plain_step.py` in float32: unfolded features, four look-ups, the whole MLP for every corner. The steps alternate, and the
+median of each is reported, so that a busy machine slows down all of them alike.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MATRIX_PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # dense bf16, as
 
 
 def make_batch(queries: int, seed: int = 0) -> Batch:
-    """Random bytes at random scales: the step's time does not depend on what the images show."""
+    """A batch of random bytes at random scales: the time of a step does not depend on the images' content."""
     rng = np.random.default_rng(seed)
     sides = rng.integers(PATCH, 4 * PATCH + 1, BATCH)
     index = torch.from_numpy(np.stack([rng.choice(side**2, queries, replace=False) for side in sides]))
@@ -38,7 +38,7 @@ def make_batch(queries: int, seed: int = 0) -> Batch:
 
 
 def plain(batch: Batch, device: torch.device) -> Callable[[], None]:
-    """The plain step: float32, coords in float32 as the authors have them, Adam as torch makes it by default."""
+    """The plain step: float32, coords in float32 like the authors, and torch's default Adam."""
     torch.manual_seed(0)
     model = SRModel(PRESETS["edsr-baseline-liif"]).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
@@ -61,7 +61,7 @@ def ours(batch: Batch, device: torch.device, precision: str, compiled: bool) -> 
 
 
 def flops(queries: int) -> float:
-    """Of our step: three times the forward pass's, which is the encoder, the first layer's convolution and the MLP."""
+    """Operations of liif's step: three times those of the forward pass (encoder, the first layer's convolution, MLP)."""
     pixels = BATCH * PATCH**2
     forward = pixels * (MULTIPLY_ADDS_PER_PIXEL + 576 * 256) + BATCH * queries * 4 * (197_376 + 4 * 256)
     return 3 * 2 * float(forward)
@@ -70,7 +70,7 @@ def flops(queries: int) -> float:
 def measure(
     steps: dict[str, Callable[[], None]], seconds: float, device: torch.device, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Median seconds of each step by `clock`; they take turns."""
+    """Median seconds of each step by `clock`; the steps alternate."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         step()
@@ -108,7 +108,7 @@ def main() -> None:
         times = measure(
             steps, arguments.seconds, device, time.process_time if arguments.cpu_time else time.perf_counter
         )
-        print(f"\nbatch {BATCH}, {queries:,} queries a patch")
+        print(f"\nbatch {BATCH}, {queries:,} queries per patch")
         for step, seconds in times.items():
             rate = flops(queries) / seconds
             peak = next((value for key, value in MATRIX_PEAK.items() if key in name), None)

@@ -1,11 +1,10 @@
-"""Peak resident memory of whole `liif upscale` processes, beside what `--dry-run` said:
-`python tests/benchmarks/bench_upscale_memory.py`.
+"""Compares the peak resident memory of whole `liif upscale` processes with the estimate of `--dry-run`.
 
     python tests/benchmarks/bench_upscale_memory.py              the shipped model (many minutes on a CPU)
     python tests/benchmarks/bench_upscale_memory.py --shallow    the same encoder and codes, one hidden layer: a few minutes
     python tests/benchmarks/bench_upscale_memory.py --case photo only some of the cases
 
-The images are made here: smooth structure with noise, so that files have a size as photographs have. Unix only.
+The images are generated: smooth structure with noise, so that files are about as large as those of photographs. Unix only.
 """
 
 import argparse
@@ -29,7 +28,7 @@ DEFAULT = ["small", "photo", "low", "tall"]
 
 
 def make_image(path: Path, width: int, height: int) -> None:
-    """A TIFF of waves and noise, written by bands."""
+    """Write a TIFF of waves and noise, in bands of rows."""
     import numpy as np
 
     from liif_cli.images.write import open_writer
@@ -44,7 +43,8 @@ def make_image(path: Path, width: int, height: int) -> None:
 
 
 def shallow_model(path: Path) -> None:
-    """EDSR-baseline and codes of 256 values as shipped, with one hidden layer: the same memory for a tenth of the time."""
+    """Save a model with the shipped encoder and codes of 256 values, but one hidden layer: the same memory, a tenth of the
+    time."""
     import torch
 
     from liif_cli.models.checkpoints import save_model
@@ -57,7 +57,7 @@ def shallow_model(path: Path) -> None:
 
 
 def run(arguments: list[str]) -> tuple[float, float, str]:
-    """Run `liif` in a process of its own; its peak resident memory in MiB, seconds, and what it printed."""
+    """Run `liif` in a separate process. Returns its peak resident memory in MiB, seconds, and its standard output."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "liif_cli", *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -1,6 +1,6 @@
-"""How quickly `liif serve` answers, and what memory it holds: python tests/benchmarks/bench_view.py [MODEL...]
+"""Measures the response times and the memory of `liif serve`: python tests/benchmarks/bench_view.py [MODEL...]
 
-For each model a server is started over docs/; the clients are in this process, so they share its cores.
+Starts a server with the sample image for each model. The clients run in this process, so they share the cores with the server.
 """
 
 import argparse
@@ -22,13 +22,13 @@ WIDTH, HEIGHT, FACTOR, TILE = 451, 300, 64, 256
 
 
 class Client:
-    """One connection that is kept."""
+    """A persistent connection."""
 
     def __init__(self, port: int) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def tile(self, scale: int, column: int, row: int) -> float:
-        """Seconds that a tile of the image at `scale` took. Raises RuntimeError unless it came."""
+        """Seconds until a tile of the image at `scale` is received. Raises RuntimeError if the server refuses it."""
         step = FACTOR // scale
         x, y = column * TILE * step, row * TILE * step
         w, h = min(TILE * step, WIDTH * FACTOR - x), min(TILE * step, HEIGHT * FACTOR - y)
@@ -43,12 +43,12 @@ class Client:
 
 
 def tiles(scale: int) -> tuple[int, int]:
-    """(columns, rows) of tiles."""
+    """The number of tiles at `scale`: (columns, rows)."""
     return -(-WIDTH * scale // TILE), -(-HEIGHT * scale // TILE)
 
 
 def view(port: int, scale: int, left: int, top: int, columns: int, rows: int) -> float:
-    """Seconds until all tiles of a view are there, by six connections as a browser has."""
+    """Seconds until all tiles of a view are received, over six connections like a browser's."""
     jobs = [(scale, left + i, top + j) for j in range(rows) for i in range(columns)]
     clients, started = [Client(port) for _ in range(6)], time.perf_counter()
     with ThreadPoolExecutor(6) as pool:
@@ -57,7 +57,7 @@ def view(port: int, scale: int, left: int, top: int, columns: int, rows: int) ->
 
 
 def pan(port: int, seed: int, until: float) -> list[float]:
-    """One client that walks about at changing scales."""
+    """One client that pans at changing scales. Returns the seconds of each tile."""
     client, chosen, times = Client(port), random.Random(seed), []
     while time.perf_counter() < until:
         scale = chosen.choice([2, 4, 8, 16, 32])
@@ -70,7 +70,7 @@ def pan(port: int, seed: int, until: float) -> list[float]:
 
 
 def load(port: int, seconds: float, process: psutil.Process) -> tuple[list[float], list[int]]:
-    """Eight clients at once: seconds of each tile, and the server's resident bytes twice a second."""
+    """Run eight clients at once. Returns the seconds of each tile, and the server's resident bytes twice a second."""
     until, held = time.perf_counter() + seconds, []
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(pan, port, seed, until) for seed in range(8)]
@@ -80,7 +80,8 @@ def load(port: int, seconds: float, process: psutil.Process) -> tuple[list[float
     return [each for future in futures for each in future.result()], held
 
 
-def share(times: list[float], part: float) -> float:
+def percentile(times: list[float], part: float) -> float:
+    """The time that the share `part` of all times does not exceed."""
     return sorted(times)[min(len(times) - 1, int(part * len(times)))]
 
 
@@ -97,7 +98,7 @@ def measure(model: str, seconds: float) -> str:
             full = view(port, 8, 2, 2, 8, 5)  # 1920x1080 pixels at x8
             client, chosen = Client(port), random.Random(0)
             places = [(i, j) for i in range(tiles(8)[0] - 1) for j in range(tiles(8)[1] - 1)]
-            places = [(i, j) for i, j in places if not (2 <= i < 10 and 2 <= j < 7)]  # none that is kept
+            places = [(i, j) for i, j in places if not (2 <= i < 10 and 2 <= j < 7)]  # none that is cached
             server, loaded = psutil.Process(process.pid), psutil.getloadavg()[0]
             before = server.cpu_times()
             one = [client.tile(8, *place) for place in chosen.sample(places, 60)]
@@ -110,10 +111,10 @@ def measure(model: str, seconds: float) -> str:
     cells = [
         model,
         f"{first:.2f} s",
-        f"{1000 * share(one, 0.5):.0f} / {1000 * share(one, 0.95):.0f} ms",
+        f"{1000 * percentile(one, 0.5):.0f} / {1000 * percentile(one, 0.95):.0f} ms",
         f"{1000 * spent:.0f} ms",
         f"{full:.2f} s",
-        f"{len(times) / seconds:.0f} per s, {1000 * share(times, 0.5):.0f} / {1000 * share(times, 0.95):.0f} ms",
+        f"{len(times) / seconds:.0f} per s, {1000 * percentile(times, 0.5):.0f} / {1000 * percentile(times, 0.95):.0f} ms",
         f"{held[len(held) // 2] / 2**20:.0f} → {held[-1] / 2**20:.0f} MiB",
         f"{loaded:.1f}",
     ]

@@ -1,11 +1,12 @@
-"""Train the `light` family on one CUDA device within a few minutes, each stage finished: what a lent GPU is for.
+"""Train the `light` family on one CUDA device within a few minutes, in stages.
 
     python tests/benchmarks/gpu_quarter_hour.py --data FOLDER --val FOLDER --out RUNS --keep FOLDER --stages light=14000 ...
 
-Every stage is a run as `liif train` makes it; all share one process, in which images are decoded once. A stage has its own
-number of iterations, given as NAME=ITERATIONS, so that its cosine ends in time; one that fails is said and the next begins. A
-stage that starts from another takes what ships if that was not run. Finished checkpoints, logs and states are copied to --keep
-as soon as they are there. Runs on the CPU too, to be tried beforehand: --device cpu --batch 2 --stages light=20.
+Every stage is a run like those of `liif train`. All share one process, in which images are decoded once. Each stage has a fixed
+number of iterations, NAME=ITERATIONS, so that its cosine schedule is completed. If a stage fails, the error is printed and the
+next stage begins. If the stage from whose weights a stage starts was not run, it starts from the shipped weights. Finished
+checkpoints and states are copied to --keep immediately. It also runs on the CPU, for a trial: --device cpu --batch 2 --stages
+light=20.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from liif_cli.training.events import Ended, Event, Started, Trained, Validated
 from liif_cli.training.recipe import merge, read
 from liif_cli.training.run_folder import Run
 
-# name: (architecture, where it starts from, overrides)
+# name: (architecture, start, overrides of the recipe)
 LARGE_PATCHES = {"data": {"patch": 96}, "batch": 16, "schedule": {"name": "cosine", "warmup": 0}}
 PHOTO = {"name": "light-photo", "data": {"degrade": "photo"}, "frozen": [], "fourier": 0.05}
 DEEP = {"model": {"encoder": {"blocks": 16}}}
@@ -61,7 +62,7 @@ STAGES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "fork light-large",
         {"name": "light-large", **LARGE_PATCHES, "optimiser": {"lr": 4.5e-4}},
     ),
-    # more blocks behind those of `light-photo`, which begin by passing their input on
+    # more blocks after those of `light-photo`; they initially return their input
     "light-photo-deep": (
         "light",
         "init light-photo-end",
@@ -87,7 +88,7 @@ STAGES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 
 def settings(stage: str, iterations: int, chosen: argparse.Namespace) -> dict[str, Any]:
-    """The recipe's overrides of a stage."""
+    """The values of a stage that override the recipe."""
     architecture, _, more = STAGES[stage]
     base: dict[str, Any] = {
         "model": to_dict(PRESETS[architecture]),
@@ -109,7 +110,7 @@ def settings(stage: str, iterations: int, chosen: argparse.Namespace) -> dict[st
 
 
 def perform(stage: str, iterations: int, chosen: argparse.Namespace) -> None:
-    """Train one stage and keep what it made."""
+    """Train one stage and copy its checkpoint and state."""
     began = time.monotonic()
     config = read("light", settings(stage, iterations, chosen))
     run = Run.create(chosen.out / stage, config)
@@ -132,7 +133,7 @@ def perform(stage: str, iterations: int, chosen: argparse.Namespace) -> None:
 
 
 def start(runs: Path, stage: str) -> Path:
-    """The weights that a stage made, or those that ship under its name if it was not run here."""
+    """The file of a stage's weights, or the shipped weights with its name if it was not run."""
     if (runs / stage).exists():
         return Run.open(runs / stage).model_path(_name(stage))
     return find(_name(stage)).path
@@ -169,12 +170,12 @@ ORIGINAL = training.ImageFolders
 
 @functools.cache
 def decoded(folders: tuple[str, ...]) -> Any:
-    """The images, decoded once; all are large enough for the largest patches."""
+    """The images, decoded once; only those that are large enough for the largest patches."""
     return ORIGINAL([Path(f) for f in folders], 384)
 
 
 def shared_images(folders: Any, smallest: int, budget: float) -> Any:
-    """In place of `ImageFolders`."""
+    """Replaces `ImageFolders`."""
     return decoded(tuple(map(str, folders)))
 
 

@@ -1,7 +1,7 @@
-"""The training step as the paper describes it, written plainly: oracle of the tests, and what the benchmark compares with.
+"""A plain implementation of the paper's training step: the oracle of the tests and the reference of the benchmark.
 
-Unfold the features, look each query's four codes up with nearest sampling, put everything through the MLP, blend by the
-areas of the opposite rectangles (paper, section 3).
+It unfolds the features, looks up the four codes of each query with nearest sampling, runs the MLP on each, and blends the
+results by the areas of the opposite rectangles (paper, section 3).
 """
 
 import torch
@@ -14,7 +14,7 @@ from liif_cli.training.pairs import Batch
 
 
 def plain_query(model: SRModel, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-    """Normalised colours (B, Q, 3) of normalised images at coords in [-1, 1] (B, Q, 2), (y, x), with cells in that unit."""
+    """Normalised colours (B, Q, 3) of normalised images at coords (B, Q, 2) in [-1, 1], (y, x), with cells in the same unit."""
     decoder = model.decoder
     features = model.encoder(image)
     batch, _, height, width = features.shape
@@ -40,13 +40,13 @@ def plain_query(model: SRModel, image: Tensor, coord: Tensor, cell: Tensor) -> T
 
 
 def _nearest(maps: Tensor, coord: Tensor) -> Tensor:
-    """(B, C, h, w) at coords (B, Q, 2), (y, x): the nearest values, (B, Q, C)."""
+    """The nearest values (B, Q, C) of maps (B, C, h, w) at coords (B, Q, 2), (y, x)."""
     grid = coord.flip(-1).unsqueeze(1).to(maps.dtype)
     return F.grid_sample(maps, grid, mode="nearest", align_corners=False)[:, :, 0].transpose(1, 2)
 
 
 def plain_loss(model: SRModel, batch: Batch, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """L1 in the normalised space, and the mean squared error in RGB; coords in `dtype` (the authors' is float32)."""
+    """The L1 loss in the normalised space, and the mean squared error in RGB. Coords are in `dtype` (the authors: float32)."""
     size = batch.lr.shape[-1]
     coord = ((batch.position + 0.5) * 2 / size - 1).to(dtype)
     image = (batch.lr.float() / 255 - 0.5) / 0.5

@@ -1,11 +1,11 @@
-"""Race variants of `light`: equal short runs from random weights, and what each scores.
+"""Compare variants of `light` by the scores of equal short runs from random weights.
 
     python tests/benchmarks/races.py --data FOLDER --val FOLDER --out RUNS [--iterations 400] [--only depth --only gate-none]
 
-Each variant changes one thing of the recipe or of the network. All runs have the same seed, so the same data in the same order,
-and a cosine from `--lr` to 0. The moving average of the weights is scored, on the central squares of 192 pixels of all images
-in --val (RGB, PSNR in dB). A run that is in --out already is not repeated, and one that was stopped continues, so variants can
-be added later. 400 iterations rank the start of training rather than its end.
+Each variant changes one property of the recipe or of the network. All runs have the same seed, and therefore the same data in
+the same order, and a cosine schedule from `--lr` to 0. The moving average of the weights is scored on the central squares of
+192 pixels of all images in --val (PSNR in dB, RGB). Finished runs in --out are not repeated and stopped runs continue, so
+variants can be added later. Note that 400 iterations show only the start of training.
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Ungated(gated.GatedBlock):
     """A plain residual block: x + f."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, features, H, W) -> the same shape. The gate takes part with the weight 0, so that it has a gradient."""
+        """(B, features, H, W) -> the same shape. The gate has the weight 0, so that its parameters have gradients."""
         f: Tensor = self.third(torch.relu(self.second(torch.relu(self.first(x)))))
         return x + f + 0 * self.gate(f)
 
@@ -58,7 +58,7 @@ WEIGH = Fourier.weigh
 
 @dataclass(frozen=True)
 class Variant:
-    """What one run changes. recipe: values of it. patches: (object, attribute, replacement), while it trains and is scored."""
+    """The changes of one run. recipe: its values. patches: (object, attribute, replacement), during training and scoring."""
 
     label: str
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Variant:
 
 
 def encoder(features: int, blocks: int) -> dict[str, Any]:
-    """A recipe with another encoder."""
+    """The recipe's values for another encoder."""
     return {"model": {"encoder": {"features": features, "blocks": blocks}}}
 
 
@@ -94,7 +94,7 @@ VARIANTS = {
 
 @contextmanager
 def patched(variant: Variant) -> Iterator[None]:
-    """The network as the variant has it."""
+    """Context manager: apply the patches of a variant."""
     if not variant.patches:
         yield
         return
@@ -104,7 +104,7 @@ def patched(variant: Variant) -> Iterator[None]:
 
 
 def race(name: str, chosen: argparse.Namespace) -> dict[str, float]:
-    """Train a variant if it was not yet, and return its scores by scale."""
+    """Train a variant unless its run is finished, and return its scores by scale."""
     common = {
         "data": {"folders": chosen.data, "val": [chosen.val]},
         "validation": {"every": 10**9, "pictures": 0},
@@ -117,7 +117,7 @@ def race(name: str, chosen: argparse.Namespace) -> dict[str, float]:
     folder, variant = chosen.out / f"{name}-{chosen.iterations}", VARIANTS[name]
     config = read("light", merge(common, variant.recipe))
     run = Run.open(folder) if folder.exists() else Run.create(folder, config)
-    blocks.cache_clear()  # of the windows of the run before
+    blocks.cache_clear()  # it may contain the windows of the previous run
     with patched(variant):
         if not any(entry.get("event") == "end" and entry.get("reason") == "done" for entry in run.entries()):
             train(run, config)
@@ -138,7 +138,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*VARIANTS], help="repeatable; default: all")
     chosen = parser.parse_args()
     base: list[float] = []
-    print(f"| {chosen.iterations:,} iterations | ×2 / ×3 / ×4, dB | against the first |\n|---|---|---|", flush=True)
+    print(
+        f"| {chosen.iterations:,} iterations | ×2 / ×3 / ×4, dB | compared with the first |\n|---|---|---|", flush=True
+    )
     for name in chosen.only or VARIANTS:
         scores = list(race(name, chosen).values())
         base = base or scores

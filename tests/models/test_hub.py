@@ -81,7 +81,7 @@ def test_what_is_not_there(server):
         hub.fetch("who/set", "data/other.tar.gz", kind="dataset")
     with pytest.raises(ModelNotFound, match="no such revision"):
         hub.fetch("who/set", "README.md", kind="dataset", revision="v9")
-    with pytest.raises(ModelNotFound, match="not a place on the Hub"):
+    with pytest.raises(ModelNotFound, match="not a repository on the Hub"):
         hub.fetch("who/set/../..", "README.md", kind="dataset")
 
 

@@ -1,6 +1,6 @@
 """Writes the tables of docs/formats.md from the format objects: python tests/tools/make_formats.py
 
-tests/images/test_formats.py fails when they differ.
+tests/images/test_formats.py fails if they differ.
 """
 
 import re
@@ -39,7 +39,7 @@ def _gray(form: Format) -> str:
 
 
 def output_table() -> str:
-    """What each output format holds."""
+    """The table of what each output format can store."""
     forms = list(FORMATS.values())
     lines = ["| | " + " | ".join(", ".join(form.kinds) or form.label for form in forms) + " |"]
     lines.append("|---" * (len(forms) + 1) + "|")
@@ -48,13 +48,13 @@ def output_table() -> str:
 
 
 def input_table() -> str:
-    """What is read."""
+    """The table of the formats that are read."""
     lines = [f"| {', '.join(form.kinds) or form.label} | {form.variants} |" for form in ALL]
     return "\n".join(["| format | variants |", "|---|---|", *lines]) + "\n"
 
 
 def placed(text: str) -> str:
-    """The page `text` with the tables in their places. Raises ValueError when a marker is missing."""
+    """The page `text` with the tables between their markers. Raises ValueError if a marker is missing."""
     for name, table in (("input", input_table), ("output", output_table)):
         pattern = re.compile(f"(<!-- {name} formats -->\n).*?(<!-- end of {name} formats -->)", re.DOTALL)
         if not pattern.search(text):

@@ -1,7 +1,10 @@
-"""Draw images that photographs lack, to train on beside them: `python tests/tools/make_graphics.py FOLDER [--count 160]`.
+"""Draw training images for a network that otherwise learns only from photographs.
 
-Text, thin lines, shapes with hard edges, screens, dithers, checks, stripes and noise, some in few colours. A network that has
-seen photographs alone makes of a halftone or a screenshot what it likes. The same count gives the same files.
+    python tests/tools/make_graphics.py FOLDER [--count 160]
+
+Text, thin lines, shapes with hard edges, halftone screens, dithers, checkerboards, stripes and noise, some in few colours. A
+network trained only on photographs gives unpredictable results for halftones and screenshots. The same count gives the same
+files.
 """
 
 import argparse
@@ -20,7 +23,7 @@ Random = np.random.Generator
 
 
 def colours(rng: Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Two colours that differ; black and white often."""
+    """Two colours, random or, in 40% of the cases, black and white."""
     if rng.random() < 0.4:
         pair = [(0, 0, 0), (255, 255, 255)]
     else:
@@ -29,7 +32,7 @@ def colours(rng: Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def text(rng: Random) -> Image.Image:
-    """Lines of text, large to tiny, some of them turned."""
+    """Lines of text in many sizes; in 30% of the images, they are rotated."""
     paper, ink = colours(rng)
     image = Image.new("RGB", (SIDE, SIDE), paper)
     draw, y = ImageDraw.Draw(image), 0
@@ -43,7 +46,7 @@ def text(rng: Random) -> Image.Image:
 
 
 def lines(rng: Random) -> Image.Image:
-    """Thin lines and circles of one to a few pixels, smooth or stepped."""
+    """Lines and circles, one to four pixels wide, antialiased or not."""
     smooth = 4 if rng.random() < 0.6 else 1
     paper, ink = colours(rng)
     image = Image.new("RGB", (SIDE * smooth, SIDE * smooth), paper)
@@ -88,7 +91,7 @@ def waves(rng: Random) -> Image.Image:
 
 
 def screen(rng: Random) -> Image.Image:
-    """A gradient as checks, as an ordered dither or as random dots, in cells of one to four pixels."""
+    """A gradient as a checkerboard, an ordered dither or random dots, in cells of one to four pixels."""
     cell = int(rng.integers(1, 5))
     n = -(-SIDE // cell)
     y, x = np.mgrid[0:n, 0:n]
@@ -108,7 +111,7 @@ def noise(rng: Random) -> Image.Image:
 
 
 def mixed(wave: NDArray[np.float64], rng: Random) -> Image.Image:
-    """-1 to 1, (H, W), as a way between two colours."""
+    """An image that interpolates between two random colours. wave: (H, W), from -1 to 1."""
     low, high = (np.array(colour, float) for colour in colours(rng))
     return Image.fromarray(np.rint(low + (high - low) * (wave[..., None] + 1) / 2).astype(np.uint8))
 
@@ -125,7 +128,7 @@ def draw(index: int) -> Image.Image:
 
 def main() -> None:
     """Write the images."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=160)
     chosen = parser.parse_args()

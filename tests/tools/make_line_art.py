@@ -1,4 +1,4 @@
-"""Draws docs/line_art.png, and docs/line_art.gif of the same in 16 colours: thin lines, small text and flat colours with rims.
+"""Draws docs/line_art.png, and docs/line_art.gif with 16 colours: thin lines, small text and flat colours with outlines.
 
 python tests/tools/make_line_art.py
 """
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from liif_cli.images.panels import load_font
 
 DOCS = Path(__file__).parents[2] / "docs"
-WIDTH, HEIGHT, FINE = 384, 264, 4  # FINE: lines are drawn so much larger, for smooth edges
+WIDTH, HEIGHT, FINE = 384, 264, 4  # FINE: the factor by which lines are drawn larger, for smooth edges
 WORDS = "Thin lines, small text & rims @ 100%"
 
 
@@ -35,7 +35,7 @@ def _lines(pen: ImageDraw.ImageDraw) -> None:
 
 
 def _shapes(pen: ImageDraw.ImageDraw) -> None:
-    """Right: flat colours with rims."""
+    """Right: flat colours with outlines."""
     colours = ["crimson", "gold", "seagreen", "navy", "white", "darkorange", "black", "skyblue"]
     for index, colour in enumerate(colours):
         x, y = 860 + index % 3 * 220, 30 + index // 3 * 190
@@ -52,7 +52,7 @@ def _text(pen: ImageDraw.ImageDraw) -> None:
 
 
 def flat(image: Image.Image) -> Image.Image:
-    """The same in a palette of 16 colours, as a GIF has it."""
+    """The image with a palette of 16 colours, for the GIF."""
     return image.quantize(16, dither=Image.Dither.NONE)
 
 

@@ -1,6 +1,6 @@
 """Writes the tables of commands and options in docs/options.md from the program itself: python tests/tools/make_reference.py
 
-tests/cli/test_reference.py fails when they differ.
+tests/cli/test_reference.py fails if they differ.
 """
 
 import re
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- commands -->", "<!-- end of commands -->"
 
 
 def reference() -> str:
-    """The Markdown that stands between the markers."""
+    """The Markdown between the markers."""
     root: Any = get_command(app)
     parts = [f"Before the command: {', '.join(f'`{name}`' for name in global_options(root))}.", ""]
     for name, command in settings.flat(root.commands).items():
@@ -27,7 +27,7 @@ def reference() -> str:
 
 
 def global_options(root: Any) -> list[str]:
-    """Long names of the options that stand before a command."""
+    """Long names of the options that precede a command."""
     return [opt for parameter in root.params for opt in parameter.opts if opt.startswith("--")]
 
 
@@ -64,7 +64,7 @@ def meaning(option: Any) -> str:
 
 
 def placed(text: str) -> str:
-    """`text`, the chapter, with the reference in its place. Raises ValueError if a marker is missing."""
+    """The page `text` with the reference between its markers. Raises ValueError if a marker is missing."""
     pattern = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"options.md has no {BEGIN} ... {END}")

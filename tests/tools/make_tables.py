@@ -3,7 +3,7 @@
     python tests/tools/make_tables.py [DIR] [--model NAME ...] [--precision fp32] [--keep FOLDER]
 
 DIR holds Set5 and Set14 (`DIR/Set14/HR/*.png`); without it they are downloaded from the Hub. The models (default: all in
-`weights/`) are measured one by one, the default model first and with the baselines. The text between the markers
+`weights/`) are scored one by one, the default model first and with the baselines. The text between the markers
 `<!-- scores -->` and `<!-- end -->` is replaced: in the README by a summary with one row per method, elsewhere by the tables
 of `liif eval --markdown`. On one CPU core with bf16 instructions, the default model takes eleven minutes, nearly half of it
 for the baseline x4-lanczos at x2 and x3. On a busy machine, set OMP_NUM_THREADS=1. With --keep, finished parts are stored in

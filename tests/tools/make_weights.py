@@ -1,10 +1,10 @@
-"""Put a trained checkpoint in its place in `weights/`, in float16: `python tests/tools/make_weights.py RUN/NAME.safetensors`.
+"""Store a trained checkpoint in `weights/`, in float16: `python tests/tools/make_weights.py RUN/NAME.safetensors`.
 
-A LIIF decoder's layers behind the first are rounded to what bf16 holds too, so that the renderer's fast path computes with the
-very weights of the file. The header keeps how it was trained; where it goes on from the weights that it replaces, their
-header's account stays with it, under `before`. With `--share`, what is stored lies between the two, weight by weight: an
-average of a model and its continuation is often better than both. The tables of the card and of the README are then made anew
-by `tests/tools/make_tables.py`.
+The layers of a LIIF decoder after the first are also rounded to the precision of bf16, so that rendering in bf16 uses exactly
+the weights of the file. The header keeps the provenance. If the checkpoint was trained further from the weights that it
+replaces, their provenance is kept under `before`. With `--share`, the stored weights are interpolated between the two; an
+average of a model and its continuation is often better than both. Afterwards, run `tests/tools/make_tables.py` to update the
+scores in the model card, the README and the docs.
 """
 
 import argparse
@@ -23,8 +23,8 @@ KEPT = ("before", "initial", "iterations", "started_from", "trained_here")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--trained", metavar="TEXT", help="the stages since the weights that are replaced, in words")
-    parser.add_argument("--share", type=float, default=1.0, help="of the new weights, the rest being those replaced")
+    parser.add_argument("--trained", metavar="TEXT", help="a description of the stages since the replaced weights")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the new weights in the average")
     chosen = parser.parse_args()
     new = find(str(chosen.checkpoint))
     target = WEIGHTS / chosen.checkpoint.name
