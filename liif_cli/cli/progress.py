@@ -15,7 +15,7 @@ from liif_cli.errors import ExitCode
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from liif_cli.rendering.timing import Tally
+    from liif_cli.rendering.timing import RenderStats
     from liif_cli.training.events import Event, Trained
     from liif_cli.upscaling.batch import Timing
     from liif_cli.upscaling.jobs import Deferred, Task, Work
@@ -55,7 +55,7 @@ class Display:
         self._files: TaskID | None = None
         self._current: TaskID | None = None
         self._since = 0.0
-        self._tally: Tally | None = None
+        self._stats: RenderStats | None = None
         self._bar: Progress | None = None
         if not quiet:
             self._bar = make_bar(self._move)
@@ -88,7 +88,7 @@ class Display:
         if self._bar is not None and self._files is not None:
             self._bar.update(self._files, total=sum(map(sum, seconds)))
 
-    def started(self, task: "Task", tally: "Tally") -> None:
+    def started(self, task: "Task", stats: "RenderStats") -> None:
         """Show a new image's bar."""
         if self._bar is None:
             return
@@ -100,26 +100,26 @@ class Display:
         self._encode, self._rest = self._expected.get(id(task), (0.0, task.pixels))
         self._pixels, self._done = max(1, task.pixels), 0
         self._guess_total(task.pixels)
-        self._since, self._tally = time.perf_counter(), tally
+        self._since, self._stats = time.perf_counter(), stats
         self._current = self._bar.add_task(one_line(name), total=self._encode + self._rest, detail="encoding")
         self._move()
 
     def advanced(self, pixels: int) -> None:
         """Move the bar."""
-        if self._bar is None or self._current is None or self._tally is None:
+        if self._bar is None or self._current is None or self._stats is None:
             return
         self._done += pixels
         speed = self._done / max(1e-9, time.perf_counter() - self._since)
-        tiles = f"tile {self._tally.tiles}/{max(self._tally.tiles, self._tally.planned)}, " if self._tally.tiles else ""
+        tiles = f"tile {self._stats.tiles}/{max(self._stats.tiles, self._stats.planned)}, " if self._stats.tiles else ""
         self._bar.update(self._current, detail=f"{tiles}{speed / 1e6:.2f} Mpx/s")
         self._move()
 
     def _move(self) -> None:
         """Update the bars. While a tile is being encoded, they advance as expected."""
-        bar, current, tally = self._bar, self._current, self._tally
-        if bar is None or current is None or tally is None:
+        bar, current, stats = self._bar, self._current, self._stats
+        if bar is None or current is None or stats is None:
             return
-        place = self._encode * encoded_share(tally, self._encode) + self._rest * self._done / self._pixels
+        place = self._encode * encoded_share(stats, self._encode) + self._rest * self._done / self._pixels
         with suppress(KeyError):  # the drawing thread may call this after the bar has been removed
             bar.update(current, completed=place)
             if self._files is not None:
@@ -133,7 +133,7 @@ class Display:
         self._guess_total(pixels)
         self._bar.update(self._files, completed=self._behind)
 
-    def finished(self, done: "Result", timing: "Timing", tally: "Tally") -> None:
+    def finished(self, done: "Result", timing: "Timing", stats: "RenderStats") -> None:
         """Print the result with its notes and, if verbose, how it was made."""
         self.written += 1
         self._count()
@@ -144,7 +144,7 @@ class Display:
                 text = noted(note)
                 say(f"Note: {one_line(f'{done.input}: {text}' if self.total > 1 else text)}")
             if self.verbose:
-                say(_account(done, timing, tally))
+                say(_account(done, timing, stats))
             if self.results:
                 result(json.dumps(done.as_dict()) if self.as_json else done.output)
 
@@ -209,14 +209,14 @@ def code_of(error: Exception) -> int:
     return int(ExitCode.MEMORY if isinstance(error, MemoryError) else getattr(error, "exit_code", ExitCode.SOME_FAILED))
 
 
-def encoded_share(tally: "Tally", seconds: float) -> float:
+def encoded_share(stats: "RenderStats", seconds: float) -> float:
     """The fraction of an image that has been encoded, estimated while a tile is being encoded. seconds: for the whole image.
 
     A tile that takes longer than expected never counts as finished.
     """
-    tiles = max(1, tally.planned, tally.tiles)
-    running = 0.0 if tally.begun is None or not seconds else (time.perf_counter() - tally.begun) * tiles / seconds
-    return min(1.0, (tally.tiles + min(0.95, running)) / tiles)
+    tiles = max(1, stats.planned, stats.tiles)
+    running = 0.0 if stats.begun is None or not seconds else (time.perf_counter() - stats.begun) * tiles / seconds
+    return min(1.0, (stats.tiles + min(0.95, running)) / tiles)
 
 
 def make_bar(before: Callable[[], None] = lambda: None) -> "Progress | None":
@@ -263,14 +263,14 @@ def pixel_bar(name: str, total: int, quiet: bool) -> Iterator[Callable[[int], No
         yield advance
 
 
-def _account(done: "Result", timing: "Timing", tally: "Tally") -> str:
+def _account(done: "Result", timing: "Timing", stats: "RenderStats") -> str:
     """One line for `-v`."""
     from liif_cli.machine.memory import format_bytes
 
     plans = list(
         dict.fromkeys(
             f"{plan.count} tile{'s' * (plan.count > 1)} of up to {plan.side} pixels, {format_bytes(plan.peak)}"
-            for plan in tally.plans
+            for plan in stats.plans
         )
     )
     times = f"read {timing.read:.2f} s, encode {timing.encode:.2f} s, decode {timing.decode:.2f} s, file {timing.file:.2f} s"

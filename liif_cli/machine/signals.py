@@ -1,6 +1,6 @@
 """Signals that end a run (Ctrl-C, SIGTERM, a closed terminal).
 
-The program answers signals before it loads anything else, so what is imported here is little, and quick to load.
+The program handles signals before it loads anything else, so this module imports only few, small modules.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-PATIENCE = 0.2  # seconds until a lost interrupt is raised again
-_holds = 0
-_waiting = False
-_raised: weakref.ref[Interrupted] | None = None  # the last one since `heard` began
+PATIENCE = 0.2  # seconds after which a lost interrupt is raised again
+_holds = 0  # the number of `held` blocks that are active
+_waiting = False  # whether an interrupt is delayed until they end
+_raised: weakref.ref[Interrupted] | None = None  # the last interrupt since `heard` began
 
 
 class Interrupted(KeyboardInterrupt):
-    """What a signal raises.
+    """The exception that a signal raises.
 
-    Not KeyboardInterrupt itself: CPython remembers one of those that leaves an `exec`, by which dataclasses are made, even if
-    it is caught later, and ends the process by SIGINT instead of its exit code.
+    It is not KeyboardInterrupt itself: if one of those leaves an `exec`, which dataclasses use, CPython ends the process by
+    SIGINT instead of with its exit code, even if the exception is caught.
     """
 
 
 def end_with(code: int) -> None:
-    """From here on, the three signals end the process at once with exit code `code`.
+    """From now on, the three signals end the process immediately with exit code `code`.
 
-    For the moments in which nothing has been written yet, and in which everything has been. A signal that the process was
+    For the time before anything is written, and for the time after everything has been written. A signal that the process was
     started to ignore (`nohup`) stays ignored. Call it on the main thread.
     """
 
@@ -50,22 +50,25 @@ def end_with(code: int) -> None:
 
 
 def ignore_at_the_end() -> None:
-    """Ignore the three signals once the exit functions that are registered later have run: what is left is the interpreter's
-    own end, in which it would give every signal its usual effect back, and so lose the exit code."""
+    """Ignore the three signals after the exit functions that are registered later have run.
+
+    When the interpreter then shuts down, it restores the default handler of every signal, so a signal would change the exit
+    code.
+    """
     atexit.register(_handle, signal.SIG_IGN)
 
 
 def _handle(handler: Any) -> dict[int, Any]:
-    """Set the handler of the three signals, except for those that are ignored; returns what they had."""
+    """Set the handler of the three signals, except of those that are ignored. Returns the previous handlers by signal."""
     return {each: signal.signal(each, handler) for each in NUMBERS if signal.getsignal(each) is not signal.SIG_IGN}
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """In its block, the three signals raise KeyboardInterrupt in the main thread, so that everything is cleaned up.
+    """Context manager: the three signals raise KeyboardInterrupt in the main thread, so that everything is cleaned up.
 
-    One that gets lost on its way, in a `__del__` or in a library that lets no exception pass, is raised again. A signal that
-    the process was started to ignore (`nohup`) stays ignored. Does nothing outside the main thread.
+    An interrupt that is lost in a `__del__`, or in a library that suppresses exceptions, is raised again. A signal that the
+    process was started to ignore (`nohup`) stays ignored. Does nothing outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -84,13 +87,13 @@ def heard() -> Iterator[None]:
 
 
 def came() -> bool:
-    """Whether KeyboardInterrupt was raised since `heard` began, so that another error may be a consequence of it: libraries
-    turn it into exceptions of theirs."""
+    """Whether KeyboardInterrupt was raised since `heard` began. If so, another error may be its consequence, because libraries
+    convert it to their own exceptions."""
     return _raised is not None
 
 
 def _without_interrupts(hook: Any) -> Any:
-    """`hook` for exceptions that Python cannot raise, e.g. of `__del__`, but silent on interrupts."""
+    """`hook` (for exceptions that Python cannot raise, for example in `__del__`), but without a message for interrupts."""
 
     def quiet(unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
@@ -101,9 +104,10 @@ def _without_interrupts(hook: Any) -> Any:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Delays the KeyboardInterrupt of `heard` until the outermost of these blocks ends, so that a step is not cut in half.
+    """Context manager: delays the KeyboardInterrupt of `heard` until the outermost of these blocks ends.
 
-    Does nothing outside the main thread, which no signal interrupts.
+    A step in such a block is done completely or not at all. Does nothing outside the main thread, because signals interrupt
+    only that.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -135,11 +139,11 @@ def _raise() -> None:
     try:
         raise error
     finally:
-        del error  # with which this frame, and so the error itself, would keep it alive
+        del error  # otherwise its traceback, with this frame, would keep it alive
 
 
 def _watch(on: bool) -> None:
-    """Look every now and then whether the interrupt got lost. Does nothing on Windows, and if SIGALRM is another's."""
+    """Check regularly whether the interrupt was lost. Does nothing on Windows, and if other code uses SIGALRM."""
     if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _raise_if_lost):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, _raise_if_lost if on else signal.SIG_DFL)
@@ -147,15 +151,18 @@ def _watch(on: bool) -> None:
 
 
 def _raise_if_lost(*_: Any) -> None:
-    if _raised is not None and _raised() is None:  # as long as it is on its way, or answered, it is there
+    if _raised is not None and _raised() is None:  # while the exception propagates or is handled, it exists
         _interrupt()
 
 
-AGAIN = 1.0  # seconds; a repeated signal before that is torchrun forwarding what the terminal already sent
+AGAIN = 1.0  # seconds; a signal that is repeated sooner is the one that torchrun forwards in addition to the terminal's
 
 
 class Stop:
-    """Set by a signal: finish the step, save the state, stop. signal: its name. since: when the first one came, monotonic."""
+    """A request to finish the step, save the state and stop.
+
+    signal: the name of the first signal; None if there was none. since: its time (`time.monotonic`).
+    """
 
     def __init__(self) -> None:
         self.signal: str | None = None
@@ -164,7 +171,7 @@ class Stop:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """In its block, SIGTERM and SIGINT ask to stop after the current step; a later second one raises KeyboardInterrupt."""
+    """Context manager: SIGTERM and SIGINT request a stop after the current step. A second signal raises KeyboardInterrupt."""
     stop = Stop()
 
     def handle(number: int, _: FrameType | None) -> None:

@@ -21,7 +21,7 @@ from liif_cli.models.model import SRModel
 from liif_cli.rendering.assembly import Colours
 from liif_cli.rendering.plan import piece_rows
 from liif_cli.rendering.tiles import Tile
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 
 Image = NDArray[Any]
 NOT_FINITE = DeviceError("the model produced NaN or infinite values, even in fp32", hint="try the CPU", remedy="cpu")
@@ -33,7 +33,7 @@ class Choices:
     """A model on its device, with the options for a whole image.
 
     precision: the decoder's, never "auto" (see `choose_precision`). chunk: output pixels per chunk (None: depends on the
-    device); colours do not depend on it. notes: collects messages for the user. tally: collects plans and times.
+    device); colours do not depend on it. notes: collects messages for the user. stats: collects plans and times.
     """
 
     model: SRModel
@@ -42,7 +42,7 @@ class Choices:
     self_ensemble: bool = False
     chunk: int | None = None
     notes: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    stats: RenderStats = field(default_factory=RenderStats)
 
     @property
     def turns(self) -> range:
@@ -122,10 +122,10 @@ class Encoding:
         step, top = piece_rows(width), 0
         output = Output(self, grid, choices) if width and height else None
         while output and top < height:
-            some = min(step, max(1, choices.tally.band(step * width, len(self.fields)) // width))
+            some = min(step, max(1, choices.stats.band(step * width, len(self.fields)) // width))
             rows = grid.rows.part(grid.rows.start + top, min(grid.rows.start + top + some, grid.rows.stop))
             part = Grid(rows, grid.columns)
-            with choices.tally.decoding():
+            with choices.stats.decoding():
                 rgb = or_none_without_memory(partial(output.colours, part), choices.device)
             if rgb is None:
                 if some == 1:
@@ -136,7 +136,7 @@ class Encoding:
                     )
                 step = -(-some // 2)
                 continue
-            choices.tally.decoded += len(self.fields) * rgb.shape[0] * width
+            choices.stats.decoded += len(self.fields) * rgb.shape[0] * width
             yield top, rgb
             top += len(rgb)
 

@@ -53,7 +53,7 @@ class Renderer(Choices):
         """
         side = plan.side
         self.notes.extend(plan.notes)
-        self.tally.plans.append(plan)
+        self.stats.plans.append(plan)
         for first in plan.tiles():
             stack = [first]
             while stack:
@@ -61,13 +61,13 @@ class Renderer(Choices):
                 if max(tile.height, tile.width) > side:
                     stack.extend(reversed(tile.halves()))
                     continue
-                with self.tally.encoding():
+                with self.stats.encoding():
                     encoding = self._encode(image, tile)
                 if encoding is None:
                     side = self._shrink(tile)
                     stack.append(tile)
                     continue
-                self.tally.encoded += len(encoding.fields) * encoding.window.height * encoding.window.width
+                self.stats.encoded += len(encoding.fields) * encoding.window.height * encoding.window.width
                 for index, grid in enumerate(grids):
                     part = tile.part_of(grid, plan.whole)
                     top, left = part.rows.start - grid.rows.start, part.columns.start - grid.columns.start

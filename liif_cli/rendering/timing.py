@@ -12,7 +12,7 @@ PACE = 0.5  # seconds between two progress updates
 
 
 @dataclass
-class Tally:
+class RenderStats:
     """Plans and times, updated during rendering.
 
     plans: one per group of grids. tiles: the number of encoded tiles. encode, decode: seconds. encoded: the input pixels,

@@ -117,13 +117,13 @@ class Recorder:
         last = {row["index"]: number for number, row in enumerate(self._rows)}
         return [row | {"last": last[row["index"]] == number} for number, row in enumerate(self._rows)]
 
-    def started(self, task: Any, tally: Any) -> None:
+    def started(self, task: Any, stats: Any) -> None:
         """Not recorded."""
 
     def advanced(self, pixels: int) -> None:
         """Not recorded."""
 
-    def finished(self, result: Result, timing: Any, tally: Any) -> None:
+    def finished(self, result: Result, timing: Any, stats: Any) -> None:
         """Record an output."""
         times = (timing.read, timing.encode, timing.decode, timing.file)
         self._rows.append({"index": self._index[result.output], "result": from_result(result), "timing": times})

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 from liif_cli.errors import ClosedPipe, OutputError
 from liif_cli.machine.memory import resident
 from liif_cli.machine.signals import held
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling.jobs import Deferred, Task
 from liif_cli.upscaling.results import Draft, Original, Result
 from liif_cli.upscaling.speeds import Measured, process_age
@@ -48,13 +48,13 @@ class Timing:
 class Watcher(Protocol):
     """Receives progress events on the main thread."""
 
-    def started(self, task: Task, tally: Tally) -> None:
-        """Called when an image has been read and is about to be rendered. `tally` is updated during rendering."""
+    def started(self, task: Task, stats: RenderStats) -> None:
+        """Called when an image has been read and is about to be rendered. `stats` is updated during rendering."""
 
     def advanced(self, pixels: int) -> None:
         """Called when `pixels` more output pixels have been rendered."""
 
-    def finished(self, result: Result, timing: Timing, tally: Tally) -> None:
+    def finished(self, result: Result, timing: Timing, stats: RenderStats) -> None:
         """Called after an output file has been written."""
 
     def failed(self, task: Task | Deferred, error: Exception) -> None:
@@ -65,7 +65,7 @@ class Watcher(Protocol):
 class _Saving:
     task: Task
     draft: Draft
-    tally: Tally
+    stats: RenderStats
     read: float
     render: float
     future: Future[tuple[Result, float]]
@@ -138,22 +138,22 @@ class Batch:
     def _one(self, waiting: Task | Deferred, ahead: Future[Ahead]) -> None:
         try:
             task, read = result_of(ahead)
-            original, tally = read or self.upscaler.read(task.source), Tally()
-            self.watcher.started(task, tally)
+            original, stats = read or self.upscaler.read(task.source), RenderStats()
+            self.watcher.started(task, stats)
             started = time.perf_counter()
-            drafts = self.upscaler.render(task, original, self._advanced, tally)
+            drafts = self.upscaler.render(task, original, self._advanced, stats)
         except ClosedPipe:  # from the watcher, which also receives events of other outputs here
             raise
         except Exception as error:
             self.watcher.failed(waiting, error)
             return
         seconds = time.perf_counter() - started
-        self.measured.add(tally)
+        self.measured.add(stats)
         for draft in drafts:
             self._make_room(draft)
             with held():  # otherwise a signal could leave a file that is never reported
                 future = self._savers.submit(_save, draft)
-                self._saving.append(_Saving(task, draft, tally, original.seconds, seconds, future))
+                self._saving.append(_Saving(task, draft, stats, original.seconds, seconds, future))
         self._report()
 
     def _advanced(self, pixels: int) -> None:
@@ -179,12 +179,12 @@ class Batch:
             self.watcher.failed(replace(done.task, outputs=lost), error)
         elif error is None:
             result, seconds = done.future.result()
-            rest = max(0.0, done.render - done.tally.encode - done.tally.decode)
-            timing = Timing(done.read, done.tally.encode, done.tally.decode, rest + seconds)
+            rest = max(0.0, done.render - done.stats.encode - done.stats.decode)
+            timing = Timing(done.read, done.stats.encode, done.stats.decode, rest + seconds)
             pixels = result.width * result.height * done.task.frames
             own = rest * pixels / done.task.pixels + seconds
             self.measured.add_file(done.draft.writer.format.name, own, pixels)
-            self.watcher.finished(result, timing, done.tally)
+            self.watcher.finished(result, timing, done.stats)
 
     def _abandon(self) -> None:
         """Remove unfinished outputs, and report finished ones."""

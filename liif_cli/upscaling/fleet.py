@@ -44,7 +44,7 @@ class Watcher(Protocol):
     def counted(self, pixels: int) -> None:
         """Called when an output of `pixels` pixels has been made."""
 
-    def finished(self, result: Result, timing: Any, tally: Any) -> None:
+    def finished(self, result: Result, timing: Any, stats: Any) -> None:
         """See `batch.Watcher`."""
 
     def failed(self, task: Any, error: Exception) -> None:

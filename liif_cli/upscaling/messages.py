@@ -56,7 +56,7 @@ def unpack(packed: Packed, settings: Settings) -> tuple[int, Deferred]:
 
 @dataclass(frozen=True)
 class NoTally:
-    """A placeholder for a `rendering.timing.Tally`, which stays in the actor."""
+    """A placeholder for a `rendering.timing.RenderStats`, which stays in the actor."""
 
     plans: tuple[Any, ...] = ()
 

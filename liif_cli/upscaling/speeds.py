@@ -20,7 +20,7 @@ from liif_cli.coords import Grid
 from liif_cli.errors import OutputError
 from liif_cli.machine.files import write_bytes
 from liif_cli.models.checkpoints import Checkpoint
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling.options import Options
 
 MOST = 100
@@ -75,10 +75,10 @@ class Measured:
     decoded: int = 0
     files: dict[str, tuple[float, int]] = field(default_factory=dict)
 
-    def add(self, tally: Tally) -> None:
+    def add(self, stats: RenderStats) -> None:
         """Add the rendering of an image."""
-        self.encode, self.encoded = self.encode + tally.encode, self.encoded + tally.encoded
-        self.decode, self.decoded = self.decode + tally.decode, self.decoded + tally.decoded
+        self.encode, self.encoded = self.encode + stats.encode, self.encoded + stats.encoded
+        self.decode, self.decoded = self.decode + stats.decode, self.decoded + stats.decoded
 
     def add_file(self, form: str, seconds: float, pixels: int) -> None:
         """Add the writing of an output. form: the name of its format."""

@@ -25,7 +25,7 @@ from liif_cli.models.store import DEFAULT, find
 from liif_cli.rendering.renderer import Renderer, precision_for
 from liif_cli.rendering.rows import Progress, Store, render_rows
 from liif_cli.rendering.sizes import Target
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.jobs import Output, Task, task_for
 from liif_cli.upscaling.options import Options, room
@@ -110,18 +110,18 @@ class Upscaler:
         task: Task,
         original: Original,
         progress: Progress = lambda pixels: None,
-        tally: Tally | None = None,
+        stats: RenderStats | None = None,
     ) -> list[Draft]:
         """Render an image for each output of its task. Returns complete drafts; the caller saves or discards each.
 
-        tally: receives the plan and the times. Raises `InputError` if the file has changed since the task was made, and the
+        stats: receives the plan and the times. Raises `InputError` if the file has changed since the task was made, and the
         exceptions of rendering; nothing is left behind then.
         """
         started, picture = time.perf_counter(), original.picture
         _check_unchanged(task, picture)
         restored = decide(self.options.restore, self.checkpoint, picture.metadata.quality, picture.format)
         renderer = self.renderer(16 if picture.depth == np.uint16 else 8, restored.strength)
-        renderer.tally = tally or renderer.tally
+        renderer.stats = stats or renderer.stats
         writers: list[Writer] = []
         try:
             writers += (self._writer(output, picture) for output in task.outputs)

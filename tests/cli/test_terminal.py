@@ -20,7 +20,7 @@ from rich.progress import Progress
 from liif_cli.cli import app, progress
 from liif_cli.cli.progress import Display
 from liif_cli.errors import ExitCode, InputError
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling.inputs import Source
 from liif_cli.upscaling.jobs import Work
 
@@ -185,7 +185,7 @@ def test_the_bar_of_all_images_counts_pixels(monkeypatch: pytest.MonkeyPatch) ->
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         shares = []
         for task, pieces in zip(tasks, ([60, 40], [300], [200]), strict=True):
-            display.started(task, Tally())
+            display.started(task, RenderStats())
             for pixels in pieces:
                 display.advanced(pixels)
                 shares.append(bar.tasks[0].percentage)
@@ -221,10 +221,10 @@ def test_one_tile_moves_and_estimates_within_two_seconds(clocked: tuple[Clock, P
     tasks: Any = [SimpleNamespace(names=["out.png"], pixels=300, source=Source(Path("a.png")))]
     with Display(Work(tuple(tasks)), as_json=False, verbose=False, quiet=False) as display:
         display.expect([(60.0, 30.0)])
-        tally = Tally()
-        display.started(tasks[0], tally)
+        stats = RenderStats()
+        display.started(tasks[0], stats)
         image = bar.tasks[-1]
-        with tally.encoding():
+        with stats.encoding():
             for clock.now in np.arange(0.1, 2.01, 0.1):
                 display._move()  # as a redrawn bar does
             assert image.completed == pytest.approx(2) and image.time_remaining == pytest.approx(88, rel=0.1)
@@ -250,9 +250,9 @@ def test_the_batchs_estimate_is_honest_from_the_third_image_on(clocked: tuple[Cl
         if known:
             display.expect(costs)
         for index, (task, (encode, rest)) in enumerate(zip(tasks, costs, strict=True)):
-            tally = Tally()
-            display.started(task, tally)
-            with tally.encoding():
+            stats = RenderStats()
+            display.started(task, stats)
+            with stats.encoding():
                 for _ in range(5):
                     clock.now += 0.3 * encode
                     display._move()

@@ -314,7 +314,7 @@ class Notes:
     def advanced(self, pixels: int) -> None:
         self.pixels += pixels
 
-    def finished(self, result: Any, timing: Any, tally: Any) -> None:
+    def finished(self, result: Any, timing: Any, stats: Any) -> None:
         assert threading.current_thread() is threading.main_thread()
         self.results.append(result)
         self.timings.append(timing)

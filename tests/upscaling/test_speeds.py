@@ -22,7 +22,7 @@ from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ModelConfig
 from liif_cli.models.store import find
 from liif_cli.rendering.sizes import Scale
-from liif_cli.rendering.timing import Tally
+from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling import calibration, speeds
 from liif_cli.upscaling.estimate import estimate, seconds_of
 from liif_cli.upscaling.inputs import Source
@@ -173,9 +173,9 @@ def test_a_run_updates_the_speed(liif: Callable[..., Any], tiny_file: Path, monk
 
 
 def test_short_measurements_are_ignored() -> None:
-    tally: Any = SimpleNamespace(encode=0.1, encoded=10**5, decode=0.001, decoded=10**5)
+    stats: Any = SimpleNamespace(encode=0.1, encoded=10**5, decode=0.001, decoded=10**5)
     measured = Measured()
-    measured.add(tally)
+    measured.add(stats)
     measured.add_file("png", 0.2, 10**6)
     learned = measured.onto(SPEED)
     assert (learned.encode, learned.decode) == (1e-6, SPEED.decode)
@@ -184,12 +184,12 @@ def test_short_measurements_are_ignored() -> None:
 
 
 def test_bands_are_so_small_that_progress_is_seen() -> None:
-    tally = Tally()
-    assert tally.band(2**20) == 2**16 and tally.band(100) == 100  # nothing is known yet
-    tally.decode, tally.decoded = 2.0, 100_000
-    assert tally.band(2**20) == 25_000 and tally.band(2**20, fields=4) == 6_250
-    tally.decoded = 10**9
-    assert tally.band(2**20) == 2**20
+    stats = RenderStats()
+    assert stats.band(2**20) == 2**16 and stats.band(100) == 100  # nothing is known yet
+    stats.decode, stats.decoded = 2.0, 100_000
+    assert stats.band(2**20) == 25_000 and stats.band(2**20, fields=4) == 6_250
+    stats.decoded = 10**9
+    assert stats.band(2**20) == 2**20
 
 
 def test_a_measurement_is_not_what_other_programs_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,14 +94,14 @@ class GatedResNet(Encoder):
         return features if self.training else trusted(features, last)
 
     def completed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Encoder`: blocks beyond those in `tensors` pass their input on, because f is 0 and the gate of 0 is 1."""
+        """See `Encoder`: blocks beyond those in `tensors` return their input, because their f is 0 and their gate is 1."""
         own, present = self.state_dict(), {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
         beyond = (name for name in own if name.startswith("blocks.") and name.split(".")[1] not in present)
         return {**{name: passing(name, own[name]) for name in beyond}, **tensors}
 
 
 def passing(name: str, tensor: Tensor) -> Tensor:
-    """A parameter of a `GatedBlock` as it is in a block that passes its input on; most do not matter there."""
+    """The value of a `GatedBlock`'s parameter in a block that returns its input; the values of most do not matter there."""
     if ".third." in name:
         return torch.zeros_like(tensor)
     return torch.ones_like(tensor) if name.endswith(".gate.bias") else tensor
