@@ -14,7 +14,7 @@ REMEDIES = {
     "cpu": "try --device cpu",
     "data": "--data FOLDER, repeatable",
     "data_dir": "put them there, or omit --data-dir to download the set",
-    "device": "--device cpu works everywhere",
+    "device": "use --device cpu",
     "device memory": "close other programs, use --device cpu, or render parts with --region",
     "dpi": "--dpi 300, or a size in pixels",
     "fit": "--fit contain, cover or crop keeps it",

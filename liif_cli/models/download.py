@@ -99,9 +99,10 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     if error.code in (408, 500, 502, 503, 504):
         return _Broken(f"the server answered {error.code} {error.reason}")
     if error.code == http.client.TOO_MANY_REQUESTS:
-        wait = error.headers.get("Retry-After")
+        wait = error.headers.get("Retry-After") or ""  # a number, or a date
         return ModelNotFound(
-            f"cannot download {url}: too many requests (429)", hint=f"try again in {wait or 'some'} seconds"
+            f"cannot download {url}: too many requests (429)",
+            hint=f"try again in {wait if wait.isdigit() else 'a few'} seconds",
         )
     reasons = {401: "login required", 403: "access denied", 404: "not found", 410: "no longer available"}
     return ModelNotFound(f"cannot download {url}: {reasons.get(error.code, error.reason)} ({error.code})")

@@ -111,7 +111,7 @@ def _unsafe(path: Path, reason: str) -> CheckpointError:
         return CheckpointError(f"cannot read {path.name} as a PyTorch checkpoint without running code in it")
     return CheckpointError(
         f"{path.name} uses {wanted[1]}, which could run code: nothing was loaded",
-        hint="a file with only tensors can be converted: torch.save(model.state_dict(), ...)",
+        hint="save only its tensors, with torch.save(model.state_dict(), ...), and convert that file",
     )
 
 

@@ -175,7 +175,7 @@ def explain(repo: str, kind: Kind, error: Exception) -> LiifError | None:
     if status(error) == 401:
         return ModelNotFound("the Hub rejected the token", hint="renew HF_TOKEN, or unset it")
     if status(error) == 403:
-        return ModelNotFound(f"the Hub denied access to {what}", hint="the token may lack permission")
+        return ModelNotFound(f"the Hub denied access to {what}", hint="check the permissions of the token")
     if status(error) == 429:
         wait = re.search(r"Retry after (\d+) seconds", str(error))
         when = f"in {wait[1]} seconds" if wait else "later"

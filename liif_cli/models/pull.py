@@ -36,7 +36,7 @@ def find_known(name: str) -> Known:
     known = by_name(name)
     if known is None:
         names = ", ".join(each.name for each in KNOWN)
-        raise ModelNotFound(f"no known model is named {name!r}", hint=f"known: {names}; or hf://owner/repo")
+        raise ModelNotFound(f"no known model is named {name!r}", hint=f"use one of {names}, or hf://owner/repo")
     return known
 
 

@@ -214,7 +214,7 @@ def test_nobody_answers(liif: Run, site: FileServer, monkeypatch: pytest.MonkeyP
 
 def test_an_unknown_name(liif: Run, site: FileServer) -> None:
     ran = liif("models", "pull", "zzz")
-    assert ran.code == 5 and ran.err[1].startswith("Hint: known: theirs")
+    assert ran.code == 5 and ran.err[1].startswith("Hint: use one of theirs")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
