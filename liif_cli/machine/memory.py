@@ -40,15 +40,15 @@ def available(root: Path = Path("/")) -> int:
 
 
 def check_libraries() -> None:
-    """Raises OutOfMemory if the limit on this process's address space is below what the libraries map.
+    """Raises OutOfMemory if the limit of this process's address space is too low for loading the libraries.
 
-    They could not be loaded then, and some of them would end the process themselves.
+    Some libraries would otherwise end the process themselves.
     """
     limit = _address_limit()
     if limit is not None and limit < LIBRARIES:
         raise OutOfMemory(
             f"out of memory: the limit is {format_bytes(limit)} of addresses, and the libraries alone need more",
-            hint="raise the limit: ulimit -v unlimited",
+            hint="raise the limit of the address space with ulimit",
         )
 
 
