@@ -396,7 +396,7 @@ def test_16_bits_are_close_or_refused(
     model, grid = build(names), Grid.whole(SIZE, (60, 74))
     exact = rendered(model, grid)
     if DTYPES[precision] not in model.dtypes:
-        with pytest.raises(UsageError, match="computes in fp32 only"):
+        with pytest.raises(UsageError, match="renders only in fp32"):
             precision_for(model, precision, CPU, 8)
         assert precision_for(model, "auto", CPU, 8) == "fp32"
         return
@@ -461,7 +461,7 @@ class TestWhatAModelSays:
     def test_memory_that_runs_out_is_not_halved(self, monkeypatch: pytest.MonkeyPatch) -> None:
         model = build(("pooled", "liif"))
         monkeypatch.setattr(SRModel, "encode", lambda *_: (_ for _ in ()).throw(MemoryError()))
-        with pytest.raises(OutOfMemory, match="whole image"):
+        with pytest.raises(OutOfMemory, match="reads as a whole"):
             rendered(model, Grid.whole(SIZE, (60, 74)))
 
     def test_the_command_line_says_it_too(self, tmp_path: Path, liif: Callable[..., Ran]) -> None:
@@ -474,7 +474,7 @@ class TestWhatAModelSays:
             assert ran.code == 2 and "renders only ×2" in "\n".join(ran.err)
             assert Path("out.png").read_bytes() == b"kept"
         ran = liif("upscale", "in.png", "-s", 2, "-o", "b.png", "-m", "twice.safetensors", "--precision", "bf16")
-        assert ran.code == 2 and "computes in fp32 only" in "\n".join(ran.err)
+        assert ran.code == 2 and "renders only in fp32" in "\n".join(ran.err)
         ran = liif("upscale", "in.png", "-s", 2, "--tile", 9, "-m", "pooled.safetensors", "--dry-run", "--json")
         assert ran.code == 0 and json.loads(ran.out[0])["tiles"] == 1
         ran = liif("upscale", "in.png", "-s", 2, "--tile", 16, "-m", "pooled.safetensors")
