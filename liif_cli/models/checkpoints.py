@@ -171,9 +171,8 @@ def is_pickle(path: Path) -> bool:
     except OSError:
         return False
     pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    return (
-        start.startswith(pickles) and start[8:] != b"{"
-    )  # a safetensors header of 640 bytes also begins like a pickle
+    # a safetensors header of 640 bytes also begins like a pickle
+    return start.startswith(pickles) and start[8:] != b"{"
 
 
 MAX_HEADER = 100 * 2**20  # safetensors' own limit

@@ -218,9 +218,7 @@ class Fourier(Decoder):
         """
         if not len(rows) or not len(columns):
             return field.image.new_empty(len(field.image), len(rows), len(columns), COLOURS)
-        if at_codes(rows) and at_codes(
-            columns
-        ):  # ×1: the series are zero, but computing them would add rounding errors
+        if at_codes(rows) and at_codes(columns):  # ×1: the series are zero, except for rounding
             y, x = (
                 torch.from_numpy(axis.split()[0]).to(field.image.device) - origin
                 for axis, origin in zip((rows, columns), field.origin, strict=True)
