@@ -41,7 +41,9 @@ class Run:
         run = cls(folder)
         if run.config_path.exists():
             raise OutputError(
-                f"{folder} already contains a run", hint=f"continue it with: liif train --resume {folder}"
+                f"{folder} already contains a run",
+                hint="continue it, or choose another folder",
+                remedy="folder of the run",
             )
         previews = folder / "previews"
         run._new_folders = [each for each in (previews, *previews.parents) if not each.exists()]

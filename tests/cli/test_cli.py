@@ -230,7 +230,7 @@ def test_prints(liif: Run, tiny_file: Path) -> None:
         assert not np.array_equal(np.asarray(image)[:, -1], right)
     ran = liif(*up, "--size", "3x2cm")
     assert ran.err[0] == "Error: --size '3x2cm' is a size on paper, but the image has no resolution"
-    assert ran.err[1] == "Hint: --dpi 300, or a size in pixels"
+    assert ran.err[1] == "Hint: add --dpi 300, or give a size in pixels"
     Image.new("RGB", (12, 8)).save("own.png", dpi=(25.4, 25.4))
     assert liif("upscale", "own.png", "-m", tiny_file, "--size", "24xmm").out == ["own_24x16.png"]
     assert liif(*up, "-s", 2, "--gravity", "east").err == ["Note: --gravity has no effect without --fit crop"]
