@@ -35,7 +35,7 @@ def format_bytes(count: float) -> str:
 
 def available(root: Path = Path("/")) -> int:
     """Bytes that this process may still use. root: the folder of /proc and /sys (tests pass their own)."""
-    limits = [_machine(root), _cgroup(root), _address_space(root)]
+    limits = [_machine(), _cgroup(root), _address_space(root)]
     return max(0, min(limit for limit in limits if limit is not None))
 
 
@@ -52,7 +52,7 @@ def check_libraries() -> None:
         )
 
 
-def resident(root: Path = Path("/")) -> int:
+def resident() -> int:
     """Bytes of physical memory that this process uses."""
     import psutil
 
@@ -90,7 +90,7 @@ def _of_glibc(name: str) -> Callable[..., int] | None:
     return function
 
 
-def _machine(root: Path) -> int:
+def _machine() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)

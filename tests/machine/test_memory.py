@@ -20,7 +20,7 @@ def put(root: Path, path: str, text: str) -> None:
 @pytest.fixture
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 64 GiB free and no limit of its own."""
-    monkeypatch.setattr(memory, "_machine", lambda root: 64 * GIB)
+    monkeypatch.setattr(memory, "_machine", lambda: 64 * GIB)
     monkeypatch.setattr(memory, "_address_space", lambda root: None)
 
 
