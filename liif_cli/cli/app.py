@@ -150,14 +150,14 @@ def run(arguments: Sequence[str]) -> int:
     if not sys.stderr.isatty():
         hide_downloads()
     try:
-        with signals.heard():
+        with signals.interruptible():
             return _called(arguments)
     except KeyboardInterrupt:  # while an error was explained, or an earlier interrupt answered
         return ExitCode.INTERRUPTED
 
 
 def _called(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code; Ctrl-C is heard."""
+    """Run the command line and return its exit code; a signal interrupts it."""
     try:
         code = command()(args=list(arguments), prog_name="liif", standalone_mode=False)
         return int(code or ExitCode.OK)
@@ -168,7 +168,7 @@ def _called(arguments: Sequence[str]) -> int:
     except SystemExit as error:  # from Typer, if standard output is closed while it prints the help
         return ExitCode.OUTPUT if error.code else ExitCode.OK
     except Exception as error:
-        return ExitCode.INTERRUPTED if signals.came() else _explain(error, arguments)
+        return ExitCode.INTERRUPTED if signals.was_interrupted() else _explain(error, arguments)
 
 
 def command() -> Any:

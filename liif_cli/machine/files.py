@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from liif_cli.errors import OutputError
-from liif_cli.machine.signals import held
+from liif_cli.machine.signals import shielded
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -87,7 +87,7 @@ class OutputFile:
 
     def __enter__(self) -> Path:
         try:
-            with held():  # otherwise an interrupt could leave the file behind
+            with shielded():  # otherwise an interrupt could leave the file behind
                 self._create()
             remove_leftovers(self.path.parent)
         except BaseException as error:
@@ -98,7 +98,7 @@ class OutputFile:
         return self.temporary
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with held():
+        with shielded():
             try:
                 if kind is None:
                     self._put_in_place()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PATIENCE = 0.2  # seconds after which a lost interrupt is raised again
-_holds = 0  # the number of `held` blocks that are active
+_shields = 0  # the number of `shielded` blocks that are active
 _waiting = False  # whether an interrupt is delayed until they end
-_raised: weakref.ref[Interrupted] | None = None  # the last interrupt since `heard` began
+_raised: weakref.ref[Interrupted] | None = None  # the last interrupt since `interruptible` began
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,7 +64,7 @@ def _handle(handler: Any) -> dict[int, Any]:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Context manager: the three signals raise KeyboardInterrupt in the main thread, so that everything is cleaned up.
 
     An interrupt that is lost in a `__del__`, or in a library that suppresses exceptions, is raised again. A signal that the
@@ -79,16 +79,18 @@ def heard() -> Iterator[None]:
     try:
         yield
     finally:
-        with held():
+        with shielded():
             _watch(False)
             sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def came() -> bool:
-    """Whether KeyboardInterrupt was raised since `heard` began. If so, another error may be its consequence, because libraries
-    convert it to their own exceptions."""
+def was_interrupted() -> bool:
+    """Whether KeyboardInterrupt was raised since `interruptible` began.
+
+    If so, another error may be its consequence, because libraries convert it to their own exceptions.
+    """
     return _raised is not None
 
 
@@ -103,8 +105,8 @@ def _without_interrupts(hook: Any) -> Any:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Context manager: delays the KeyboardInterrupt of `heard` until the outermost of these blocks ends.
+def shielded() -> Iterator[None]:
+    """Context manager: delays the KeyboardInterrupt of `interruptible` until the outermost of these blocks ends.
 
     A step in such a block is done completely or not at all. Does nothing outside the main thread, because signals interrupt
     only that.
@@ -112,20 +114,20 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _holds, _waiting
-    _holds += 1
+    global _shields, _waiting
+    _shields += 1
     try:
         yield
     finally:
-        _holds -= 1
-        if not _holds and _waiting:
+        _shields -= 1
+        if not _shields and _waiting:
             _waiting = False
             _raise()
 
 
 def _interrupt(*_: Any) -> None:
     global _waiting
-    if _holds:
+    if _shields:
         _waiting = True
     else:
         _watch(True)
@@ -187,6 +189,6 @@ def listening() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        with held():
+        with shielded():
             for number, handler in former.items():
                 signal.signal(number, handler)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from liif_cli.errors import ClosedPipe, OutputError
 from liif_cli.machine.memory import resident
-from liif_cli.machine.signals import held
+from liif_cli.machine.signals import shielded
 from liif_cli.rendering.timing import RenderStats
 from liif_cli.upscaling.jobs import Deferred, Task
 from liif_cli.upscaling.results import Draft, Original, Result
@@ -151,7 +151,7 @@ class Batch:
         self.measured.add(stats)
         for draft in drafts:
             self._make_room(draft)
-            with held():  # otherwise a signal could leave a file that is never reported
+            with shielded():  # otherwise a signal could leave a file that is never reported
                 future = self._savers.submit(_save, draft)
                 self._saving.append(_Saving(task, draft, stats, original.seconds, seconds, future))
         self._report()
@@ -169,7 +169,7 @@ class Batch:
         """Report the outputs that are done, in the order of the tasks."""
         while self._saving and (wait_for_all or self._saving[0].future.done()):
             wait_for(self._saving[0].future)
-            with held():
+            with shielded():
                 self._report_one(self._saving.popleft())
 
     def _report_one(self, done: _Saving) -> None:
@@ -196,7 +196,7 @@ class Batch:
             each.draft.cancel()
         while wait([each.future for each in self._saving], timeout=0.2).not_done:
             pass
-        with held():  # a second Ctrl-C, too, must not leave a file that is never reported
+        with shielded():  # a second Ctrl-C, too, must not leave a file that is never reported
             self._saving = deque(each for each in self._saving if each.future.exception() is None)
             self._report(wait_for_all=True)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from liif_cli.errors import DeviceError, LiifError
-from liif_cli.machine.signals import heard
+from liif_cli.machine.signals import interruptible
 from liif_cli.models.checkpoints import Checkpoint
 from liif_cli.rendering.sizes import Target
 from liif_cli.upscaling.actors import Stop, Worker
@@ -59,7 +59,7 @@ def run(
     On Ctrl-C (KeyboardInterrupt) no new image is started, the actors remove unfinished outputs, and it is raised again. Raises
     `UsageError` if Ray is not installed or the actors do not fit, and `DeviceError` if the cluster cannot be reached or fails.
     """
-    with connected(fleet.address) as ray, heard():
+    with connected(fleet.address) as ray, interruptible():
         found = share([node["Resources"] for node in ray.nodes() if node["Alive"]], fleet, options.memory)
         stop = ray.remote(num_cpus=0)(Stop).remote()
         left = dict(enumerate(work.tasks))

@@ -1,4 +1,4 @@
-"""Signals: heard, held back, never lost, answered before and after the work."""
+"""Signals: interrupt, wait for shielded steps, are never lost, answered before and after the work."""
 
 import os
 import signal
@@ -29,13 +29,13 @@ class Interrupting:
         signal.raise_signal(signal.SIGTERM)
 end = time.monotonic() + 20
 try:
-    with signals.heard():
+    with signals.interruptible():
         Interrupting()
         print("lost")
         while time.monotonic() < end:
             pass
 except KeyboardInterrupt:
-    print("raised", time.monotonic() < end, signals.came())
+    print("raised", time.monotonic() < end, signals.was_interrupted())
 print(signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM) is signal.SIG_DFL)
 """)
     assert (done.stdout, done.stderr) == ("lost\nraised True True\n(0.0, 0.0) True\n", "")
@@ -44,7 +44,7 @@ print(signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM) is 
 def test_one_that_is_answered_is_not_raised_again() -> None:
     """However long cleaning up takes."""
     done = python("""
-with signals.heard():
+with signals.interruptible():
     try:
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:
@@ -62,7 +62,7 @@ def test_other_errors_of_a_del_are_told(capfd: pytest.CaptureFixture[str]) -> No
     hook = sys.unraisablehook
     sys.unraisablehook = lambda unraisable: print(unraisable.exc_value, file=sys.stderr)
     try:
-        with signals.heard():
+        with signals.interruptible():
             Failing()
     finally:
         sys.unraisablehook = hook
@@ -72,7 +72,7 @@ def test_other_errors_of_a_del_are_told(capfd: pytest.CaptureFixture[str]) -> No
 def test_an_interrupt_that_left_exec_does_not_change_how_the_process_ends() -> None:
     """CPython ends by SIGINT behind a plain KeyboardInterrupt there."""
     done = python("""
-with signals.heard():
+with signals.interruptible():
     try:
         exec("signal.raise_signal(signal.SIGTERM)")
     except KeyboardInterrupt:
@@ -103,7 +103,7 @@ sys.exit(5)
 def test_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with signals.heard():
+        with signals.interruptible():
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -112,8 +112,8 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 def test_a_step_that_is_held_is_not_cut_in_half() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), signals.heard(), signals.held():
-        with signals.held():
+    with pytest.raises(KeyboardInterrupt), signals.interruptible(), signals.shielded():
+        with signals.shielded():
             signal.raise_signal(signal.SIGINT)
             steps.append("inner")
         steps.append("outer")
@@ -124,7 +124,7 @@ def test_another_thread_holds_nothing_back() -> None:
     started, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with signals.held():
+        with signals.shielded():
             started.set()
             over.wait(20)
 
@@ -132,7 +132,7 @@ def test_another_thread_holds_nothing_back() -> None:
     thread.start()
     started.wait(20)
     try:
-        with pytest.raises(KeyboardInterrupt), signals.heard():
+        with pytest.raises(KeyboardInterrupt), signals.interruptible():
             signal.raise_signal(signal.SIGINT)
     finally:
         over.set()
@@ -150,7 +150,7 @@ def test_an_interrupt_within_a_file_s_first_or_last_step_leaves_nothing(
         signal.raise_signal(signal.SIGTERM)
         return done
 
-    with pytest.raises(KeyboardInterrupt), signals.heard():
+    with pytest.raises(KeyboardInterrupt), signals.interruptible():
         monkeypatch.setattr(where, step, interrupted)
         with OutputFile(tmp_path / "a") as temporary:
             temporary.write_bytes(b"new")

@@ -22,7 +22,7 @@ from liif_cli.images import read as images
 from liif_cli.images import vips, write
 from liif_cli.images.formats.table import format_of
 from liif_cli.machine.files import check_target
-from liif_cli.machine.signals import heard
+from liif_cli.machine.signals import interruptible
 from liif_cli.models.model import SRModel
 from liif_cli.models.store import find
 from liif_cli.rendering.sizes import Scale, check_pixels, make_grid
@@ -443,7 +443,7 @@ def test_a_signal_is_delayed_until_an_output_is_reported(
     for raiser in ("finished", "submit"):
         watcher = Notes()
         run = Batch(Upscaler(tiny, Options(precision="fp32")), watcher)
-        with heard(), pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        with interruptible(), pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
             if raiser == "finished":
                 patch.setattr(watcher, "finished", _after_a_signal(watcher.finished))
                 patch.setattr(watcher, "started", lambda *_, run=run: wait(each.future for each in run._saving))
