@@ -11,7 +11,9 @@ from liif_cli.machine.memory import format_bytes
 from liif_cli.rendering.tiles import Tile, needed
 
 SMALLEST = 16  # LR pixels per side of the smallest tile
-COMFORTABLE = 800 * 2**20  # bytes; larger tiles gain little speed
+COMFORTABLE = 800 * 2**20  # bytes that a plan may use without need
+HALOS = 18  # the longest side of one of several tiles, in halos: at 18, the halo adds a quarter, (1 + 2 / 18)^2 - 1
+MODERATE = 256  # the least that `HALOS` may limit a side to, in LR pixels
 HEAP = 256 * 2**20  # the most bytes that the allocator wastes (bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
 HEADROOM = 0.8  # the share of free memory that a plan may use; the rest is for memory that plans do not count
@@ -98,9 +100,9 @@ def make_plan(
     if side is not None:
         return Plan(whole, side, peak(side))
     # Tiles much smaller than their halo would encode every pixel many times: a large halo, such as RDN's, needs more memory.
-    comfort = max(COMFORTABLE, peak(min(longest, 2 * model.halo)))
-    side = longest
-    while side > SMALLEST and peak(side) > min(budget, comfort):
+    limit = min(budget, max(COMFORTABLE, peak(min(longest, 2 * model.halo))))
+    side = longest if peak(longest) <= limit else min(longest, max(MODERATE, HALOS * model.halo))
+    while side > SMALLEST and peak(side) > limit:
         side = max(SMALLEST, min(side - 1, side * 7 // 8))
     _fitting(peak(side), budget, f"not even a tile of {side} pixels fits into memory: it")
     side = -(-longest // -(-longest // side))  # the smallest side with the same number of tiles

@@ -18,7 +18,7 @@ from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ENCODERS
 from liif_cli.rendering.assembly import Piece, RowAssembler
-from liif_cli.rendering.plan import make_plan, piece_rows, tile_bytes
+from liif_cli.rendering.plan import HALOS, MODERATE, make_plan, piece_rows, tile_bytes
 from liif_cli.rendering.renderer import Renderer, render_image
 from liif_cli.rendering.sizes import Region, Scale, Size, make_grid
 from liif_cli.rendering.tiles import Tile
@@ -333,13 +333,22 @@ def test_devices_that_are_not_there() -> None:
 def test_plan_follows_the_budget() -> None:
     model, size = golden_model(tiny_config()), (3000, 4000)
     grids = [Grid.whole(size, (6000, 8000))]
-    budgets = (2**27, 2**28, 2**30)
+    budgets = (9 * 2**23, 2**27, 2**30)
     plans = [make_plan(model, size, grids, 3, budget) for budget in budgets]
     assert [plan.side for plan in plans] == sorted(plan.side for plan in plans)
     assert len({plan.side for plan in plans}) > 1
     for plan, budget in zip(plans, budgets, strict=True):
         assert plan.peak <= budget
         assert len(list(plan.tiles())) == plan.count
+
+
+def test_tiles_are_no_larger_than_pays() -> None:
+    model = golden_model(tiny_config())
+    assert model.halo is not None
+    most = max(MODERATE, HALOS * model.halo)
+    for side in (most // 2, most + 50):  # it fits as a whole
+        assert make_plan(model, (side, side), [Grid.whole((side, side), (side, side))], 3, 2**31).count == 1
+    assert make_plan(model, (3000, 4000), [Grid.whole((3000, 4000), (3000, 4000))], 3, 2**33).side <= most
 
 
 def test_chunks_do_not_change_the_colours() -> None:
