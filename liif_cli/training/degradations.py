@@ -19,13 +19,13 @@ KERNELS = (
     Image.Resampling.LANCZOS,
 )
 CLEAN = 0.15  # the share of pairs that stay clean, so that the model still learns from clean images
-BLURRED, NOISY, COMPRESSED, TWICE = (
-    0.15,
-    0.4,
-    0.9,
-    0.3,
-)  # shares of the other pairs; TWICE: compressed (again) at the end
-BETWEEN = 0.25  # the share that is reduced in two steps; half of these are compressed at the intermediate size
+BLURRED = 0.05  # shares of the other pairs, as are the next three
+NOISY = 0.4
+COMPRESSED = 0.95
+TWICE = 0.15  # compressed (again) at the end
+BETWEEN = 0.1  # the share that is reduced in two steps; half of these are compressed at the intermediate size
+BICUBIC = 0.8  # the share that is reduced by the bicubic kernel; the others by any of `KERNELS`
+WEBP = 0.1  # the share of compressions that are WebP instead of JPEG
 QUALITY = (30, 96)  # of JPEG and WebP; the upper end is excluded
 SIGMA = (0.2, 1.0)  # standard deviation of the blur, in LR pixels
 NOISE = 8.0  # the largest standard deviation, in 8-bit levels
@@ -42,8 +42,8 @@ def clean(hr: Pixels, size: int, rng: np.random.Generator | None = None) -> Pixe
 def photo(hr: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     """HR (N, N, 3) -> LR (size, size, 3), degraded like images on the web: blur, downsampling, noise, JPEG or WebP.
 
-    Compression may occur twice. The share `CLEAN` stays clean. Blur is rare and slight, because training with more blur makes
-    all outputs softer.
+    Compression may occur twice. The share `CLEAN` stays clean. Most of the others are reduced once, by the bicubic kernel and
+    without blur: a small network that must expect many rare degradations is worse at the common ones (see the model card).
     """
     if rng.random() < CLEAN:
         return clean(hr, size)
@@ -73,8 +73,8 @@ def reduce(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Ima
 
 
 def kernel(rng: np.random.Generator) -> Image.Resampling:
-    """A random resampling kernel: bicubic in half of the cases, otherwise any of `KERNELS`."""
-    return Image.Resampling.BICUBIC if rng.random() < 0.5 else KERNELS[rng.integers(len(KERNELS))]
+    """A random resampling kernel: bicubic in the share `BICUBIC` of the cases, otherwise any of `KERNELS`."""
+    return Image.Resampling.BICUBIC if rng.random() < BICUBIC else KERNELS[rng.integers(len(KERNELS))]
 
 
 def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
@@ -101,7 +101,7 @@ def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.I
     top, left = (int(n) for n in rng.integers(0, 16, 2))
     edges = ((top, 15 - top), (left, 15 - left), (0, 0))
     padded = Image.fromarray(np.pad(np.asarray(image), edges, mode="edge"))
-    form = "WEBP" if rng.random() < 0.2 else "JPEG"
+    form = "WEBP" if rng.random() < WEBP else "JPEG"
     quality = int(rng.integers(*QUALITY))
     options = {"subsampling": int(rng.choice((0, 2)))} if form == "JPEG" else {"method": 0}
     buffer = io.BytesIO()

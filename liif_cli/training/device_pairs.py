@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from liif_cli.images.resize import cubic
+from liif_cli.training.degradations import BICUBIC
 from liif_cli.training.device_degradations import photo
 from liif_cli.training.pairs import GOLDEN, MASK, Batch, Pairs, Patches, locate, scramble
 
@@ -116,7 +117,8 @@ class DevicePairs:
         clean = self._reduce(crops, side, torch.zeros_like(side))
         if not self.photo:
             return clean
-        kind = torch.where(key % 2 == 0, 0, (key // 2) % len(self.kernels))  # bicubic is the most frequent one
+        usual = key % 1000 < 1000 * BICUBIC
+        kind = torch.where(usual, 0, (key // 1000) % len(self.kernels))
         return photo(self._reduce(crops, side, kind), clean, key)
 
     def _reduce(self, crops: Tensor, side: Tensor, kind: Tensor) -> Tensor:
