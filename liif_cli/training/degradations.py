@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from liif_cli.images.formats.compression import scaled
+
 Pixels = NDArray[np.uint8]
 Degradation = Callable[[Pixels, int, np.random.Generator], Pixels]
 """(HR (N, N, 3) uint8, pixels per side of LR, generator) -> LR (side, side, 3) uint8."""
@@ -26,10 +28,16 @@ TWICE = 0.15  # compressed (again) at the end
 BETWEEN = 0.1  # the share that is reduced in two steps; half of these are compressed at the intermediate size
 BICUBIC = 0.8  # the share that is reduced by the bicubic kernel; the others by any of `KERNELS`
 WEBP = 0.1  # the share of compressions that are WebP instead of JPEG
+HALVED, MOZJPEG = 0.5, 0.25  # shares of the JPEGs: chroma at half the size (4:2:0); the quantisation table of mozjpeg
 QUALITY = (30, 96)  # of JPEG and WebP; the upper end is excluded
 SIGMA = (0.2, 1.0)  # standard deviation of the blur, in LR pixels
 NOISE = 8.0  # the largest standard deviation, in 8-bit levels
 SHOT = 0.3  # the largest variance of Poisson noise per 8-bit level
+
+# The table that mozjpeg uses by default for luma and chroma (after N. Robidoux), at quality 50, in row-major order.
+_STEPS = """16 16 16 18 25 37 56 85 16 17 20 27 34 40 53 75 16 20 24 31 43 62 91 135 18 27 31 40 53 74 106 156
+25 34 43 53 69 94 131 189 37 40 62 74 94 124 169 238 56 53 91 106 131 169 226 311 85 75 135 156 189 238 311 418"""
+MOZJPEG_STEPS = [int(step) for step in _STEPS.split()]
 
 
 def clean(hr: Pixels, size: int, rng: np.random.Generator | None = None) -> Pixels:
@@ -93,7 +101,7 @@ def noise(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Imag
 
 
 def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """Compress as JPEG (4:2:0 or 4:4:4) or WebP with a random quality, and decompress.
+    """Compress as JPEG (4:2:0 or 4:4:4, libjpeg's or mozjpeg's tables) or WebP with a random quality, and decompress.
 
     The grid of blocks has a random origin, as in a patch from anywhere in an image. Otherwise the network, which sees the
     patch's edges, would learn where the blocks are.
@@ -101,11 +109,12 @@ def compress(image: Image.Image, size: int, rng: np.random.Generator) -> Image.I
     top, left = (int(n) for n in rng.integers(0, 16, 2))
     edges = ((top, 15 - top), (left, 15 - left), (0, 0))
     padded = Image.fromarray(np.pad(np.asarray(image), edges, mode="edge"))
-    form = "WEBP" if rng.random() < WEBP else "JPEG"
-    quality = int(rng.integers(*QUALITY))
-    options = {"subsampling": int(rng.choice((0, 2)))} if form == "JPEG" else {"method": 0}
-    buffer = io.BytesIO()
-    padded.save(buffer, form, quality=quality, **options)
+    quality, buffer = int(rng.integers(*QUALITY)), io.BytesIO()
+    if rng.random() < WEBP:
+        padded.save(buffer, "WEBP", quality=quality, method=0)
+    else:
+        tables = {"qtables": [scaled(MOZJPEG_STEPS, quality)] * 2} if rng.random() < MOZJPEG else {"quality": quality}
+        padded.save(buffer, "JPEG", subsampling=2 if rng.random() < HALVED else 0, **tables)
     return Image.open(buffer).convert("RGB").crop((left, top, left + image.width, top + image.height))
 
 

@@ -13,23 +13,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from liif_cli.images.formats.compression import LUMA_STEPS
-from liif_cli.training.degradations import BLURRED, CLEAN, COMPRESSED, NOISE, NOISY, QUALITY, SHOT, SIGMA, TWICE
+from liif_cli.training.degradations import (
+    BLURRED,
+    CLEAN,
+    COMPRESSED,
+    HALVED,
+    MOZJPEG,
+    MOZJPEG_STEPS,
+    NOISE,
+    NOISY,
+    QUALITY,
+    SHOT,
+    SIGMA,
+    TWICE,
+)
 from liif_cli.training.pairs import GOLDEN, MASK, scramble
 
 BLOCK = 8
 
-# ITU-T T.81, table K.2, and the table that mozjpeg uses by default for both components (after N. Robidoux).
+# ITU-T T.81, table K.2
 CHROMA = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
-MOZJPEG = """16 16 16 18 25 37 56 85 16 17 20 27 34 40 53 75 16 20 24 31 43 62 91 135 18 27 31 40 53 74 106 156
-25 34 43 53 69 94 131 189 37 40 62 74 94 124 169 238 56 53 91 106 131 169 226 311 85 75 135 156 189 238 311 418"""
 
 
 @cache
 def tables(device: torch.device) -> Tensor:
     """The tables of quality 50, (2, 2, 8, 8) float32: standard and mozjpeg, luma and chroma."""
-    chroma, mozjpeg = ([int(step) for step in text.split()] for text in (CHROMA, MOZJPEG))
-    return torch.tensor([LUMA_STEPS, chroma, mozjpeg, mozjpeg], dtype=torch.float32, device=device).view(2, 2, 8, 8)
+    chroma = [int(step) for step in CHROMA.split()]
+    return torch.tensor([LUMA_STEPS, chroma, MOZJPEG_STEPS, MOZJPEG_STEPS], dtype=torch.float32, device=device).view(
+        2, 2, 8, 8
+    )
 
 
 def quantisers(base: Tensor, quality: Tensor) -> Tensor:
@@ -94,7 +107,7 @@ def compressed(levels: Tensor, some: Tensor, chance: Tensor) -> Tensor:
     images = torch.arange(batch, device=levels.device)
     canvas = levels.permute(0, 2, 3, 1)[images[:, None, None], y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
     quality = (QUALITY[0] + (QUALITY[1] - QUALITY[0]) * chance[:, 0]).floor()
-    made = jpeg(canvas, quality, chance[:, 1] < 0.6, chance[:, 2] < 0.25).permute(0, 2, 3, 1)
+    made = jpeg(canvas, quality, chance[:, 1] < HALVED, chance[:, 2] < MOZJPEG).permute(0, 2, 3, 1)
     y, x = (torch.arange(size, device=levels.device) + first[:, None] for first in (top, left))
     back = made[images[:, None, None], y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
     return torch.where(some.view(-1, 1, 1, 1), back, levels)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from liif_cli.images.formats.compression import scaled
 from liif_cli.training import degradations
 
 
@@ -78,3 +79,16 @@ def test_every_kernel_of_the_reduction_is_used(hr, monkeypatch):
     for seed in range(60):
         degradations.reduce(Image.fromarray(hr), 40, rng(seed))
     assert used == set(degradations.KERNELS)
+
+
+def test_mozjpegs_tables_arrive_in_the_file(hr, monkeypatch):
+    monkeypatch.setattr(degradations, "WEBP", 0)
+    monkeypatch.setattr(degradations, "MOZJPEG", 1)
+    opened, original = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda buffer: opened.append(original(buffer)) or opened[-1])
+    for seed in range(8):
+        degradations.compress(Image.fromarray(hr), 40, rng(seed))
+    tables = [image.quantization for image in opened]
+    possible = [scaled(degradations.MOZJPEG_STEPS, quality) for quality in range(*degradations.QUALITY)]
+    assert all(list(table[0]) in possible and table[0] == table[1] for table in tables)
+    assert len({tuple(table[0]) for table in tables}) > 4

@@ -36,9 +36,14 @@ def jpeg_quality(luma: Sequence[int]) -> int | None:
 
 
 def _distance(table: Sequence[int], quality: int) -> float:
-    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    usual = (min(max((step * percent + 50) // 100, 1), 255) for step in LUMA_STEPS)
+    usual = scaled(LUMA_STEPS, quality)
     return sum(abs(math.log(min(step, 255) / other)) for step, other in zip(table, usual, strict=True))
+
+
+def scaled(steps: Sequence[int], quality: int) -> list[int]:
+    """The quantisation table of a quality, 1 to 100, from that of quality 50: scaled as in libjpeg, integers from 1 to 255."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return [min(max((step * percent + 50) // 100, 1), 255) for step in steps]
 
 
 def webp_quality(frame: bytes) -> int | None:
