@@ -12,7 +12,7 @@ from liif_cli.rendering.tiles import Tile, needed
 
 SMALLEST = 16  # LR pixels per side of the smallest tile
 COMFORTABLE = 800 * 2**20  # bytes that a plan may use without need
-HALOS = 18  # the longest side of one of several tiles, in halos: at 18, the halo adds a quarter, (1 + 2 / 18)^2 - 1
+HALOS = 16  # the longest side of one of several tiles, in halos: at 16, the halo adds a quarter, (1 + 2 / 16)^2 - 1
 MODERATE = 256  # the least that `HALOS` may limit a side to, in LR pixels
 HEAP = 256 * 2**20  # the most bytes that the allocator wastes (bench_upscale_memory.py)
 PIECE_PIXELS = 2**20
@@ -139,7 +139,7 @@ def tile_bytes(
         min(full, min(part, side) + around) for full, part in zip(size, (whole.height, whole.width), strict=True)
     )
     alive = height * width * (model.bytes_per_pixel + (turns - 1) * model.code_bytes)
-    return int(alive + min(alive * 3 // 4, HEAP) + model.scratch_bytes(chunk))
+    return int(alive + min(alive, HEAP) + model.scratch_bytes(chunk))
 
 
 def band_bytes(grids: Sequence[Grid], whole: Tile, side: int, sample_bytes: int) -> int:

@@ -1,5 +1,6 @@
 """Tiles leave no trace; halos are as large as they must be; memory that runs out does no harm."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,7 @@ from liif_cli.models.encoders.edsr import EDSRConfig
 from liif_cli.models.encoders.rdn import RDNConfig
 from liif_cli.models.model import SRModel
 from liif_cli.models.registry import ENCODERS
+from liif_cli.rendering import renderer as rendering
 from liif_cli.rendering.assembly import Piece, RowAssembler
 from liif_cli.rendering.plan import HALOS, MODERATE, make_plan, piece_rows, tile_bytes
 from liif_cli.rendering.renderer import Renderer, render_image
@@ -340,6 +342,18 @@ def test_plan_follows_the_budget() -> None:
     for plan, budget in zip(plans, budgets, strict=True):
         assert plan.peak <= budget
         assert len(list(plan.tiles())) == plan.count
+
+
+def test_gaps_in_the_heap_are_returned_before_they_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, grid, returned = golden_model(tiny_config()), Grid.whole((40, 20), (40, 20)), []
+    monkeypatch.setattr(rendering, "give_back", lambda: returned.append(True))
+    used = iter([0, 0, 2**40])  # at the start, before the first tile, before the second
+    monkeypatch.setattr(rendering, "resident", lambda: next(used))
+    renderer = Renderer(model, CPU)
+    plan = replace(renderer.plan((40, 20), [grid], 3, side=20), peak=2**30)
+    for number, _ in enumerate(renderer.pieces(IMAGE[:40, :20], [grid], plan)):
+        assert len(returned) == number
+    assert len(returned) == 2  # and at the end
 
 
 def test_tiles_are_no_larger_than_pays() -> None:
