@@ -11,7 +11,7 @@ from liif_cli.machine.memory import format_bytes
 from liif_cli.rendering.tiles import Tile, needed
 
 SMALLEST = 16  # LR pixels per side of the smallest tile
-COMFORTABLE = 800 * 2**20  # bytes that a plan may use without need
+COMFORTABLE = 800 * 2**20  # bytes that a plan may use although smaller tiles would do
 HALOS = 16  # the longest side of one of several tiles, in halos: at 16, the halo adds a quarter, (1 + 2 / 16)^2 - 1
 MODERATE = 256  # the least that `HALOS` may limit a side to, in LR pixels
 HEAP = 256 * 2**20  # the most bytes that the allocator wastes (bench_upscale_memory.py)
