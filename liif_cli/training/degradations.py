@@ -51,7 +51,7 @@ def photo(hr: Pixels, size: int, rng: np.random.Generator) -> Pixels:
     """HR (N, N, 3) -> LR (size, size, 3), degraded like images on the web: blur, downsampling, noise, JPEG or WebP.
 
     Compression may occur twice. The share `CLEAN` stays clean. Most of the others are reduced once, by the bicubic kernel and
-    without blur: a small network that must expect many rare degradations is worse at the common ones (measured in docs/photo.md).
+    without blur: a small network that must expect many rare degradations is worse at common ones (docs/photo.md has numbers).
     """
     if rng.random() < CLEAN:
         return clean(hr, size)
