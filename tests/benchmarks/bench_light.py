@@ -1,8 +1,8 @@
-"""Measures the encoder and decoder of `light`: `python tests/benchmarks/bench_light.py [--model light] [--side 462]`.
+"""Measures the encoder and decoder of `light`: `python tests/benchmarks/bench_light.py [--model light] [--side 316]`.
 
 Encoder: microseconds per LR pixel, and its rate of multiply-adds as a share of the rate of its widest convolution alone, on the
 same tile with the same memory format and dtype. Decoder: nanoseconds per output pixel and thread. Each number is the best of
-`--repeats` runs, because other programs can slow down any run. 462 is the side of a tile of a large image.
+`--repeats` runs, because other programs can slow down any run. 316 is the side of a tile of a large image.
 """
 
 import argparse
@@ -72,13 +72,13 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="light")
-    parser.add_argument("--side", type=int, action="append", help="of the input, in pixels; default: 96 and 462")
+    parser.add_argument("--side", type=int, action="append", help="of the input, in pixels; default: 96 and 316")
     parser.add_argument("--scale", type=int, action="append", help="default: 2, 4 and 8")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="default: as many as there are cores")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads or torch.get_num_threads())
-    model, sides, scales = load_model(chosen.model), chosen.side or [96, 462], chosen.scale or [2, 4, 8]
+    model, sides, scales = load_model(chosen.model), chosen.side or [96, 316], chosen.scale or [2, 4, 8]
     auto = DTYPES[choose_precision("auto", torch.device("cpu"), 8)]
     cases = [(torch.rand(1, 3, side, side), dtype) for side in sides for dtype in dict.fromkeys((auto, torch.float32))]
     print(
